@@ -1,0 +1,1 @@
+"""The pure state machine: `Core.apply` changes state, everything else only reads."""

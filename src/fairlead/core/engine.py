@@ -1,0 +1,528 @@
+"""The state machine. `apply` is the only thing that changes state; time is an argument.
+
+What came from outside (reports of agents) may be late, repeated or out of order: whatever does not
+match the current attempt is ignored. What we decided ourselves must fit: an impossible decision is
+our bug and stops the core (AssertionError), because a wrong ledger is worse than a stopped
+scheduler; running jobs do not need the scheduler to live.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from fairlead.core.jobs import TRANSITIONS, Job
+from fairlead.core.ledger import Ledger, Request
+from fairlead.model import limits
+from fairlead.model.base import JobId, Ms, NodeId
+from fairlead.model.events import (
+    AnyEvent,
+    Cancelled,
+    Event,
+    ForeignUsage,
+    MemberEnded,
+    MemberStarted,
+    NodeJoined,
+    NodeLost,
+    Placed,
+    PolicySet,
+    QueueSet,
+    StopDecided,
+    Submitted,
+    TenantSet,
+)
+from fairlead.model.jobs import FINAL, LIVE, Exit, Phase, PolicyConfig, Queue, Tenant
+from fairlead.model.messages import Desired, Launch, MemberKey
+from fairlead.model.resources import DIMENSIONS, Node, Shape, Slot
+from fairlead.model.status import JobStatus
+
+REQUESTS_KEPT = 10_000  # idempotency keys remembered
+
+
+class NodeState:
+    """A node: its spec, whether it is up, and the members that hold resources or run there."""
+
+    __slots__ = ("members", "spec", "up")
+
+    def __init__(self, spec: Node) -> None:
+        self.spec = spec
+        self.up = True
+        self.members: dict[MemberKey, Job] = {}  # not confirmed gone, whatever their phase
+
+
+class Drained(msgspec.Struct, frozen=True):
+    """What changed since the last drain."""
+
+    statuses: list[JobStatus]
+    nodes: list[NodeId]
+
+
+class Core:
+    """All state of one cluster. `apply` changes it, everything else only reads."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.now: Ms = 0
+        self.next_job: JobId = 1
+        self.jobs: dict[JobId, Job] = {}
+        self.pending: dict[JobId, Job] = {}
+        self.nodes: list[NodeState] = []
+        self.node_ids: dict[str, NodeId] = {}
+        self.tenants: dict[str, Tenant] = {}
+        self.queues: dict[str, Queue] = {"default": Queue(name="default")}
+        self.waiting: dict[str, int] = {}  # pending jobs per queue
+        self.usage: dict[str, list[int]] = {}  # held per tenant, in the order of DIMENSIONS
+        self.policy = PolicyConfig()
+        self.requests: dict[str, tuple[JobId, ...]] = {}
+        self.ledger = Ledger()
+        self.shapes: list[Request] = []
+        self.shape_ids: dict[Shape, int] = {}
+        self.fitting: set[Shape] = set()  # shapes known to fit the empty cluster; a cache
+        # For policies that keep an order: jobs in the order in which they became pending, and how
+        # often something happened that may let a job start that could not before.
+        self.arrivals: list[JobId] = []
+        self.arrivals_forgotten = 0
+        self.wakeups = 0
+        self._deadlines: list[tuple[Ms, JobId, int]] = []
+        self._changed: dict[JobId, Job] = {}
+        self._dirty: set[NodeId] = set()
+        self._handlers: dict[type[Event], Callable[[Any], None]] = {
+            Submitted: self._submitted,
+            Placed: self._placed,
+            MemberStarted: self._member_started,
+            MemberEnded: self._member_ended,
+            StopDecided: self._stop_decided,
+            Cancelled: self._cancelled,
+            NodeJoined: self._node_joined,
+            NodeLost: self._node_lost,
+            ForeignUsage: self._foreign_usage,
+            TenantSet: self._tenant_set,
+            QueueSet: self._queue_set,
+            PolicySet: self._policy_set,
+        }
+
+    # ---- change -------------------------------------------------------------------------------
+
+    def apply(self, now: Ms, event: AnyEvent) -> None:
+        """Apply one event at time `now` (ms, never before the last). O(1) but for node events."""
+        assert now >= self.now, f"time runs backwards: {now} after {self.now}"
+        self.now = now
+        self.seq += 1
+        self._handlers[type(event)](event)
+
+    def intern(self, shape: Shape) -> int:
+        """Return the id of the shape; equal shapes share one."""
+        found = self.shape_ids.get(shape)
+        if found is None:
+            found = self.shape_ids[shape] = len(self.shapes)
+            self.shapes.append(Request(shape))
+        return found
+
+    def _move(self, job: Job, event: Event, phase: Phase) -> None:
+        allowed = TRANSITIONS.get((job.phase, type(event)), ())
+        if phase not in allowed:
+            raise AssertionError(
+                f"impossible transition of job {job.id} attempt {job.attempt}: "
+                f"{job.phase} to {phase} by {event}; it is here because: {job.because}"
+            )
+        job.phase = phase
+        self._changed[job.id] = job
+
+    def _submitted(self, event: Submitted) -> None:
+        if event.job < self.next_job:
+            return  # repeated
+        assert event.job == self.next_job, f"job ids are dense: {event.job} after {self.next_job}"
+        self.next_job += 1
+        spec = event.spec
+        job = Job(event.job, spec, self.intern(spec.shape), self.now, self.seq)
+        self.jobs[job.id] = job
+        if event.request:
+            self.requests[event.request] = (*self.requests.get(event.request, ()), job.id)
+            if len(self.requests) > REQUESTS_KEPT:
+                del self.requests[next(iter(self.requests))]
+        self._changed[job.id] = job
+        self._wait(job)
+
+    def _wait(self, job: Job) -> None:
+        job.token = self.seq
+        self.pending[job.id] = job
+        queue = job.spec.queue
+        self.waiting[queue] = self.waiting.get(queue, 0) + 1
+        self.arrivals.append(job.id)
+        if len(self.arrivals) > 2 * len(self.pending) + 65_536:
+            # Past every reader's place, so that each starts afresh with the list of all pending.
+            self.arrivals_forgotten += len(self.arrivals) + 1
+            self.arrivals = list(self.pending)
+
+    def _unwait(self, job: Job) -> None:
+        del self.pending[job.id]
+        self.waiting[job.spec.queue] -= 1
+
+    def _placed(self, event: Placed) -> None:
+        job = self.jobs[event.job]
+        request = self.shapes[job.shape_id]
+        assert event.attempt == job.attempt + 1, f"attempt {event.attempt} after {job.attempt}"
+        assert len(event.slots) == request.members, "a gang is placed whole or not at all"
+        self._move(job, event, Phase.STARTING)
+        self._unwait(job)
+        job.attempt, job.slots, job.placed_ms = event.attempt, event.slots, self.now
+        job.started_ms = None
+        job.token_placed = self.seq
+        job.because = event.because
+        job.started, job.exits, job.worst = set(), {}, None
+        for rank, slot in enumerate(event.slots):
+            node = self.nodes[slot.node]
+            assert node.up, f"node {node.spec.name} is down"
+            self.ledger.take(slot.node, request, slot.devices)
+            node.members[job.id, job.attempt, rank] = job
+            self._dirty.add(slot.node)
+        self._account(job, request, 1)
+
+    def _account(self, job: Job, request: Request, sign: int) -> None:
+        usage = self.usage.get(job.spec.tenant)
+        if usage is None:
+            usage = self.usage[job.spec.tenant] = [0] * len(DIMENSIONS)
+        for row, amount in enumerate(held(self, job, request)):
+            usage[row] += sign * amount
+
+    def _member_started(self, event: MemberStarted) -> None:
+        job = self._current(event.job, event.attempt, event.rank)
+        if job is None or event.rank in job.started:
+            return
+        job.started.add(event.rank)
+        self._dirty.add(job.slots[event.rank].node)  # from now on it is only kept
+        if job.phase is Phase.STOPPING:
+            return
+        if len(job.started) < len(job.slots):
+            return
+        self._run(job, event)
+
+    def _run(self, job: Job, event: Event) -> None:
+        self._move(job, event, Phase.RUNNING)
+        job.started_ms = self.now
+        if job.first_started_ms is None:
+            job.first_started_ms = self.now
+        if job.spec.limit_ms is not None:
+            deadline = self.now + job.spec.limit_ms
+            heapq.heappush(self._deadlines, (deadline, job.id, job.attempt))
+
+    def _member_ended(self, event: MemberEnded) -> None:
+        job = self._current(event.job, event.attempt, event.rank)
+        if job is not None:
+            self._ended(job, event.rank, event.exit, event)
+
+    def _current(self, job_id: JobId, attempt: int, rank: int) -> Job | None:
+        """Return the job if this member is not confirmed gone; None for whatever is stale."""
+        job = self.jobs.get(job_id)
+        if job is None or job.attempt != attempt or job.phase not in LIVE:
+            return None
+        if rank >= len(job.slots) or rank in job.exits:
+            return None
+        return job
+
+    def _ended(self, job: Job, rank: int, exit: Exit, event: Event) -> None:
+        node = job.slots[rank].node
+        job.exits[rank] = exit
+        del self.nodes[node].members[job.id, job.attempt, rank]
+        self._dirty.add(node)
+        if job.worst is None or (job.worst.ok and not exit.ok):
+            job.worst = exit
+        if rank not in job.started and exit.why not in ("lost", "cannot-start"):
+            # It ended before the report of its start arrived: it did run.
+            job.started.add(rank)
+            if len(job.started) == len(job.slots) and job.phase is Phase.STARTING:
+                self._run(job, event)
+        if not exit.ok and job.phase is not Phase.STOPPING:
+            job.then, job.because = self._after_failure(job, rank, exit)
+            if len(job.exits) < len(job.slots):  # the rest of the gang has to go first
+                for slot in job.slots:
+                    self._dirty.add(slot.node)
+                self._move(job, event, Phase.STOPPING)
+                return
+        if len(job.exits) < len(job.slots):
+            self._changed[job.id] = job
+            return
+        self._release(job, event)
+
+    def _after_failure(self, job: Job, rank: int, exit: Exit) -> tuple[Phase, str]:
+        who = f"rank {rank} " if len(job.slots) > 1 else ""
+        what = describe_exit(exit)
+        if job.attempt >= limits.RESTARTS_MAX:
+            return Phase.FAILED, f"{who}{what}; {limits.RESTARTS_MAX} attempts are the most"
+        if exit.why == "lost":
+            return Phase.PENDING, f"{who}{what}; it runs again"
+        if exit.code == limits.EXIT_REQUEUE:
+            return Phase.PENDING, f"{who}asked to run again (exit {limits.EXIT_REQUEUE})"
+        if exit.why == "cannot-start":
+            return Phase.FAILED, f"{who}{what}"
+        job.failures += 1
+        if job.failures <= job.spec.retries:
+            return Phase.PENDING, f"{who}{what}; retry {job.failures} of {job.spec.retries}"
+        return (Phase.OOM if exit.why == "oom" else Phase.FAILED), f"{who}{what}"
+
+    def _release(self, job: Job, event: Event) -> None:
+        """Every member is confirmed gone: give everything back, once, and go on."""
+        request = self.shapes[job.shape_id]
+        for slot in job.slots:
+            self.ledger.give(slot.node, request, slot.devices)
+        self._account(job, request, -1)
+        self.wakeups += 1
+        then, job.then = job.then, None
+        assert job.worst is not None
+        if then is None:
+            then, job.because = Phase.SUCCEEDED, "exit 0"
+        elif then is Phase.PENDING and job.phase is Phase.STOPPING and job.worst.ok:
+            # A preempted job that still came to a good end has no need to run again.
+            then, job.because = Phase.SUCCEEDED, "exit 0 after the notice to stop"
+        self._move(job, event, then)
+        if then is Phase.PENDING:
+            self._wait(job)
+        else:
+            job.ended_ms = self.now
+            del self.jobs[job.id]
+
+    def _stop_decided(self, event: StopDecided) -> None:
+        job = self.jobs[event.job]
+        assert job.attempt == event.attempt, f"attempt {event.attempt}, now {job.attempt}"
+        assert event.then is Phase.PENDING or event.then in FINAL
+        self._move(job, event, Phase.STOPPING)
+        job.then, job.because = event.then, event.because
+        for slot in job.slots:
+            self._dirty.add(slot.node)
+
+    def _cancelled(self, event: Cancelled) -> None:
+        job = self.jobs[event.job]
+        self._move(job, event, Phase.CANCELLED)
+        self._unwait(job)
+        job.ended_ms, job.because = self.now, event.because
+        del self.jobs[job.id]
+        self.wakeups += 1
+
+    def _node_joined(self, event: NodeJoined) -> None:
+        if event.node < len(self.nodes):
+            node = self.nodes[event.node]
+            if node.spec.boot != event.spec.boot or node.spec.devices != event.spec.devices:
+                self._lose(event.node, event, "the node started anew")
+                self._drop_devices(event.node)
+        else:
+            assert event.node == len(self.nodes), "node ids are dense"
+            node = NodeState(event.spec)
+            self.nodes.append(node)
+        self.node_ids.pop(node.spec.name, None)
+        node.spec, node.up = event.spec, True
+        self.node_ids[event.spec.name] = event.node
+        self._rebuild(event.node)
+        self.fitting.clear()
+        self._dirty.add(event.node)
+        self.wakeups += 1
+
+    def _drop_devices(self, node: NodeId) -> None:
+        """The devices of a node are other ones now: what still winds down there holds none."""
+        for job in self.jobs.values():
+            if job.phase in LIVE and any(slot.node == node and slot.devices for slot in job.slots):
+                request = self.shapes[job.shape_id]
+                self._account(job, request, -1)
+                job.slots = tuple(
+                    Slot(node=node) if slot.node == node else slot for slot in job.slots
+                )
+                self._account(job, request, 1)
+
+    def _rebuild(self, node: NodeId) -> None:
+        """Book a node anew: its capacity as it is now, less what jobs still hold there."""
+        self.ledger.join(node, self.nodes[node].spec)
+        if not self.nodes[node].up:
+            self.ledger.down(node)
+        for job in self.jobs.values():
+            if job.phase in LIVE:
+                for slot in job.slots:
+                    if slot.node == node:
+                        self.ledger.take(node, self.shapes[job.shape_id], slot.devices)
+
+    def _node_lost(self, event: NodeLost) -> None:
+        if not self.nodes[event.node].up:
+            return
+        self.nodes[event.node].up = False
+        self.ledger.down(event.node)
+        self._lose(event.node, event, event.because or "the node is gone")
+        self.wakeups += 1  # a job that was held up by one that died may go on elsewhere
+
+    def _lose(self, node: NodeId, event: Event, because: str) -> None:
+        gone = Exit(why="lost", detail=f"{self.nodes[node].spec.name}: {because}")
+        cause = NodeLost(node=node, because=because) if isinstance(event, NodeJoined) else event
+        for (job_id, attempt, rank), job in list(self.nodes[node].members.items()):
+            if job.id == job_id and job.attempt == attempt and rank not in job.exits:
+                self._ended(job, rank, gone, cause)
+
+    def _foreign_usage(self, event: ForeignUsage) -> None:
+        self.ledger.set_foreign(event.node, event.amounts, event.devices)
+        self.wakeups += 1
+
+    def _tenant_set(self, event: TenantSet) -> None:
+        self.tenants[event.tenant.name] = event.tenant
+        self.wakeups += 1
+
+    def _queue_set(self, event: QueueSet) -> None:
+        self.queues[event.queue.name] = event.queue
+
+    def _policy_set(self, event: PolicySet) -> None:
+        self.policy = event.policy
+        self.wakeups += 1
+
+    # ---- read ---------------------------------------------------------------------------------
+
+    def next_deadline(self) -> Ms | None:
+        """Return when `due` next has something to say, None if never."""
+        heap = self._deadlines
+        while heap and not self._limited(heap[0][1], heap[0][2]):
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def _limited(self, job_id: JobId, attempt: int) -> bool:
+        job = self.jobs.get(job_id)
+        return job is not None and job.attempt == attempt and job.phase is Phase.RUNNING
+
+    def due(self, now: Ms) -> list[StopDecided]:
+        """Return the stops that the clock demands at `now`: time limits reached."""
+        reached: list[tuple[Ms, JobId, int]] = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            reached.append(heapq.heappop(self._deadlines))
+        reached = [entry for entry in reached if self._limited(entry[1], entry[2])]
+        for entry in reached:
+            heapq.heappush(self._deadlines, entry)  # until the stop is applied
+        return [
+            StopDecided(
+                job=job_id, attempt=attempt, then=Phase.TIMEOUT, because="its time limit is over"
+            )
+            for _, job_id, attempt in reached
+        ]
+
+    def desired(self, node: NodeId) -> Desired:
+        """Return all that should be on a node, derived from the log up to `seq`."""
+        run: list[Launch] = []
+        keep: list[MemberKey] = []
+        stop: list[MemberKey] = []
+        for key, job in sorted(self.nodes[node].members.items(), key=_by_key):
+            rank = key[2]
+            if job.phase is Phase.STOPPING:
+                stop.append(key)
+            elif rank in job.started:
+                keep.append(key)
+            else:
+                run.append(self._launch(job, rank))
+        return Desired(version=self.seq, run=tuple(run), keep=tuple(keep), stop=tuple(stop))
+
+    def _launch(self, job: Job, rank: int) -> Launch:
+        slot = job.slots[rank]
+        nodes = [self.nodes[other.node].spec for other in job.slots]
+        return Launch(
+            job=job.id,
+            attempt=job.attempt,
+            rank=rank,
+            spec=job.spec,
+            devices=slot.devices,
+            nodes=tuple(node.address or node.name for node in nodes),
+            local_rank=sum(other.node == slot.node for other in job.slots[:rank]),
+        )
+
+    def status(self, job: Job) -> JobStatus:
+        """Return the job as users see it."""
+        spec, shape, worst = job.spec, job.spec.shape, job.worst
+        return JobStatus(
+            id=job.id,
+            name=spec.name,
+            user=spec.user,
+            tenant=spec.tenant,
+            queue=spec.queue,
+            phase=job.phase,
+            priority=spec.priority,
+            submitted_ms=job.submitted_ms,
+            attempt=job.attempt,
+            placed_ms=job.placed_ms,
+            started_ms=job.started_ms,
+            first_started_ms=job.first_started_ms,
+            ended_ms=job.ended_ms,
+            nodes=tuple(self.nodes[slot.node].spec.name for slot in job.slots),
+            devices=tuple(slot.devices for slot in job.slots),
+            exit_code=worst.code if worst else None,
+            exit_signal=worst.signal if worst else None,
+            because=job.because,
+            cpu_milli=shape.cpu_milli * shape.members,
+            memory_mib=shape.memory_mib * shape.members,
+            gpus_milli=(1000 * shape.gpus + shape.gpu_milli) * shape.members,
+            members=shape.members,
+            limit_ms=spec.limit_ms,
+            array=spec.array,
+            array_index=spec.array_index,
+            array_count=spec.array_count,
+        )
+
+    def drain(self) -> Drained:
+        """Return and forget what changed since the last drain: for the store and the agents."""
+        drained = Drained(
+            statuses=[self.status(job) for job in self._changed.values()],
+            nodes=sorted(self._dirty),
+        )
+        self.forget_changes()
+        return drained
+
+    def forget_changes(self) -> None:
+        """Forget what changed, for worlds that follow the events themselves."""
+        self._changed.clear()
+        self._dirty.clear()
+
+    def dump(self) -> bytes:
+        """Return a durable image; see core/snapshot.py."""
+        from fairlead.core.snapshot import dump
+
+        return dump(self)
+
+    @classmethod
+    def load(cls, body: bytes) -> Core:
+        """Return the core that `dump` described."""
+        from fairlead.core.snapshot import load
+
+        return load(body)
+
+    def digest(self) -> str:
+        """Return a fingerprint of the whole state: equal states have equal digests."""
+        from fairlead.core.snapshot import digest
+
+        return digest(self.dump())
+
+
+def _by_key(member: tuple[MemberKey, Job]) -> MemberKey:
+    return member[0]
+
+
+def held(core: Core, job: Job, request: Request) -> tuple[int, ...]:
+    """Return what all members of a job hold together, in the order of DIMENSIONS."""
+    count = len(job.slots)
+    milli = memory = 0
+    for slot in job.slots:
+        if not slot.devices:
+            continue
+        if request.gpus:
+            size = core.ledger.devices[slot.node].size
+            milli += 1000 * len(slot.devices)
+            memory += sum(size[index] for index in slot.devices)
+        else:
+            milli += request.milli
+            memory += request.memory
+    cpu, ram, disk = request.host
+    return (cpu * count, ram * count, disk * count, milli, memory)
+
+
+def describe_exit(exit: Exit) -> str:
+    """Return an exit in words."""
+    if exit.why == "lost":
+        return f"lost ({exit.detail})" if exit.detail else "lost"
+    if exit.why == "cannot-start":
+        return f"could not start: {exit.detail}"
+    if exit.why == "oom":
+        return f"ran out of memory ({exit.detail})" if exit.detail else "ran out of memory"
+    if exit.signal is not None:
+        return f"killed by signal {exit.signal}"
+    return f"exit {exit.code}"

@@ -1,0 +1,144 @@
+"""Questions about what fits, for refusals and explanations. Not on the hot path."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+import numpy as np
+
+from fairlead.core.ledger import HOST, ROW_NAMES, UP, Devices, Ledger, Request
+from fairlead.model.resources import DIMENSIONS, WHOLE_GPU_MILLI, Shape
+
+MODEL = "GPU type"
+
+
+def lacking(ledger: Ledger, request: Request, *, empty: bool = False) -> Counter[str]:
+    """Count the nodes that cannot take one member now, by what they lack ("CPU and memory").
+
+    With `empty`, the question is put to the cluster with nobody on it. Nodes that can take one
+    are counted under "".
+    """
+    counts: Counter[str] = Counter()
+    for node in range(ledger.count):
+        counts[" and ".join(_node_lacks(ledger, request, node, empty))] += 1
+    return counts
+
+
+def _node_lacks(ledger: Ledger, request: Request, node: int, empty: bool) -> list[str]:
+    if not empty and not ledger.room[UP, node]:
+        return [ROW_NAMES[UP]]
+    host = ledger.capacity if empty else ledger.room
+    lacks = [ROW_NAMES[row] for row in range(HOST) if 0 < request.host[row] > host[row, node]]
+    if request.gpus or request.milli:
+        devices = ledger.devices[node].empty() if empty else ledger.devices[node]
+        if devices.pick(request) is None:
+            lacks.append(_device_lack(devices, request))
+    return lacks
+
+
+def _device_lack(devices: Devices, request: Request) -> str:
+    models = {device.model for device in devices.spec}
+    if request.models and not (models & request.models):
+        return MODEL if models else "GPUs"
+    if request.memory and len(devices.size) >= request.gpus:
+        roomy = Request(
+            Shape(gpus=request.gpus, gpu_milli=request.milli, gpu_models=tuple(request.models))
+        )
+        if devices.pick(roomy) is not None:
+            return "GPU memory"
+    return "GPUs"
+
+
+def copies(ledger: Ledger, request: Request, node: int, most: int, *, empty: bool) -> int:
+    """Return how many members fit on one node together, at most `most`."""
+    if not empty and not ledger.room[UP, node]:
+        return 0
+    host = ledger.capacity if empty else ledger.room
+    count = most
+    for row in range(HOST):
+        if request.host[row]:
+            count = min(count, int(host[row, node]) // request.host[row])
+    if count <= 0 or not (request.gpus or request.milli):
+        return max(count, 0)
+    devices = ledger.devices[node].empty() if empty else ledger.devices[node].copy()
+    for done in range(count):
+        chosen = devices.pick(request)
+        if chosen is None:
+            return done
+        devices.move(request, chosen, -1)
+    return count
+
+
+def members_that_fit(ledger: Ledger, request: Request, *, empty: bool) -> int:
+    """Return how many members of a gang could be placed together, by its spread rule."""
+    most = request.members
+    each = [copies(ledger, request, node, most, empty=empty) for node in range(ledger.count)]
+    if not each:
+        return 0
+    if request.shape.spread == "same-node":
+        return max(each)
+    if request.shape.spread == "distinct-nodes":
+        return sum(count > 0 for count in each)
+    return sum(each)
+
+
+def largest(ledger: Ledger, request: Request) -> Shape | None:
+    """Return the nearest shape that the empty cluster can take: the same, cut to some node.
+
+    Of all nodes the one that leaves most of the request (the product of the kept fractions);
+    ties by lowest index. None if nothing of it fits anywhere.
+    """
+    best: Shape | None = None
+    best_kept = 0
+    for node in range(ledger.count):
+        cut = _cut(ledger, request, node)
+        kept = _kept(request.shape, cut)
+        if kept > best_kept:
+            best, best_kept = cut, kept
+    if best is None or (request.gpus and not best.gpus) or (request.milli and not best.gpu_milli):
+        return None
+    fitting = members_that_fit(ledger, Request(best), empty=True)
+    if fitting < best.members:
+        if fitting == 0:
+            return None
+        best = msgspec.structs.replace(best, members=fitting)
+    return best
+
+
+def _cut(ledger: Ledger, request: Request, node: int) -> Shape:
+    shape, capacity = request.shape, ledger.capacity[:, node].tolist()
+    sizes = [
+        device.memory_mib
+        for device in ledger.devices[node].spec
+        if not request.models or device.model in request.models
+    ]
+    memory = min(shape.gpu_memory_mib, max(sizes, default=0))
+    enough = [size for size in sizes if size >= memory]
+    return Shape(
+        cpu_milli=min(shape.cpu_milli, capacity[0]),
+        memory_mib=min(shape.memory_mib, capacity[1]),
+        disk_mib=min(shape.disk_mib, capacity[2]),
+        gpus=min(shape.gpus, len(enough)),
+        gpu_milli=min(shape.gpu_milli, WHOLE_GPU_MILLI if enough else 0),
+        gpu_memory_mib=memory,
+        gpu_models=shape.gpu_models,
+        members=shape.members,
+        spread=shape.spread,
+    )
+
+
+def _kept(asked: Shape, cut: Shape) -> int:
+    """Return how much of a request is left, in millionths per amount, multiplied."""
+    kept = 1
+    for name in ("cpu_milli", "memory_mib", "disk_mib", "gpus", "gpu_milli", "gpu_memory_mib"):
+        whole = getattr(asked, name)
+        if whole:
+            kept *= 1_000_000 * getattr(cut, name) // whole
+    return kept
+
+
+def totals(ledger: Ledger) -> list[int]:
+    """Return the capacity of all nodes that are up, in the order of DIMENSIONS."""
+    up = ledger.room[UP, : ledger.count] == 1
+    return [int(np.sum(ledger.capacity[row, : ledger.count][up])) for row in range(len(DIMENSIONS))]

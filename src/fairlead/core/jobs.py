@@ -1,0 +1,92 @@
+"""One job inside the core, and the table of transitions that every change goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from fairlead.model.base import JobId, Ms
+from fairlead.model.events import (
+    Cancelled,
+    Event,
+    MemberEnded,
+    MemberStarted,
+    NodeLost,
+    Placed,
+    StopDecided,
+    Submitted,
+)
+from fairlead.model.jobs import FINAL, Exit, JobSpec, Phase
+from fairlead.model.resources import Slot
+
+
+class Job:
+    """A pending or live job. Only `Core` writes to it."""
+
+    __slots__ = (
+        "attempt",
+        "because",
+        "ended_ms",
+        "exits",
+        "failures",
+        "first_started_ms",
+        "id",
+        "phase",
+        "placed_ms",
+        "shape_id",
+        "slots",
+        "spec",
+        "started",
+        "started_ms",
+        "submitted_ms",
+        "then",
+        "token",
+        "token_placed",
+        "worst",
+    )
+
+    def __init__(self, job: JobId, spec: JobSpec, shape_id: int, submitted_ms: Ms, token: int):
+        self.id = job
+        self.spec = spec
+        self.shape_id = shape_id
+        self.submitted_ms = submitted_ms
+        self.token = token  # core.seq when it last became pending: tells one wait from the next
+        self.token_placed = 0  # core.seq of the last placement: the log that launches it
+        self.phase = Phase.PENDING
+        self.attempt = 0
+        self.failures = 0  # attempts that failed by the job's own fault, for `retries`
+        self.slots: tuple[Slot, ...] = ()
+        self.started: set[int] = set()  # ranks confirmed running at some time in this attempt
+        self.exits: dict[int, Exit] = {}  # ranks confirmed gone, in order
+        self.worst: Exit | None = None  # of this attempt: the first bad exit, else a good one
+        self.then: Phase | None = None  # where a stopping job goes
+        self.placed_ms: Ms | None = None
+        self.started_ms: Ms | None = None
+        self.first_started_ms: Ms | None = None
+        self.ended_ms: Ms | None = None
+        self.because = ""
+
+
+Transitions: TypeAlias = Mapping[tuple[Phase | None, type[Event]], tuple[Phase, ...]]
+
+_ENDINGS = (Phase.PENDING, *FINAL)
+
+# (phase before, event) -> phases that may follow. What is absent here is ignored when it comes
+# from outside (late, repeated and reordered reports), and our own bug when we decided it.
+# docs/reference/states.md is drawn from this table.
+TRANSITIONS: Transitions = {
+    (None, Submitted): (Phase.PENDING,),
+    (Phase.PENDING, Placed): (Phase.STARTING,),
+    (Phase.PENDING, Cancelled): (Phase.CANCELLED,),
+    (Phase.STARTING, MemberStarted): (Phase.STARTING, Phase.RUNNING),
+    (Phase.STARTING, MemberEnded): (Phase.STARTING, Phase.RUNNING, Phase.STOPPING, *_ENDINGS),
+    (Phase.STARTING, NodeLost): (Phase.STOPPING, *_ENDINGS),
+    (Phase.STARTING, StopDecided): (Phase.STOPPING,),
+    (Phase.RUNNING, MemberEnded): (Phase.RUNNING, Phase.STOPPING, *_ENDINGS),
+    (Phase.RUNNING, NodeLost): (Phase.STOPPING, *_ENDINGS),
+    (Phase.RUNNING, StopDecided): (Phase.STOPPING,),
+    (Phase.STOPPING, MemberStarted): (Phase.STOPPING,),
+    (Phase.STOPPING, MemberEnded): (Phase.STOPPING, *_ENDINGS),
+    (Phase.STOPPING, NodeLost): (Phase.STOPPING, *_ENDINGS),
+    (Phase.STOPPING, StopDecided): (Phase.STOPPING,),
+}

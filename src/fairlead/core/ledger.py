@@ -1,0 +1,254 @@
+"""Who holds what, in columns: one row per dimension, one column per node.
+
+`room` is the only matrix that the hot path reads. Its first five rows are the free amounts in the
+order of DIMENSIONS; the others make device requests a comparison of the same kind: whether the
+node is up, how many devices are wholly free, and the largest free share of time and of memory on
+any one device. A request fits a node if every row has at least what it needs; for device shares
+and restricted models that is necessary, and `pick` decides exactly.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from fairlead.model.resources import DIMENSIONS, GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Node, Shape
+
+Columns: TypeAlias = npt.NDArray[np.int64]
+
+UP, WHOLE, SHARE_MILLI, SHARE_MEMORY = range(5, 9)
+ROWS = 9
+ROW_NAMES = (
+    "CPU",
+    "memory",
+    "disk",
+    "GPUs",
+    "GPU memory",
+    "down",
+    "GPUs",
+    "GPU share",
+    "GPU memory",
+)
+HOST = 3  # rows 0..2 are the host's own amounts; the GPU rows follow from the devices
+
+
+class Request:
+    """A shape compiled for the ledger: the rows it needs, and how it takes devices."""
+
+    __slots__ = ("gpus", "host", "members", "memory", "milli", "models", "need", "shape", "simple")
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.host = shape.amounts()
+        self.gpus, self.milli, self.memory = shape.gpus, shape.gpu_milli, shape.gpu_memory_mib
+        self.models = frozenset(shape.gpu_models)
+        self.members = shape.members
+        need = [(row, amount) for row, amount in enumerate(self.host) if amount > 0]
+        need.append((UP, 1))
+        if self.gpus:
+            need.append((WHOLE, self.gpus))
+        elif self.milli:
+            need.append((SHARE_MILLI, self.milli))
+            if self.memory:
+                need.append((SHARE_MEMORY, self.memory))
+        self.need = tuple(need)
+        # Rows alone decide, and how often it fits a node is a division.
+        self.simple = not self.milli and not self.models and not (self.gpus and self.memory)
+
+
+class Devices:
+    """The GPUs of one node: what is free of each, and whether others occupy it."""
+
+    __slots__ = ("foreign", "memory", "milli", "size", "spec")
+
+    def __init__(self, node: Node) -> None:
+        self.spec = node.devices
+        self.size = [device.memory_mib for device in node.devices]
+        self.milli = [WHOLE_GPU_MILLI] * len(node.devices)
+        self.memory = list(self.size)
+        self.foreign: frozenset[int] = frozenset()
+
+    def copy(self) -> Devices:
+        """Return an independent copy, for trying things out."""
+        other = Devices.__new__(Devices)
+        other.spec, other.size, other.foreign = self.spec, self.size, self.foreign
+        other.milli, other.memory = self.milli.copy(), self.memory.copy()
+        return other
+
+    def whole(self, index: int) -> bool:
+        """Whether nobody uses any of the device."""
+        return (
+            self.milli[index] == WHOLE_GPU_MILLI
+            and self.memory[index] == self.size[index]
+            and index not in self.foreign
+        )
+
+    def pick(self, request: Request) -> tuple[int, ...] | None:
+        """Choose devices for one member; None if none fit.
+
+        Whole devices: lowest index first. A share: the fullest device that has room for both its
+        time and its memory, ties by lowest index.
+        """
+        if request.gpus:
+            chosen: list[int] = []
+            for index in range(len(self.milli)):
+                if self.whole(index) and self._acceptable(index, request):
+                    chosen.append(index)
+                    if len(chosen) == request.gpus:
+                        return tuple(chosen)
+            return None
+        if request.milli:
+            best = -1
+            for index, milli in enumerate(self.milli):
+                if (
+                    milli >= request.milli
+                    and self.memory[index] >= request.memory
+                    and index not in self.foreign
+                    and self._acceptable(index, request)
+                    and (best < 0 or milli < self.milli[best])
+                ):
+                    best = index
+            return (best,) if best >= 0 else None
+        return ()
+
+    def _acceptable(self, index: int, request: Request) -> bool:
+        if request.models and self.spec[index].model not in request.models:
+            return False
+        return self.size[index] >= request.memory
+
+    def move(self, request: Request, devices: tuple[int, ...], sign: int) -> tuple[int, int]:
+        """Take (sign -1) or give back (+1) devices; return the change of milli and memory."""
+        milli = memory = 0
+        for index in devices:
+            time = WHOLE_GPU_MILLI if request.gpus else request.milli
+            size = self.size[index] if request.gpus else request.memory
+            self.milli[index] += sign * time
+            self.memory[index] += sign * size
+            milli += sign * time
+            memory += sign * size
+        return milli, memory
+
+    def summary(self) -> tuple[int, int, int]:
+        """Return (wholly free devices, largest free milli, largest free memory) of the node."""
+        whole = milli = memory = 0
+        for index in range(len(self.milli)):
+            if index in self.foreign:
+                continue
+            whole += self.whole(index)
+            milli = max(milli, self.milli[index])
+            memory = max(memory, self.memory[index])
+        return whole, milli, memory
+
+    def empty(self) -> Devices:
+        """Return these devices with nobody on them."""
+        other = self.copy()
+        other.milli = [WHOLE_GPU_MILLI] * len(self.size)
+        other.memory, other.foreign = list(self.size), frozenset()
+        return other
+
+
+class Ledger:
+    """Capacity, foreign use and room of every node. free = capacity - used - foreign, always."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.capacity: Columns = np.zeros((len(DIMENSIONS), 16), np.int64)
+        self.foreign: Columns = np.zeros_like(self.capacity)
+        self.room: Columns = np.zeros((ROWS, 16), np.int64)
+        self.devices: list[Devices] = []
+        # Nodes in the order in which they changed. Whoever caches something per node reads on
+        # from where it stopped (`changes` counts all entries ever made).
+        self.touched: list[int] = []
+        self.forgotten = 0
+        self.layout = 0  # grows when capacities change: weights and caches start afresh
+
+    @property
+    def changes(self) -> int:
+        """How many node changes there have been."""
+        return self.forgotten + len(self.touched)
+
+    def _touch(self, node: int) -> None:
+        self.touched.append(node)
+        if len(self.touched) > 65_536:  # a cache that is further behind starts afresh anyway
+            self.forgotten += 32_768
+            del self.touched[:32_768]
+
+    def join(self, node: int, spec: Node) -> None:
+        """Set the capacity of a new or known node and mark it up. Nothing may be in use on it."""
+        assert node <= self.count, "node ids are dense"
+        if node == self.count:
+            self.count += 1
+            self.devices.append(Devices(spec))
+            if self.count > self.capacity.shape[1]:
+                self._grow()
+        devices = Devices(spec)
+        self.devices[node] = devices
+        capacity = (
+            spec.cpu_milli,
+            spec.memory_mib,
+            spec.disk_mib,
+            WHOLE_GPU_MILLI * len(spec.devices),
+            sum(devices.size),
+        )
+        self.capacity[:, node] = capacity
+        self.foreign[:, node] = 0
+        self.room[: len(DIMENSIONS), node] = capacity
+        self.room[UP, node] = 1
+        self._summarise(node)
+        self.layout += 1
+
+    def _grow(self) -> None:
+        more = self.capacity.shape[1]
+        pad = ((0, 0), (0, more))
+        self.capacity = np.pad(self.capacity, pad)
+        self.foreign = np.pad(self.foreign, pad)
+        self.room = np.pad(self.room, pad)
+
+    def down(self, node: int) -> None:
+        """Mark a node down: nothing fits there."""
+        self.room[UP, node] = 0
+        self._touch(node)
+
+    def set_foreign(self, node: int, amounts: tuple[int, ...], devices: tuple[int, ...]) -> None:
+        """Others now use this much of the node (free amounts may become negative: no room)."""
+        now = np.array(amounts, np.int64)
+        self.room[: len(DIMENSIONS), node] += self.foreign[:, node] - now
+        self.foreign[:, node] = now
+        self.devices[node].foreign = frozenset(devices)
+        self._summarise(node)
+
+    def _summarise(self, node: int) -> None:
+        whole, milli, memory = self.devices[node].summary()
+        room = self.room
+        room[WHOLE, node], room[SHARE_MILLI, node], room[SHARE_MEMORY, node] = whole, milli, memory
+        self._touch(node)
+
+    def take(self, node: int, request: Request, devices: tuple[int, ...]) -> None:
+        """One member of the request now holds this much of the node, with these devices."""
+        self._move(node, request, devices, -1)
+
+    def give(self, node: int, request: Request, devices: tuple[int, ...]) -> None:
+        """Undo `take`."""
+        self._move(node, request, devices, 1)
+
+    def _move(self, node: int, request: Request, devices: tuple[int, ...], sign: int) -> None:
+        room = self.room
+        for row in range(HOST):
+            amount = request.host[row]
+            if amount:
+                room[row, node] += sign * amount
+        if devices:
+            milli, memory = self.devices[node].move(request, devices, sign)
+            room[GPU, node] += milli
+            room[GPU_MEMORY, node] += memory
+            self._summarise(node)
+        else:
+            self._touch(node)
+
+    def view(self) -> Columns:
+        """Return the room of all nodes, read-only: writing raises ValueError."""
+        view = self.room[:, : self.count]
+        view.flags.writeable = False
+        return view

@@ -1,0 +1,68 @@
+"""What a report of an agent proves, as ordinary events. Reads only."""
+
+from __future__ import annotations
+
+from fairlead.core.engine import Core
+from fairlead.core.jobs import Job
+from fairlead.model.events import AnyEvent, MemberEnded, MemberStarted, NodeLost
+from fairlead.model.jobs import LIVE, Exit
+from fairlead.model.messages import MemberKey, MemberState, Report
+
+
+def reconcile(core: Core, report: Report) -> tuple[list[AnyEvent], tuple[MemberKey, ...]]:
+    """Return the events that a report proves, and the ended members the agent may forget.
+
+    The caller puts the events through a turn. A member may be forgotten only when the core no
+    longer counts it as there, which is so from the turn on after the one that logged its end.
+    A member that should be there, is absent, and whose launch the agent had seen, is lost.
+    """
+    node = core.node_ids.get(report.node)
+    if node is None:
+        return [], ()
+    if core.nodes[node].spec.boot != report.boot:
+        # The machine started anew (or this is a late word from an earlier life of it): whatever
+        # ran is gone, but only its new capacity, sent by NodeJoined, makes the node usable.
+        return [], ()
+    events: list[AnyEvent] = []
+    forget: list[MemberKey] = []
+    present: set[MemberKey] = set()
+    for member in report.members:
+        present.add(member.key)
+        _compare(core, member, events, forget)
+    for key, job in core.nodes[node].members.items():
+        if key not in present and report.seen >= job.token_placed:
+            gone = Exit(why="lost", detail=f"{report.node}: the agent has no record of it")
+            events.append(MemberEnded(job=key[0], attempt=key[1], rank=key[2], exit=gone))
+    return events, tuple(forget)
+
+
+def _compare(
+    core: Core, member: MemberState, events: list[AnyEvent], forget: list[MemberKey]
+) -> None:
+    job = core.jobs.get(member.job)
+    live = (
+        job is not None
+        and job.attempt == member.attempt
+        and job.phase in LIVE
+        and member.rank < len(job.slots)
+        and member.rank not in job.exits
+    )
+    if not live:
+        if member.state == "ended":
+            forget.append(member.key)
+        return
+    assert isinstance(job, Job)
+    key = {"job": member.job, "attempt": member.attempt, "rank": member.rank}
+    if member.state == "ended":
+        assert member.exit is not None
+        events.append(MemberEnded(**key, exit=member.exit))
+    elif member.state != "starting" and member.rank not in job.started:
+        events.append(MemberStarted(**key))
+
+
+def lost_node(core: Core, name: str, because: str) -> list[AnyEvent]:
+    """Return the event that gives a node up, if it is known and up."""
+    node = core.node_ids.get(name)
+    if node is None or not core.nodes[node].up:
+        return []
+    return [NodeLost(node=node, because=because)]

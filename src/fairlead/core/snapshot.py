@@ -1,0 +1,175 @@
+"""A durable image of the core, for a quick restart. The log stays the truth."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fairlead.core.jobs import Job
+from fairlead.model.base import JobId, Ms, Record
+from fairlead.model.jobs import LIVE, Exit, JobSpec, Phase, PolicyConfig, Queue, Tenant
+from fairlead.model.resources import Node, Slot
+
+if TYPE_CHECKING:
+    from fairlead.core.engine import Core
+
+VERSION = 1
+
+
+class JobImage(Record, frozen=True):
+    """One pending or live job."""
+
+    id: JobId
+    spec: JobSpec
+    submitted_ms: Ms
+    token: int
+    phase: Phase
+    token_placed: int = 0
+    attempt: int = 0
+    failures: int = 0
+    slots: tuple[Slot, ...] = ()
+    started: tuple[int, ...] = ()
+    exits: tuple[tuple[int, Exit], ...] = ()
+    worst: Exit | None = None
+    then: Phase | None = None
+    placed_ms: Ms | None = None
+    started_ms: Ms | None = None
+    first_started_ms: Ms | None = None
+    because: str = ""
+
+
+class NodeImage(Record, frozen=True):
+    """One node with what others use on it."""
+
+    spec: Node
+    up: bool
+    foreign: tuple[int, ...] = ()
+    foreign_devices: tuple[int, ...] = ()
+
+
+class Image(Record, frozen=True):
+    """Everything that `apply` has brought about."""
+
+    version: int
+    seq: int
+    now: Ms
+    next_job: JobId
+    policy: PolicyConfig
+    tenants: tuple[Tenant, ...]
+    queues: tuple[Queue, ...]
+    nodes: tuple[NodeImage, ...]
+    jobs: tuple[JobImage, ...]
+    requests: tuple[tuple[str, tuple[JobId, ...]], ...]
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Image)
+
+
+def dump(core: Core) -> bytes:
+    """Return the image of a core as JSON; O(jobs + nodes)."""
+    nodes = tuple(
+        NodeImage(
+            spec=node.spec,
+            up=node.up,
+            foreign=tuple(core.ledger.foreign[:, index].tolist()),
+            foreign_devices=tuple(sorted(core.ledger.devices[index].foreign)),
+        )
+        for index, node in enumerate(core.nodes)
+    )
+    jobs = tuple(
+        JobImage(
+            id=job.id,
+            spec=job.spec,
+            submitted_ms=job.submitted_ms,
+            token=job.token,
+            token_placed=job.token_placed,
+            phase=job.phase,
+            attempt=job.attempt,
+            failures=job.failures,
+            slots=job.slots,
+            started=tuple(sorted(job.started)),
+            exits=tuple(job.exits.items()),
+            worst=job.worst,
+            then=job.then,
+            placed_ms=job.placed_ms,
+            started_ms=job.started_ms,
+            first_started_ms=job.first_started_ms,
+            because=job.because,
+        )
+        for _, job in sorted(core.jobs.items())
+    )
+    image = Image(
+        version=VERSION,
+        seq=core.seq,
+        now=core.now,
+        next_job=core.next_job,
+        policy=core.policy,
+        tenants=tuple(core.tenants[name] for name in sorted(core.tenants)),
+        queues=tuple(core.queues[name] for name in sorted(core.queues)),
+        nodes=nodes,
+        jobs=jobs,
+        requests=tuple(core.requests.items()),
+    )
+    return _encoder.encode(image)
+
+
+def digest(body: bytes) -> str:
+    """Return the fingerprint of an image."""
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+def load(body: bytes) -> Core:
+    """Return the core of an image; raises msgspec.DecodeError if it is damaged."""
+    from fairlead.core.engine import Core, NodeState
+
+    image = _decoder.decode(body)
+    core = Core()
+    core.seq, core.now, core.next_job = image.seq, image.now, image.next_job
+    core.policy = image.policy
+    core.tenants = {tenant.name: tenant for tenant in image.tenants}
+    core.queues = {queue.name: queue for queue in image.queues}
+    core.requests = dict(image.requests)
+    for index, node in enumerate(image.nodes):
+        state = NodeState(node.spec)
+        state.up = node.up
+        core.nodes.append(state)
+        core.node_ids[node.spec.name] = index
+        core.ledger.join(index, node.spec)
+        core.ledger.set_foreign(index, node.foreign, node.foreign_devices)
+        if not node.up:
+            core.ledger.down(index)
+    for item in image.jobs:
+        _restore(core, item)
+    for job in sorted(core.jobs.values(), key=lambda job: job.token):
+        if job.phase is Phase.PENDING:
+            core.pending[job.id] = job
+            core.arrivals.append(job.id)
+            core.waiting[job.spec.queue] = core.waiting.get(job.spec.queue, 0) + 1
+    return core
+
+
+def _restore(core: Core, item: JobImage) -> None:
+    job = Job(item.id, item.spec, core.intern(item.spec.shape), item.submitted_ms, item.token)
+    job.phase, job.attempt, job.failures = item.phase, item.attempt, item.failures
+    job.token_placed = item.token_placed
+    job.slots, job.started, job.exits = item.slots, set(item.started), dict(item.exits)
+    job.worst, job.then, job.because = item.worst, item.then, item.because
+    job.placed_ms, job.started_ms = item.placed_ms, item.started_ms
+    job.first_started_ms = item.first_started_ms
+    core.jobs[job.id] = job
+    if job.phase not in LIVE:
+        return
+    request = core.shapes[job.shape_id]
+    for rank, slot in enumerate(job.slots):
+        core.ledger.take(slot.node, request, slot.devices)
+        if rank not in job.exits:
+            core.nodes[slot.node].members[job.id, job.attempt, rank] = job
+    core._account(job, request, 1)
+    if job.phase is Phase.RUNNING and job.spec.limit_ms is not None:
+        assert job.started_ms is not None
+        deadline = job.started_ms + job.spec.limit_ms
+        heapq.heappush(core._deadlines, (deadline, job.id, job.attempt))

@@ -1,0 +1,119 @@
+"""One turn: apply a batch, decide, make durable, only then act. Sans I/O: the worlds drive it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from fairlead.core.engine import Core
+from fairlead.model.base import Ms, NodeId
+from fairlead.model.events import AnyEvent
+from fairlead.model.jobs import PolicyConfig
+from fairlead.model.status import JobStatus
+
+
+class Policy(Protocol):
+    """Decides. Reads the core only; each decision is applied before the next is asked for."""
+
+    def decide(self, core: Core) -> Iterator[AnyEvent]:
+        """Yield decisions, best first."""
+        ...
+
+
+class Store(Protocol):
+    """Where history is kept."""
+
+    def append(
+        self, records: Sequence[tuple[Ms, AnyEvent]], statuses: Sequence[JobStatus] = ()
+    ) -> int:
+        """Make the records durable, all or nothing; return the last sequence number.
+
+        Raises StoreFailed when nothing of it became durable.
+        """
+        ...
+
+    def replay(self, after: int) -> Iterator[tuple[int, Ms, AnyEvent]]:
+        """Yield (sequence number, time, event) of all records after that number."""
+        ...
+
+    def save_snapshot(self, seq: int, digest: str, body: bytes) -> None:
+        """Keep an image of the core after event `seq`."""
+        ...
+
+    def snapshots(self) -> Iterator[tuple[int, str, bytes]]:
+        """Yield (seq, digest, body) of the kept images, newest first."""
+        ...
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """What one turn did: all events in log order, and the nodes whose desired state changed."""
+
+    events: list[AnyEvent]
+    nodes: list[NodeId]
+
+
+class Scheduler:
+    """A core, the policy that its configuration names, and a store."""
+
+    def __init__(
+        self, core: Core, build: Callable[[PolicyConfig], Policy], store: Store | None = None
+    ) -> None:
+        self.core, self.store = core, store
+        self._build = build
+        self._config = core.policy
+        self.policy = build(core.policy)
+
+    @classmethod
+    def recover(cls, build: Callable[[PolicyConfig], Policy], store: Store) -> Scheduler:
+        """Return a scheduler as of the durable log: newest sound snapshot, then the tail."""
+        return cls(recover(store), build, store)
+
+    def turn(self, now: Ms, inbox: Sequence[AnyEvent]) -> Turn:
+        """Apply `inbox`, decide, and append everything in one commit.
+
+        `now` is clamped so that it never falls. On StoreFailed the core is ahead of the log and
+        must be thrown away: recover.
+        """
+        core = self.core
+        now = max(now, core.now)
+        events: list[AnyEvent] = list(inbox)
+        for event in events:
+            core.apply(now, event)
+        for stop in core.due(now):
+            core.apply(now, stop)
+            events.append(stop)
+        if core.policy is not self._config:
+            self._config = core.policy
+            self.policy = self._build(core.policy)
+        for decision in self.policy.decide(core):
+            core.apply(now, decision)
+            events.append(decision)
+        if self.store is None:
+            nodes = sorted(core._dirty)
+            core.forget_changes()
+            return Turn(events, nodes)
+        drained = core.drain()
+        if events:
+            last = self.store.append([(now, event) for event in events], drained.statuses)
+            assert last == core.seq, f"the log ends at {last}, the core at {core.seq}"
+        return Turn(events, drained.nodes)
+
+
+def recover(store: Store) -> Core:
+    """Return the core of the durable log."""
+    core = Core()
+    for seq, digest, body in store.snapshots():
+        try:
+            image = Core.load(body)
+        except msgspec.MsgspecError:
+            continue  # damaged: an older one, or the whole log, serves as well
+        if image.seq == seq and image.digest() == digest:
+            core = image
+            break
+    for seq, at, event in store.replay(core.seq):
+        core.apply(at, event)
+        assert core.seq == seq, f"the log skips from {core.seq} to {seq}"
+    core.forget_changes()
+    return core

@@ -1,0 +1,1 @@
+"""The nouns: units, resources, jobs, nodes, events and messages. Imports msgspec only."""

@@ -1,0 +1,127 @@
+"""Everything that can happen. `Core.apply` of these, in log order, is the whole of history.
+
+Events are facts: decisions too (`Placed`, `StopDecided`) are logged and never recomputed.
+The log stores each as JSON with its `kind`. A released kind keeps its fields; new fields have
+defaults; tests/golden replays the logs of every release.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from fairlead.model.base import JobId, NodeId, Record
+from fairlead.model.jobs import Exit, JobSpec, Phase, PolicyConfig, Queue, Tenant
+from fairlead.model.resources import Node, Slot
+
+
+class Event(Record, frozen=True, tag_field="kind"):
+    """Base of all events."""
+
+
+class NodeJoined(Event, frozen=True, tag="node-joined"):
+    """A node is up with this capacity: new (id = number of known nodes), back, or changed."""
+
+    node: NodeId
+    spec: Node
+
+
+class NodeLost(Event, frozen=True, tag="node-lost"):
+    """A node is gone for good or fenced: whatever ran there runs no more."""
+
+    node: NodeId
+    because: str = ""
+
+
+class ForeignUsage(Event, frozen=True, tag="foreign-usage"):
+    """What others, not Fairlead, now use on a node: amounts in the order of DIMENSIONS.
+
+    `devices` are indices of GPUs that a foreign process occupies; they are given to no job.
+    """
+
+    node: NodeId
+    amounts: tuple[int, ...]
+    devices: tuple[int, ...] = ()
+
+
+class TenantSet(Event, frozen=True, tag="tenant-set"):
+    """Create or replace a tenant."""
+
+    tenant: Tenant
+
+
+class QueueSet(Event, frozen=True, tag="queue-set"):
+    """Create or replace a queue."""
+
+    queue: Queue
+
+
+class PolicySet(Event, frozen=True, tag="policy-set"):
+    """From here on this policy decides."""
+
+    policy: PolicyConfig
+
+
+class Submitted(Event, frozen=True, tag="submitted"):
+    """A job was accepted. `request` is the client's idempotency key, "" for none."""
+
+    job: JobId
+    spec: JobSpec
+    request: str = ""
+
+
+class Placed(Event, frozen=True, tag="placed"):
+    """Decided: this attempt starts on these slots (slot i is rank i)."""
+
+    job: JobId
+    attempt: int
+    slots: tuple[Slot, ...]
+    because: str = ""
+
+
+class StopDecided(Event, frozen=True, tag="stop-decided"):
+    """Decided: stop this attempt; when it is gone the job goes to `then`."""
+
+    job: JobId
+    attempt: int
+    then: Phase  # PENDING after preemption, CANCELLED after a cancel, TIMEOUT at the limit
+    because: str = ""
+
+
+class Cancelled(Event, frozen=True, tag="cancelled"):
+    """A pending job was cancelled (a running one is stopped by StopDecided)."""
+
+    job: JobId
+    because: str = ""
+
+
+class MemberStarted(Event, frozen=True, tag="started"):
+    """The agent confirmed that a member's process runs."""
+
+    job: JobId
+    attempt: int
+    rank: int = 0
+
+
+class MemberEnded(Event, frozen=True, tag="ended"):
+    """The agent confirmed that a member is gone, its whole process tree with it."""
+
+    job: JobId
+    attempt: int
+    exit: Exit
+    rank: int = 0
+
+
+AnyEvent: TypeAlias = (
+    NodeJoined
+    | NodeLost
+    | ForeignUsage
+    | TenantSet
+    | QueueSet
+    | PolicySet
+    | Submitted
+    | Placed
+    | StopDecided
+    | Cancelled
+    | MemberStarted
+    | MemberEnded
+)

@@ -1,0 +1,107 @@
+"""Jobs: what a user asks for, and the phases a job goes through."""
+
+from __future__ import annotations
+
+import enum
+
+from fairlead.model import limits
+from fairlead.model.base import JobId, Ms, Record
+from fairlead.model.resources import Shape
+
+
+class Phase(enum.StrEnum):
+    """Where a job is. The words are those that users see."""
+
+    PENDING = "PENDING"
+    STARTING = "STARTING"  # decided and durable; the agent has not confirmed every member yet
+    RUNNING = "RUNNING"
+    STOPPING = "STOPPING"  # holds its resources until every member is confirmed gone
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    TIMEOUT = "TIMEOUT"
+    OOM = "OOM"
+    NODE_FAIL = "NODE_FAIL"
+
+
+LIVE = (Phase.STARTING, Phase.RUNNING, Phase.STOPPING)  # the phases that hold resources
+FINAL = (
+    Phase.SUCCEEDED,
+    Phase.FAILED,
+    Phase.CANCELLED,
+    Phase.TIMEOUT,
+    Phase.OOM,
+    Phase.NODE_FAIL,
+)
+
+
+class JobSpec(Record, frozen=True):
+    """A job as asked for, after validation; never changes. Times in ms, sizes in MiB."""
+
+    shape: Shape
+    name: str = ""
+    user: str = ""  # who submitted
+    tenant: str = "default"  # who pays: team, account, project
+    queue: str = "default"
+    priority: int = 50
+    command: tuple[str, ...] = ()
+    workdir: str = ""
+    env: dict[str, str] = {}
+    limit_ms: Ms | None = None  # the user's own bound on run time; the job is stopped at it
+    # What shortest-first sorts by: an estimate, or the truth in a replay.
+    expected_ms: Ms | None = None
+    stop_signal: int = 15  # the notice; after grace_ms the whole process tree is killed
+    grace_ms: Ms = limits.GRACE_MS_DEFAULT
+    retries: int = 0  # further attempts after a failure of the job's own; node loss does not count
+    output_bytes: int = limits.OUTPUT_BYTES_DEFAULT
+    array: JobId | None = None  # the first job of the array
+    array_index: int = 0
+    array_count: int = 0
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+class Exit(Record, frozen=True):
+    """How one member ended: exactly one of code, signal, or a word in `why`.
+
+    why: "" | "lost" (node or supervisor gone, exit unknown) | "cannot-start" | "oom".
+    An OOM kill has why="oom" and, where known, the signal.
+    """
+
+    code: int | None = None
+    signal: int | None = None
+    why: str = ""
+    detail: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the member ended well."""
+        return self.code == 0 and not self.why
+
+
+class Tenant(Record, frozen=True):
+    """Who work is accounted to. quota: the most in use at once; None in it: no limit."""
+
+    name: str
+    weight: int = 1
+    quota: tuple[int | None, ...] = ()  # in the order of DIMENSIONS; empty: no limit
+
+
+class Queue(Record, frozen=True):
+    """Where jobs wait. `priority` is what a job gets that names none."""
+
+    name: str
+    priority: int = 50
+    pending_max: int = limits.QUEUE_PENDING_MAX
+    limit_ms: Ms | None = None  # the longest time limit a job may ask for; also its default
+
+
+class PolicyConfig(Record, frozen=True):
+    """Which policy decides, by name, and its settings. Logged, so it is part of every replay."""
+
+    order: str = "priority"  # fifo | sjf | priority
+    placement: str = "best-fit"  # best-fit | worst-fit | dot-product | l2
+    # How long others may overtake a job that is first in the order but does not fit:
+    # 0: never (strict); None: always (skip); else until it has waited that long.
+    overtake_ms: Ms | None = 15 * 60_000
+    ageing_per_hour: int = 60  # priority points per hour of waiting
+    ageing_cap: int | None = None  # most points ageing may add; None: no cap

@@ -1,0 +1,22 @@
+"""Named limits: every loop, queue, retry and text field has one."""
+
+from __future__ import annotations
+
+PRIORITY_MIN = 0
+PRIORITY_MAX = 100
+AMOUNT_MAX = 2**40  # per node and dimension: a petabyte in MiB, a billion cores in thousandths
+NODES_MAX = 1_000_000
+DEVICES_PER_NODE_MAX = 64
+MEMBERS_MAX = 100_000  # gang size
+NAME_CHARS_MAX = 200
+COMMAND_BYTES_MAX = 131_072  # one argument list, as execve counts it
+ENV_BYTES_MAX = 262_144
+LIMIT_MS_MAX = 10 * 366 * 24 * 3_600_000  # ten years
+GRACE_MS_DEFAULT = 30_000
+GRACE_MS_MAX = 24 * 3_600_000
+RETRIES_MAX = 100
+RESTARTS_MAX = 1_000  # attempts of one job for whatever cause; then it fails and says so
+QUEUE_PENDING_MAX = 1_000_000
+SUBMIT_BATCH_MAX = 100_000  # jobs in one call
+OUTPUT_BYTES_DEFAULT = 256 * 2**20  # output kept per member
+EXIT_REQUEUE = 75  # EX_TEMPFAIL: "checkpointed, run me again"

@@ -1,0 +1,80 @@
+"""What the service and an agent say to each other. Both directions are level-triggered.
+
+The service sends the *whole* desired state of a node, the agent reports its *whole* actual
+state. A message that is lost, repeated, delayed or reordered therefore does no harm:
+`Desired.version` is the length of the durable log it was derived from, an agent ignores a
+version older than one it has seen, and a report says which version it had seen when it was made
+(so "the agent does not have it" can be told from "the agent does not have it yet").
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from fairlead.model.base import JobId, Ms, Record
+from fairlead.model.jobs import Exit, JobSpec
+
+MemberKey: TypeAlias = tuple[int, int, int]  # job, attempt, rank
+
+
+class Launch(Record, frozen=True):
+    """Start this member once, if it was never seen before."""
+
+    job: JobId
+    attempt: int
+    rank: int
+    spec: JobSpec
+    devices: tuple[int, ...] = ()
+    nodes: tuple[str, ...] = ()  # address (or name) of every rank's node, in rank order
+    local_rank: int = 0  # which of this job's members on this node it is, from 0
+
+    @property
+    def key(self) -> MemberKey:
+        """Return the member's identity."""
+        return (self.job, self.attempt, self.rank)
+
+
+class Desired(Record, frozen=True, tag_field="kind", tag="desired"):
+    """All that should be on a node. Members in none of the lists are orphans: stop them.
+
+    run: members that should run; the agent launches those it does not know.
+    keep: members that run already by the agent's own word: leave them, launch nothing.
+    stop: members to stop (notice signal, grace, kill).
+    forget: members whose end is durable in the log; the agent may drop its record of them.
+    """
+
+    version: int
+    run: tuple[Launch, ...] = ()
+    keep: tuple[MemberKey, ...] = ()
+    stop: tuple[MemberKey, ...] = ()
+    forget: tuple[MemberKey, ...] = ()
+
+
+class MemberState(Record, frozen=True):
+    """One member as the agent sees it. `exit` is set iff state is "ended"."""
+
+    job: JobId
+    attempt: int
+    rank: int
+    state: Literal["starting", "running", "stopping", "ended"]
+    exit: Exit | None = None
+    started_ms: Ms | None = None  # by the node's own clock; for display and accounting only
+    ended_ms: Ms | None = None
+
+    @property
+    def key(self) -> MemberKey:
+        """Return the member's identity."""
+        return (self.job, self.attempt, self.rank)
+
+
+class Report(Record, frozen=True, tag_field="kind", tag="report"):
+    """All that is on a node: every member that runs, stops, or ended and was not forgotten.
+
+    boot: the node's life (differs after a reboot). seen: the newest Desired.version applied, in
+    this life of the node.
+    """
+
+    node: str
+    boot: str
+    seen: int
+    members: tuple[MemberState, ...] = ()

@@ -1,0 +1,67 @@
+"""What machines offer and what jobs ask for. Amounts are integers in the unit of their name."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fairlead.model.base import Record
+
+# The additive dimensions of a node, in the order of the ledger's columns. The last two sum over
+# the node's devices; what fits on *one* device is decided device by device (core/ledger.py).
+DIMENSIONS = ("cpu_milli", "memory_mib", "disk_mib", "gpu_milli", "gpu_memory_mib")
+CPU, MEMORY, DISK, GPU, GPU_MEMORY = range(5)
+WHOLE_GPU_MILLI = 1000
+
+Spread = Literal["any", "same-node", "distinct-nodes"]
+
+
+class Device(Record, frozen=True):
+    """One GPU (or a slice of one that the driver shows as a device)."""
+
+    model: str = "gpu"
+    memory_mib: int = 0
+    uuid: str = ""
+    island: int = 0  # devices of one island share a fast link
+
+
+class Node(Record, frozen=True):
+    """A machine's capacity. `boot` names the life of the machine: after a reboot it differs."""
+
+    name: str
+    cpu_milli: int
+    memory_mib: int = 0
+    disk_mib: int = 0
+    devices: tuple[Device, ...] = ()
+    rack: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    address: str = ""
+    boot: str = ""
+
+
+class Shape(Record, frozen=True):
+    """A class of equal requests, per member of the gang. Interned: all hot code works on ids.
+
+    `gpus` whole devices, or `gpu_milli` thousandths of one device; `gpu_memory_mib` is then the
+    share of that device's memory, and with `gpus` the least memory each device must have.
+    """
+
+    cpu_milli: int = 1000
+    memory_mib: int = 0
+    disk_mib: int = 0
+    gpus: int = 0
+    gpu_milli: int = 0
+    gpu_memory_mib: int = 0
+    gpu_models: tuple[str, ...] = ()  # acceptable device models, sorted; empty: any
+    members: int = 1  # gang size: all or none
+    spread: Spread = "any"
+
+    def amounts(self) -> tuple[int, int, int]:
+        """Return the additive host amounts of one member, in the order of DIMENSIONS."""
+        return (self.cpu_milli, self.memory_mib, self.disk_mib)
+
+
+class Slot(Record, frozen=True):
+    """One member of a gang on one node, with the devices (indices on that node) it may use."""
+
+    node: int
+    devices: tuple[int, ...] = ()

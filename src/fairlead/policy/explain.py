@@ -1,0 +1,179 @@
+"""Why a job waits: from the same queue, ledger and rules that the decision was made with."""
+
+from __future__ import annotations
+
+from fairlead.core.admission import describe, describe_lack
+from fairlead.core.engine import Core
+from fairlead.core.fits import lacking, members_that_fit
+from fairlead.core.jobs import Job
+from fairlead.core.ledger import Request
+from fairlead.model.base import JobId, Ms, Record
+from fairlead.model.jobs import Phase
+from fairlead.policy import order
+from fairlead.policy.pipeline import Pipeline
+
+# Reason codes, stable, in the words of Slurm and Kueue where they have one.
+RESOURCES = "Resources"  # nothing free that fits now
+PRIORITY = "Priority"  # it would fit, but a job before it must not be overtaken
+QUOTA = "WaitingForQuota"
+NODE_DOWN = "ReqNodeNotAvail"  # fits only nodes that are down
+PENDING_EVALUATION = "PendingEvaluation"  # the scheduler has not looked since it came
+
+
+class Explanation(Record, frozen=True):
+    """Why a job is where it is."""
+
+    job: JobId
+    phase: Phase
+    reason: str  # a code, "" for a job that does not wait
+    summary: str  # one line
+    lines: tuple[str, ...] = ()  # every test, in order
+    ahead: int = 0  # pending jobs before it in the order
+    behind_job: JobId | None = None  # the job that it must not overtake
+    protected_after_ms: Ms | None = None  # no job that arrives later is ordered before it
+    nodes: dict[str, int] = {}  # what nodes lack -> how many nodes
+
+
+class _Shapes:
+    """What is known of each shape at this moment; asked once, used for every job of the shape."""
+
+    def __init__(self, core: Core, pipeline: Pipeline) -> None:
+        self.core, self.pipeline = core, pipeline
+        self.known: dict[int, tuple[bool, str, dict[str, int]]] = {}
+
+    def look(self, shape_id: int) -> tuple[bool, str, dict[str, int]]:
+        """Return (fits now, in words why not, counts of nodes by what they lack)."""
+        found = self.known.get(shape_id)
+        if found is None:
+            found = self.known[shape_id] = self._look(self.core.shapes[shape_id])
+        return found
+
+    def _look(self, request: Request) -> tuple[bool, str, dict[str, int]]:
+        if self.pipeline.fit.gang(request) is not None:
+            return True, "", {}
+        counts = lacking(self.core.ledger, request)
+        able = counts.pop("", 0)
+        words = describe_lack(counts)
+        if request.members > 1 and able:
+            fitting = members_that_fit(self.core.ledger, request, empty=False)
+            words = f"{fitting} of {request.members} members fit now; {words}"
+        return False, words, dict(counts)
+
+
+def _first_stuck(core: Core, pipeline: Pipeline, shapes: _Shapes, jobs: list[Job]) -> Job | None:
+    for job in jobs:
+        if not shapes.look(job.shape_id)[0] and not pipeline.over_quota(core, job):
+            return job
+    return None
+
+
+def _reason(
+    core: Core, pipeline: Pipeline, job: Job, shapes: _Shapes, stuck: Job | None, before: bool
+) -> tuple[str, str, JobId | None]:
+    if pipeline.over_quota(core, job):
+        return QUOTA, f"tenant {job.spec.tenant} would use more than its quota", None
+    fits, words, counts = shapes.look(job.shape_id)
+    if not fits:
+        down = counts.get("down", 0)
+        if down and not members_that_fit_up(core, core.shapes[job.shape_id]):
+            return NODE_DOWN, f"fits only nodes that are down; {words}", None
+        return RESOURCES, words, None
+    if stuck is not None and not before and pipeline.protected(core.now, stuck):
+        return PRIORITY, f"job {stuck.id} is before it and must not be overtaken", stuck.id
+    return PENDING_EVALUATION, "the scheduler has not looked at it yet", None
+
+
+def members_that_fit_up(core: Core, request: Request) -> bool:
+    """Whether the nodes that are up could take the request with nobody on them."""
+    counts = lacking(core.ledger, request, empty=True)
+    down = sum(not node.up for node in core.nodes)
+    return counts[""] > down
+
+
+def reasons(core: Core, pipeline: Pipeline) -> dict[JobId, str]:
+    """Return "code: words" for every pending job; one look per shape."""
+    pipeline.bind(core)
+    pipeline.queue.sync(core)
+    shapes = _Shapes(core, pipeline)
+    jobs = pipeline.queue.in_order(core)
+    stuck = _first_stuck(core, pipeline, shapes, jobs)
+    result: dict[JobId, str] = {}
+    before = True
+    for job in jobs:
+        if job is stuck:
+            before = False
+        code, words, _ = _reason(core, pipeline, job, shapes, stuck, before)
+        result[job.id] = f"{code}: {words}"
+    return result
+
+
+def explain(core: Core, pipeline: Pipeline, job_id: JobId) -> Explanation | None:
+    """Return why a pending or live job is where it is; None if the core does not hold it."""
+    job = core.jobs.get(job_id)
+    if job is None:
+        return None
+    if job.phase is not Phase.PENDING:
+        return Explanation(job=job_id, phase=job.phase, reason="", summary=job.because)
+    pipeline.bind(core)
+    pipeline.queue.sync(core)
+    shapes = _Shapes(core, pipeline)
+    jobs = pipeline.queue.in_order(core)
+    ahead = jobs.index(job)
+    stuck = _first_stuck(core, pipeline, shapes, jobs)
+    before = stuck is None or jobs.index(stuck) > ahead
+    code, words, behind = _reason(core, pipeline, job, shapes, stuck, before)
+    counts = shapes.look(job.shape_id)[2]
+    protected = None
+    if pipeline.config.order == "priority":
+        protected = order.protected_after_ms(
+            job.spec.priority, job.submitted_ms, pipeline.config.ageing_per_hour
+        )
+    elif pipeline.config.order == "fifo":
+        protected = job.submitted_ms
+    return Explanation(
+        job=job_id,
+        phase=job.phase,
+        reason=code,
+        summary=words,
+        lines=_lines(core, pipeline, job, shapes, stuck, ahead, protected),
+        ahead=ahead,
+        behind_job=behind,
+        protected_after_ms=protected,
+        nodes=counts,
+    )
+
+
+def _lines(
+    core: Core,
+    pipeline: Pipeline,
+    job: Job,
+    shapes: _Shapes,
+    stuck: Job | None,
+    ahead: int,
+    protected: Ms | None,
+) -> tuple[str, ...]:
+    fits, words, _ = shapes.look(job.shape_id)
+    lines = [f"asks for {describe(job.spec.shape)}"]
+    if job.attempt:
+        lines.append(f"ran before ({job.attempt} attempts); waits again: {job.because}")
+    if core.tenants.get(job.spec.tenant) and core.tenants[job.spec.tenant].quota:
+        over = pipeline.over_quota(core, job)
+        lines.append(f"quota of tenant {job.spec.tenant}: {'would be exceeded' if over else 'ok'}")
+    lines.append("free now: enough" if fits else f"free now: not enough ({words})")
+    lines.append(f"order: {ahead} before it of {len(core.pending)} waiting")
+    if stuck is not None and stuck is not job:
+        may = "must not" if pipeline.protected(core.now, stuck) else "may"
+        lines.append(f"job {stuck.id} is the first that does not fit; it {may} be overtaken")
+    if protected is None:
+        lines.append("bound: none; jobs that arrive later may always be ordered before it")
+    else:
+        wait = max(0, protected - core.now) // 1000
+        lines.append(
+            "bound: no job that arrives from now on is ordered before it"
+            if wait == 0
+            else f"bound: no job that arrives later than {wait} s from now is ordered before it"
+        )
+    ending = sum(other.phase is Phase.STOPPING for other in core.jobs.values())
+    if ending:
+        lines.append(f"{ending} jobs are stopping and still hold what they use")
+    return tuple(lines)

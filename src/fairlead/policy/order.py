@@ -1,0 +1,104 @@
+"""Who is next. An order is one key per job; smaller is sooner; ties by (submission, id).
+
+All orders here have keys that do not change while a job waits, so a queue is sorted once and a
+round costs nothing for the jobs that stay where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from fairlead.core.jobs import Job
+from fairlead.model.base import Misuse, Ms
+from fairlead.model.jobs import PolicyConfig
+from fairlead.model.limits import LIMIT_MS_MAX, PRIORITY_MAX, PRIORITY_MIN
+
+HOUR_MS = 3_600_000
+Key: TypeAlias = tuple[int, Ms, int]
+Order: TypeAlias = Callable[[Job], Key]
+
+
+def fifo(job: Job) -> Key:
+    """First come, first served. Source: algorithms.md 2.1."""
+    return (0, job.submitted_ms, job.id)
+
+
+def shortest_first(job: Job) -> Key:
+    """Shortest expected run time first; without an estimate the time limit; without both last.
+
+    Starves long jobs while shorter ones keep coming. Source: algorithms.md 2.1 (SJF).
+    """
+    expected = job.spec.expected_ms
+    if expected is None:
+        expected = job.spec.limit_ms if job.spec.limit_ms is not None else LIMIT_MS_MAX
+    return (expected, job.submitted_ms, job.id)
+
+
+def ageing(per_hour: int) -> Order:
+    """Highest priority first, where a job gains `per_hour` points for every hour of waiting.
+
+    Linear ageing keeps the order of two waiting jobs fixed, so base - rate x arrival decides,
+    once. Source: algorithms.md 3.1.
+    """
+
+    def key(job: Job) -> Key:
+        merit = job.spec.priority * HOUR_MS - per_hour * job.submitted_ms
+        return (-merit, job.submitted_ms, job.id)
+
+    return key
+
+
+def effective_milli(base: int, per_hour: int, cap: int | None, waited_ms: Ms) -> int:
+    """Return the priority of a job that has waited so long, in thousandths of a point."""
+    gained = per_hour * waited_ms * 1000 // HOUR_MS
+    if cap is not None:
+        gained = min(gained, cap * 1000)
+    return base * 1000 + gained
+
+
+def protected_after_ms(
+    base: int, arrived_ms: Ms, per_hour: int, cap: int | None = None, base_max: int = PRIORITY_MAX
+) -> Ms | None:
+    """Return the time after which no newcomer can be ordered before this job; None: never.
+
+    That is arrival + (base_max - base) / rate, rounded up. Source: algorithms.md 3.1.
+    """
+    gap = base_max - base
+    if gap <= 0:
+        return arrived_ms
+    if per_hour <= 0 or (cap is not None and cap < gap):
+        return None
+    return arrived_ms - (-gap * HOUR_MS // per_hour)
+
+
+def check_ageing(config: PolicyConfig) -> None:
+    """Raise Misuse where a job could wait for ever: no ageing, or a cap too low to catch up."""
+    gap = PRIORITY_MAX - PRIORITY_MIN
+    if config.ageing_per_hour <= 0:
+        raise Misuse(
+            "priority without ageing has no starvation bound: a job of low priority may wait for "
+            "ever while others of higher priority keep coming",
+            field="ageing_per_hour",
+            hint="set ageing_per_hour to 1 or more (60: a point a minute)",
+        )
+    if config.ageing_cap is not None:
+        fault = "has no starvation bound" if config.ageing_cap < gap else "is not needed"
+        raise Misuse(
+            f"ageing capped at {config.ageing_cap} points {fault}: priorities span {gap} points "
+            f"({PRIORITY_MIN} to {PRIORITY_MAX})",
+            field="ageing_cap",
+            hint="leave ageing_cap out",
+        )
+
+
+def build(config: PolicyConfig) -> Order:
+    """Return the order that a configuration names."""
+    if config.order == "fifo":
+        return fifo
+    if config.order == "sjf":
+        return shortest_first
+    if config.order == "priority":
+        check_ageing(config)
+        return ageing(config.ageing_per_hour)
+    raise Misuse(f"there is no order '{config.order}'", field="order")

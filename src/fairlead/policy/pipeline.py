@@ -1,0 +1,116 @@
+"""One round: order -> admit -> place (-> reserve -> preempt: their seam is `decide`).
+
+`decide` yields decisions one at a time; each is applied before the next is asked for, so a round
+needs no copy of the ledger, and a gang is placed whole or not at all because one decision holds
+all of its slots. Cost: O(1) when nothing changed that could start a job; else O(log groups) per
+decision plus one look per group that does not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fairlead.core.admission import asked_in_all
+from fairlead.core.engine import Core
+from fairlead.core.jobs import Job
+from fairlead.model.base import Ms
+from fairlead.model.events import AnyEvent, Placed
+from fairlead.model.jobs import PolicyConfig
+from fairlead.model.resources import Slot
+from fairlead.policy import order
+from fairlead.policy.place import score
+from fairlead.policy.place.fit import Fit
+from fairlead.policy.queue import Entry, Group, Queue
+
+
+class Pipeline:
+    """A policy made of an order, the admission by quota, and a placement."""
+
+    def __init__(self, config: PolicyConfig) -> None:
+        self.config = config
+        self.order = order.build(config)
+        self.scorer = score.build(config.placement)
+        self.overtake_ms = config.overtake_ms
+        self._core: Core | None = None
+        self.queue = Queue(self.order)
+        self.fit: Fit
+        self._because = f"{config.order}, {config.placement}"
+
+    def bind(self, core: Core) -> None:
+        """Read from this core from now on; what was derived from another is dropped."""
+        if self._core is not core:
+            self._core = core
+            self.queue = Queue(self.order)
+            self.fit = Fit(core.ledger, self.scorer)
+
+    def decide(self, core: Core) -> Iterator[AnyEvent]:
+        """Yield placements, best first. Reads only; the caller applies each at once."""
+        self.bind(core)
+        queue = self.queue
+        queue.sync(core)
+        stuck = queue.first_stuck() if queue.stuck else None
+        while (found := queue.best(core)) is not None:
+            entry, group = found
+            if stuck is not None and entry > stuck and self._must_not_overtake(core, stuck):
+                return
+            first = core.pending[entry[2]]
+            if self.over_quota(core, first):
+                queue.park(entry, group, queue.gated)
+                continue
+            because = self._because
+            if stuck is not None and entry > stuck:
+                because = f"{because}; job {stuck[2]}, which is before it, does not fit"
+            placed = 0
+            for job, slots in self._place(core, first, group):
+                placed += 1
+                yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
+            if not placed:
+                queue.park(entry, group, queue.stuck)
+                stuck = entry if stuck is None else min(stuck, entry)
+
+    def _place(self, core: Core, job: Job, group: Group) -> Iterator[tuple[Job, tuple[Slot, ...]]]:
+        """Yield the first job of a group with its slots; a run of equal jobs is found at once."""
+        request = core.shapes[job.shape_id]
+        waiting = len(group.entries) - group.start
+        if request.members == 1 and waiting >= 8 and not group.id[1]:
+            yield from self._place_run(core, group, waiting)
+            return
+        slots = self.fit.gang(request)
+        if slots is not None:
+            yield job, slots
+
+    def _place_run(
+        self, core: Core, group: Group, waiting: int
+    ) -> Iterator[tuple[Job, tuple[Slot, ...]]]:
+        until = self.queue.until(core)
+        run: list[Job] = []
+        for entry in group.entries[group.start : group.start + min(waiting, 4096)]:
+            if until is not None and entry > until:
+                break
+            job = core.pending.get(entry[2])
+            if job is not None and job.token == entry[3]:
+                run.append(job)
+        slots = self.fit.run(core.shapes[group.id[0]], len(run))
+        for job, slot in zip(run, slots, strict=False):
+            yield job, (slot,)
+
+    def over_quota(self, core: Core, job: Job) -> bool:
+        """Whether starting the job would take its tenant over a quota."""
+        tenant = core.tenants.get(job.spec.tenant)
+        if tenant is None or not tenant.quota:
+            return False
+        usage = core.usage.get(tenant.name) or [0] * len(tenant.quota)
+        asked = asked_in_all(job.spec.shape)
+        return any(
+            most is not None and used + amount > most
+            for most, used, amount in zip(tenant.quota, usage, asked, strict=True)
+        )
+
+    def _must_not_overtake(self, core: Core, stuck: Entry) -> bool:
+        return self.protected(core.now, core.pending.get(stuck[2]))
+
+    def protected(self, now: Ms, job: Job | None) -> bool:
+        """Whether a job that is first in the order but does not fit may be overtaken no more."""
+        if job is None or self.overtake_ms is None:
+            return False
+        return now - job.submitted_ms >= self.overtake_ms

@@ -1,0 +1,240 @@
+"""The best nodes for a request, exactly, without looking at every node every time.
+
+For each request shape one column of keys is kept: the node's score, or NO where it does not fit.
+Placing or releasing changes a node or two; the ledger writes down which (`touched`), and the next
+question about the shape mends just those keys and takes the least. A shape asked again costs one
+argmin; a shape never seen before costs one pass over the columns.
+
+Equal requests are placed as a run: with best fit a node just used becomes better still, so nodes
+are filled in the order of their keys by division; other scorers use a heap in which only the node
+just used changes. Both give what one-by-one placement gives (tests/policy).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+
+import numpy as np
+
+from fairlead.core.ledger import HOST, WHOLE, Columns, Devices, Ledger, Request
+from fairlead.model.resources import DIMENSIONS, GPU, GPU_MEMORY, Slot
+from fairlead.policy.place.score import Scorer, weights
+
+NO = np.iinfo(np.int64).max
+FEW = 6  # up to so many changed nodes are mended one by one: below numpy's fixed costs
+CELLS_MAX = 8_000_000  # keys kept over all shapes: 64 MB
+D = len(DIMENSIONS)
+
+
+class _Keys:
+    __slots__ = ("keys", "seen")
+
+    def __init__(self, keys: Columns, seen: int) -> None:
+        self.keys, self.seen = keys, seen
+
+
+class Fit:
+    """Answers where members fit. Reads the ledger, never writes to it."""
+
+    def __init__(self, ledger: Ledger, scorer: Scorer) -> None:
+        self.ledger, self.scorer = ledger, scorer
+        self._cache: dict[Request, _Keys] = {}
+        self._layout = -1
+        self._weights: list[int] = []
+
+    def one(self, request: Request) -> Slot | None:
+        """Return the best slot for one member, None if nothing fits. Ties: lowest node id."""
+        keys = self._keys(request)
+        if keys.size == 0:
+            return None
+        while True:
+            node = int(keys.argmin())
+            if keys[node] == NO:
+                return None
+            if not (request.gpus or request.milli):
+                return Slot(node=node)
+            devices = self.ledger.devices[node].pick(request)
+            if devices is not None:
+                return Slot(node=node, devices=devices)
+            keys[node] = NO  # the rows promised more than one device holds; so until it changes
+
+    def gang(self, request: Request) -> tuple[Slot, ...] | None:
+        """Return slots for all members by the spread rule, rank by rank, or None."""
+        if request.members == 1:
+            slot = self.one(request)
+            return None if slot is None else (slot,)
+        spread = request.shape.spread
+        if spread == "any":
+            slots = self.run(request, request.members)
+        elif spread == "same-node":
+            slots = self._same_node(request)
+        else:
+            slots = self._distinct(request)
+        return tuple(slots) if len(slots) == request.members else None
+
+    def run(self, request: Request, count: int) -> list[Slot]:
+        """Return up to `count` slots for single members, in order, as if placed one by one."""
+        if self.scorer.fills and request.simple:
+            nodes, counts = self.fill(request, count)
+            return list(self._fill_slots(request, nodes, counts))
+        return self._heap(request, count)
+
+    def fill(self, request: Request, count: int) -> tuple[Columns, Columns]:
+        """Return (nodes, members on each) for a run of `count` by the closed form of best fit."""
+        keys = self._keys(request)
+        nodes = np.flatnonzero(keys != NO)
+        nodes = nodes[np.argsort(keys[nodes], kind="stable")]
+        room = self.ledger.room
+        counts = np.full(len(nodes), count, np.int64)
+        for row, amount in request.need:
+            if row < HOST or row == WHOLE:
+                np.minimum(counts, room[row, nodes] // amount, out=counts)
+        before = np.cumsum(counts) - counts
+        used = int(np.searchsorted(before, count))
+        counts = np.minimum(counts[:used], count - before[:used])
+        return nodes[:used], counts
+
+    def _fill_slots(self, request: Request, nodes: Columns, counts: Columns) -> Iterator[Slot]:
+        for node, members in zip(nodes.tolist(), counts.tolist(), strict=True):
+            if not request.gpus:
+                slot = Slot(node=node)
+                for _ in range(members):
+                    yield slot
+                continue
+            trial = _Trial(self.ledger, node)
+            for _ in range(members):
+                devices = trial.take(request)
+                assert devices is not None
+                yield Slot(node=node, devices=devices)
+
+    def _in_order(self, request: Request) -> Iterator[tuple[int, int]]:
+        """Yield (key, node) of every node that may fit, best first."""
+        keys = self._keys(request)
+        nodes = np.flatnonzero(keys != NO)
+        nodes = nodes[np.argsort(keys[nodes], kind="stable")]
+        yield from zip(keys[nodes].tolist(), nodes.tolist(), strict=True)
+
+    def _heap(self, request: Request, count: int) -> list[Slot]:
+        fresh = self._in_order(request)
+        upcoming = next(fresh, None)
+        used: list[tuple[int, int]] = []
+        trials: dict[int, _Trial] = {}
+        slots: list[Slot] = []
+        while len(slots) < count:
+            if upcoming is not None and (not used or upcoming < used[0]):
+                node = upcoming[1]
+                upcoming = next(fresh, None)
+                trials[node] = _Trial(self.ledger, node)
+            elif used:
+                node = heapq.heappop(used)[1]
+            else:
+                break
+            trial = trials[node]
+            devices = trial.take(request)
+            if devices is None:
+                continue
+            slots.append(Slot(node=node, devices=devices))
+            if trial.fits(request):
+                key = self.scorer.scalar(request, trial.free, self._weights)
+                heapq.heappush(used, (key, node))
+        return slots
+
+    def _same_node(self, request: Request) -> list[Slot]:
+        for _, node in self._in_order(request):
+            trial = _Trial(self.ledger, node)
+            slots: list[Slot] = []
+            while len(slots) < request.members and trial.fits(request):
+                devices = trial.take(request)
+                if devices is None:
+                    break
+                slots.append(Slot(node=node, devices=devices))
+            if len(slots) == request.members:
+                return slots
+        return []
+
+    def _distinct(self, request: Request) -> list[Slot]:
+        slots: list[Slot] = []
+        for _, node in self._in_order(request):
+            devices = self.ledger.devices[node].pick(request)
+            if devices is not None:
+                slots.append(Slot(node=node, devices=devices))
+                if len(slots) == request.members:
+                    break
+        return slots
+
+    def _keys(self, request: Request) -> Columns:
+        ledger = self.ledger
+        if self._layout != ledger.layout:
+            self._cache.clear()
+            self._layout = ledger.layout
+            self._weights = weights(ledger.capacity[:, : ledger.count], self.scorer.bits)
+        entry = self._cache.get(request)
+        behind = ledger.changes - entry.seen if entry is not None else 0
+        if entry is None or behind > ledger.count // 2 + FEW or entry.seen < ledger.forgotten:
+            if entry is None and len(self._cache) * max(ledger.count, 1) > CELLS_MAX:
+                del self._cache[next(iter(self._cache))]
+            entry = _Keys(self._scan(request), ledger.changes)
+            self._cache[request] = entry
+        elif behind:
+            changed = ledger.touched[entry.seen - ledger.forgotten :]
+            if behind <= FEW:
+                for node in changed:
+                    self._mend(request, entry.keys, node)
+            else:
+                self._mend_many(request, entry.keys, changed)
+            entry.seen = ledger.changes
+        return entry.keys
+
+    def _scan(self, request: Request) -> Columns:
+        room = self.ledger.room[:, : self.ledger.count]
+        return self._keys_of(request, room)
+
+    def _keys_of(self, request: Request, room: Columns) -> Columns:
+        misfit = np.zeros(room.shape[1], np.bool_)
+        for row, amount in request.need:
+            misfit |= room[row] < amount
+        keys = self.scorer.columns(request, room[:D], self._weights)
+        keys[misfit] = NO
+        return keys
+
+    def _mend(self, request: Request, keys: Columns, node: int) -> None:
+        column = self.ledger.room[:, node].tolist()
+        for row, amount in request.need:
+            if column[row] < amount:
+                keys[node] = NO
+                return
+        keys[node] = self.scorer.scalar(request, column, self._weights)
+
+    def _mend_many(self, request: Request, keys: Columns, changed: list[int]) -> None:
+        nodes = np.array(changed, np.int64)
+        keys[nodes] = self._keys_of(request, self.ledger.room[:, nodes])
+
+
+class _Trial:
+    """One node's free amounts, copied, to try members on."""
+
+    __slots__ = ("devices", "free")
+
+    def __init__(self, ledger: Ledger, node: int) -> None:
+        self.free: list[int] = ledger.room[:D, node].tolist()
+        devices = ledger.devices[node]
+        self.devices: Devices = devices.copy() if devices.size else devices
+
+    def fits(self, request: Request) -> bool:
+        """Whether the host has room for one more member (devices are asked by `take`)."""
+        return all(self.free[row] >= request.host[row] for row in range(HOST) if request.host[row])
+
+    def take(self, request: Request) -> tuple[int, ...] | None:
+        """Take one member; None if the devices have no room."""
+        devices: tuple[int, ...] | None = ()
+        if request.gpus or request.milli:
+            devices = self.devices.pick(request)
+            if devices is None:
+                return None
+            milli, memory = self.devices.move(request, devices, -1)
+            self.free[GPU] += milli
+            self.free[GPU_MEMORY] += memory
+        for row in range(HOST):
+            self.free[row] -= request.host[row]
+        return devices

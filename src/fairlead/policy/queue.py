@@ -1,0 +1,188 @@
+"""Pending jobs in order, grouped so that a round looks at classes of jobs and not at jobs.
+
+Jobs of one group ask for the same shape (and count against the same quota): if the first of them
+does not fit, none does. A group is a list sorted once; a heap holds the first of each group.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, insort
+from typing import TypeAlias
+
+from fairlead.core.engine import Core
+from fairlead.core.jobs import Job
+from fairlead.policy.order import Order
+
+GroupId: TypeAlias = tuple[int, str]  # shape, tenant with a quota or ""
+Entry: TypeAlias = tuple[int, int, int, int]  # the key (whose last item is the job's id), token
+
+
+class Group:
+    """Entries of one group, best first from `start` on."""
+
+    __slots__ = ("entries", "id", "start")
+
+    def __init__(self, group: GroupId) -> None:
+        self.id = group
+        self.entries: list[Entry] = []
+        self.start = 0
+
+    def first(self, core: Core) -> Entry | None:
+        """Return the best entry that still waits; forget those before it that do not."""
+        entries = self.entries
+        while self.start < len(entries):
+            entry = entries[self.start]
+            job = core.pending.get(entry[2])
+            if job is not None and job.token == entry[3]:
+                return entry
+            self.start += 1
+            if self.start > 1024 and self.start * 2 > len(entries):
+                del entries[: self.start]
+                self.start = 0
+        entries.clear()
+        self.start = 0
+        return None
+
+    def add(self, entry: Entry) -> None:
+        """Insert an entry at its place."""
+        if not self.entries or entry > self.entries[-1]:
+            self.entries.append(entry)
+        else:
+            insort(self.entries, entry, lo=self.start)
+
+    def add_all(self, fresh: list[Entry]) -> None:
+        """Insert many entries: sorting a nearly sorted list is one pass."""
+        del self.entries[: self.start]
+        self.start = 0
+        self.entries += fresh
+        self.entries.sort()
+
+
+class Queue:
+    """All pending jobs of a core in the order of a policy. Derived state: rebuilt at any time."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.groups: dict[GroupId, Group] = {}
+        # Groups to look at, best first. `_queued` says which entry of the heap speaks for a group;
+        # others of the same group are left over and skipped.
+        self._heads: list[tuple[Entry, GroupId]] = []
+        self._queued: dict[GroupId, Entry] = {}
+        self.stuck: dict[GroupId, Entry] = {}  # fit nowhere, until something wakes them
+        self.gated: dict[GroupId, Entry] = {}  # over quota, until something wakes them
+        self._read = -1
+        self._wakeups = -1
+        self._quotas: frozenset[str] = frozenset()
+
+    def sync(self, core: Core) -> None:
+        """Take in what has happened since the last time."""
+        if self._wakeups != core.wakeups:
+            quotas = frozenset(name for name, t in core.tenants.items() if t.quota)
+            if quotas != self._quotas:
+                self._quotas, self._read = quotas, -1
+        if self._read < core.arrivals_forgotten:
+            for index in (self.groups, self._heads, self._queued, self.stuck, self.gated):
+                index.clear()
+            self._read = core.arrivals_forgotten
+        fresh = core.arrivals[self._read - core.arrivals_forgotten :]
+        self._read += len(fresh)
+        self._add(core, fresh)
+        if self._wakeups != core.wakeups:
+            self._wakeups = core.wakeups
+            for parked in (self.stuck, self.gated):
+                for group, entry in parked.items():
+                    self._push(group, entry)
+                parked.clear()
+
+    def _push(self, group: GroupId, entry: Entry) -> None:
+        self._queued[group] = entry
+        heapq.heappush(self._heads, (entry, group))
+
+    def group_of(self, job: Job) -> GroupId:
+        """Return the group of a job."""
+        tenant = job.spec.tenant
+        return (job.shape_id, tenant if tenant in self._quotas else "")
+
+    def _entry(self, job: Job) -> Entry:
+        first, submitted, job_id = self.order(job)
+        return (first, submitted, job_id, job.token)
+
+    def _add(self, core: Core, fresh: list[int]) -> None:
+        batches: dict[GroupId, list[Entry]] = {}
+        for job_id in fresh:
+            job = core.pending.get(job_id)
+            if job is not None:
+                batches.setdefault(self.group_of(job), []).append(self._entry(job))
+        for group_id, entries in batches.items():
+            group = self.groups.get(group_id)
+            if group is None:
+                group = self.groups[group_id] = Group(group_id)
+            before = group.first(core)
+            if len(entries) == 1:
+                group.add(entries[0])
+            else:
+                group.add_all(sorted(set(entries)))
+            first = group.entries[group.start]
+            if first == before:
+                continue
+            # Where the group is parked, only who stands first of it has changed.
+            if group_id in self.stuck:
+                self.stuck[group_id] = first
+            elif group_id in self.gated:
+                self.gated[group_id] = first
+            else:
+                self._push(group_id, first)
+
+    def best(self, core: Core) -> tuple[Entry, Group] | None:
+        """Return the best entry of all groups that are not parked."""
+        heads = self._heads
+        while heads:
+            entry, group_id = heads[0]
+            if self._queued.get(group_id) != entry:
+                heapq.heappop(heads)
+                continue
+            group = self.groups[group_id]
+            first = group.first(core)
+            if first == entry:
+                return entry, group
+            heapq.heappop(heads)
+            if first is not None:
+                self._push(group_id, first)
+            else:
+                del self._queued[group_id], self.groups[group_id]
+        return None
+
+    def first_stuck(self) -> Entry | None:
+        """Return the best entry that fits nowhere."""
+        return min(self.stuck.values(), default=None)
+
+    def park(self, entry: Entry, group: Group, where: dict[GroupId, Entry]) -> None:
+        """Set the best group aside, in `stuck` or `gated`, until something wakes it."""
+        assert self._heads[0] == (entry, group.id)
+        heapq.heappop(self._heads)
+        del self._queued[group.id]
+        where[group.id] = entry
+
+    def until(self, core: Core) -> Entry | None:
+        """Return the best entry after the best group's: a run of equal jobs ends before it."""
+        top = heapq.heappop(self._heads)
+        rest = self.best(core)
+        heapq.heappush(self._heads, top)
+        entries = [rest[0]] if rest is not None else []
+        return min([*entries, *self.stuck.values()], default=None)
+
+    def ahead(self, core: Core, job: Job) -> int:
+        """Return how many pending jobs stand before this one; O(groups log jobs)."""
+        entry = self._entry(job)
+        count = 0
+        for group in self.groups.values():
+            place = bisect_left(group.entries, entry, lo=group.start)
+            for other in group.entries[group.start : place]:
+                waiting = core.pending.get(other[2])
+                count += waiting is not None and waiting.token == other[3]
+        return count
+
+    def in_order(self, core: Core) -> list[Job]:
+        """Return all pending jobs, best first."""
+        return sorted(core.pending.values(), key=self._entry)

@@ -1,0 +1,187 @@
+"""What clients may ask the single writer for, and how it becomes events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from fairlead.core.admission import admit
+from fairlead.core.engine import Core
+from fairlead.model.base import JobId, Misuse, Refused
+from fairlead.model.events import (
+    AnyEvent,
+    Cancelled,
+    NodeJoined,
+    PolicySet,
+    QueueSet,
+    StopDecided,
+    Submitted,
+    TenantSet,
+)
+from fairlead.model.jobs import JobSpec, Phase, PolicyConfig, Queue, Tenant
+from fairlead.model.resources import Node
+from fairlead.service.spec import Defaults, parse_body
+
+
+class Batch:
+    """What the commands of one turn have planned so far, on top of the core."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.next_job = core.next_job
+        self.requests: dict[str, tuple[JobId, ...]] = {}
+        self.waiting: dict[str, int] = {}  # planned submissions per queue
+        self.stopped: set[JobId] = set()
+
+
+class Command(Protocol):
+    """Something asked for: first planned, then, once the turn is durable, answered."""
+
+    def plan(self, batch: Batch) -> Sequence[AnyEvent]:
+        """Return the events that fulfil it. Reads the core only; raises Misuse."""
+        ...
+
+    def answer(self, core: Core) -> Any:
+        """Return what the asker gets to know."""
+        ...
+
+
+class Submit:
+    """Accept jobs, all or none. Answers with (ids, whether they are new)."""
+
+    def __init__(self, body: object, defaults: Defaults, key: str = "") -> None:
+        self.body, self.defaults, self.key = body, defaults, key
+        self.ids: tuple[JobId, ...] = ()
+        self.fresh = True
+
+    def plan(self, batch: Batch) -> Sequence[AnyEvent]:
+        """Admit every job; a key that is known already submits nothing."""
+        known = batch.core.requests.get(self.key) or batch.requests.get(self.key)
+        if self.key and known:
+            self.ids, self.fresh = known, False
+            return ()
+        first = batch.next_job
+        specs = parse_body(self.body, self.defaults, first).jobs
+        _admit_all(batch, specs)
+        self.ids = tuple(range(first, first + len(specs)))
+        batch.next_job += len(specs)
+        if self.key:
+            batch.requests[self.key] = self.ids
+        return [
+            Submitted(job=job, spec=spec, request=self.key)
+            for job, spec in zip(self.ids, specs, strict=True)
+        ]
+
+    def answer(self, core: Core) -> tuple[tuple[JobId, ...], bool]:
+        """Return the ids, and whether this call made them."""
+        return self.ids, self.fresh
+
+
+def _admit_all(batch: Batch, specs: Sequence[JobSpec]) -> None:
+    core = batch.core
+    counts: dict[str, int] = {}
+    admitted: set[object] = set()
+    for index, spec in enumerate(specs):
+        counts[spec.queue] = counts.get(spec.queue, 0) + 1
+        kind = (spec.queue, spec.tenant, spec.limit_ms, spec.shape)
+        if kind in admitted:  # many jobs of a call differ in nothing that matters here
+            continue
+        try:
+            admit(core, spec)
+        except Misuse as error:
+            if len(specs) > 1:
+                error.message = f"job {index + 1} of {len(specs)}: {error.message}"
+            raise
+        admitted.add(kind)
+    for name, count in counts.items():
+        waiting = core.waiting.get(name, 0) + batch.waiting.get(name, 0)
+        most = core.queues[name].pending_max
+        if waiting + count > most:
+            raise Refused(
+                f"queue '{name}' has room for {max(most - waiting, 0)} more jobs, not for {count}",
+                field="queue",
+                hint="submit fewer at once, or again when some have started",
+                code="queue-full",
+            )
+    for name, count in counts.items():
+        batch.waiting[name] = batch.waiting.get(name, 0) + count
+
+
+class Cancel:
+    """Cancel jobs: those that wait at once, those that run by stopping them."""
+
+    def __init__(self, ids: Sequence[JobId], because: str) -> None:
+        self.ids, self.because = ids, because
+
+    def plan(self, batch: Batch) -> Sequence[AnyEvent]:
+        """Leave alone what is gone, unknown, or on its way to an end already."""
+        events: list[AnyEvent] = []
+        for job_id in self.ids:
+            job = batch.core.jobs.get(job_id)
+            if job is None or job_id in batch.stopped:
+                continue
+            if job.phase is Phase.PENDING:
+                events.append(Cancelled(job=job_id, because=self.because))
+            elif job.phase is not Phase.STOPPING or job.then is Phase.PENDING:
+                events.append(
+                    StopDecided(
+                        job=job_id,
+                        attempt=job.attempt,
+                        then=Phase.CANCELLED,
+                        because=self.because,
+                    )
+                )
+            else:
+                continue
+            batch.stopped.add(job_id)
+        return events
+
+    def answer(self, core: Core) -> dict[JobId, Phase]:
+        """Return the phases of those that are not final."""
+        return {job_id: core.jobs[job_id].phase for job_id in self.ids if job_id in core.jobs}
+
+
+class CancelAll(Cancel):
+    """Cancel everything that waits or runs, in one turn, so that nothing moves up."""
+
+    def __init__(self, because: str) -> None:
+        super().__init__((), because)
+
+    def plan(self, batch: Batch) -> Sequence[AnyEvent]:
+        """Take the jobs of the moment."""
+        self.ids = list(batch.core.jobs)
+        return super().plan(batch)
+
+
+class Configure:
+    """Make the log agree with the configuration and this machine. Logs only what differs."""
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        tenants: Sequence[Tenant],
+        queues: Sequence[Queue],
+        policy: PolicyConfig | None,
+    ) -> None:
+        self.nodes, self.tenants, self.queues, self.policy = nodes, tenants, queues, policy
+
+    def plan(self, batch: Batch) -> Sequence[AnyEvent]:
+        """Compare with the core."""
+        core = batch.core
+        events: list[AnyEvent] = []
+        events += [TenantSet(tenant=t) for t in self.tenants if core.tenants.get(t.name) != t]
+        events += [QueueSet(queue=q) for q in self.queues if core.queues.get(q.name) != q]
+        if self.policy is not None and self.policy != core.policy:
+            events.append(PolicySet(policy=self.policy))
+        count = len(core.nodes)
+        for node in self.nodes:
+            known = core.node_ids.get(node.name)
+            if known is None:
+                known, count = count, count + 1
+            elif core.nodes[known].spec == node and core.nodes[known].up:
+                continue
+            events.append(NodeJoined(node=known, spec=node))
+        return events
+
+    def answer(self, core: Core) -> None:
+        """Return nothing."""

@@ -1,0 +1,249 @@
+"""The service process: lock, recover, listen, connect the agent, run, leave in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import gc
+import logging
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from fairlead.backends.local import ensure_agent, inventory
+from fairlead.model.base import Misuse, NodeId, StoreFailed
+from fairlead.model.messages import Desired, Report
+from fairlead.policy.registry import build
+from fairlead.service.agentlink import AgentLink
+from fairlead.service.api import Api
+from fairlead.service.commands import Configure
+from fairlead.service.config import Config
+from fairlead.service.places import Places
+from fairlead.service.shell import Shell
+from fairlead.store.sqlite import SqliteStore
+
+BACKLOG = 2048
+KEEP_ALIVE_S = 75
+DRAIN_S = 2  # how long answers under way may take once the service stops
+
+log = logging.getLogger("fairlead.service")
+
+
+class AlreadyRuns(Exception):
+    """Another service holds the lock of this state folder; `pid` is its process id, 0 unknown."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(f"a service runs already (process {pid})")
+        self.pid = pid
+
+
+class Lock:
+    """The right to be the service of a state folder. The kernel frees it when the process dies."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock; raises AlreadyRuns."""
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._fd)
+            raise AlreadyRuns(_read_pid(path)) from None
+        os.ftruncate(self._fd, 0)
+        os.write(self._fd, f"{os.getpid()}\n".encode())
+
+    def release(self) -> None:
+        """Give it up."""
+        os.ftruncate(self._fd, 0)
+        os.close(self._fd)
+
+
+def running_pid(path: Path) -> int | None:
+    """Return the process id of the service that holds the lock, None when nobody does."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read_pid(path)
+    finally:
+        os.close(fd)
+    return None
+
+
+def _read_pid(path: Path) -> int:
+    text = path.read_text().strip()
+    return int(text) if text.isdecimal() else 0
+
+
+class PeerProtocol(H11Protocol):
+    """HTTP for the owner and root alone. `scope["client"]` is (user id as text, process id)."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Ask the kernel who is at the other end."""
+        super().connection_made(transport)
+        peer = transport.get_extra_info("socket")
+        size = struct.calcsize("3i")
+        pid, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+        if uid not in (0, os.geteuid()):
+            log.warning("refused a connection of user %d (process %d)", uid, pid)
+            transport.abort()
+        self.client = (str(uid), pid)
+
+
+class QuietServer(uvicorn.Server):
+    """uvicorn without signal handlers and without a ticking clock: idle means asleep."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stopping = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the service."""
+        yield
+
+    async def main_loop(self) -> None:
+        """Wait until told to stop."""
+        await self.stopping.wait()
+
+
+def listen(path: Path) -> socket.socket:
+    """Return the listening socket, usable by its owner alone. The lock must be held."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()  # left by a service that was killed
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(os.fspath(path))
+    finally:
+        os.umask(mask)
+    listener.listen(BACKLOG)
+    return listener
+
+
+class Service:
+    """Everything of one running service."""
+
+    def __init__(self, places: Places, config: Config) -> None:
+        self.places, self.config = places, config
+        self.server: QuietServer
+        self.exit_code = 0
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; return the exit code.
+
+        Raises AlreadyRuns, Misuse (places, configuration, database), StoreFailed.
+        """
+        self.places.ensure()
+        lock = Lock(self.places.pid)
+        try:
+            store = SqliteStore(self.places.database)
+            try:
+                return asyncio.run(self._serve(store))
+            finally:
+                store.close()
+        finally:
+            lock.release()
+
+    async def _serve(self, store: SqliteStore) -> int:
+        shell = Shell(store, build, self._poke)
+        log.info("recovered at event %d: %d jobs", shell.core.seq, len(shell.core.jobs))
+        self.shell = shell
+        node = await asyncio.to_thread(inventory)
+        self.node_name = node.name
+        self.link = AgentLink(
+            self.places.agent_socket,
+            lambda: ensure_agent(self.places.state),
+            self._desired,
+            self._reported,
+        )
+        api = Api(shell, store, self.places, self.link, self.config, self.stop)
+        self.server = QuietServer(_uvicorn_config(api.app()))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self.stop)
+        configure = Configure([node], self.config.tenants, self.config.queues, self.config.policy)
+        link: asyncio.Task[None] | None = None
+        listener = listen(self.places.socket)
+        try:
+            try:
+                await shell.ask(configure)
+            except StoreFailed as error:
+                log.error("the configuration is not in force: %s", error)
+            link = asyncio.create_task(self.link.run())
+            gc.freeze()  # what lives for ever need not be looked at again
+            log.info("listening on %s", self.places.socket)
+            await self.server.serve(sockets=[listener])
+        finally:
+            if link is not None:
+                link.cancel()
+            self.places.socket.unlink(missing_ok=True)
+        shell.snapshot()
+        log.info("stopped at event %d", shell.core.seq)
+        return self.exit_code
+
+    def stop(self) -> None:
+        """Begin to leave: no more turns; waiting clients are answered, jobs run on."""
+        if not self.server.stopping.is_set():
+            log.info("stopping")
+            self.shell.stop()
+            self.server.stopping.set()
+
+    def _poke(self, node: NodeId) -> None:
+        self.link.poke()
+
+    def _desired(self) -> Desired | None:
+        node = self.shell.core.node_ids.get(self.node_name)
+        return None if node is None else self.shell.desired(node)
+
+    def _reported(self, report: Report) -> None:
+        core = self.shell.core
+        if report.seen > core.seq:
+            log.critical(
+                "the log ends at event %d, but the agent has seen event %d: this database is older"
+                " than the jobs that run here. Put the newer one back, or give up what runs:"
+                " stop the agent and move %s away",
+                core.seq,
+                report.seen,
+                self.places.agent_socket.parent,
+            )
+            raise SystemExit(1)
+        self.shell.reported(report)
+
+
+def _uvicorn_config(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=PeerProtocol,
+        ws="none",
+        lifespan="off",
+        loop="asyncio",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+
+
+def set_up_logging() -> None:
+    """Log to stderr: the service's own words, and what uvicorn has to warn of."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.WARNING,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    logging.getLogger("fairlead").setLevel(logging.INFO)

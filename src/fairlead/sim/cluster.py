@@ -1,0 +1,258 @@
+"""Clusters to simulate: from a short form such as `12x8gpu` or from a TOML file.
+
+What a specification does not name never binds. Nodes of `12x8gpu` get 1,000 cores, 4 TiB of memory
+and 4 TiB of disk per GPU, and 1 TiB of memory on each GPU, so that GPUs alone decide; nodes of
+`4x16cpu` get 4 TiB of memory and of disk per core.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fairlead.model import limits
+from fairlead.model.base import Misuse, Record
+from fairlead.model.resources import WHOLE_GPU_MILLI, Device, Node, Shape
+from fairlead.model.units import parse_cpu_milli, parse_size_mib
+
+AMPLE_CORES = 1_000  # per GPU, where a specification names no cores
+AMPLE_MIB = 4 * 2**20  # per core or GPU, where it names no memory or disk
+AMPLE_GPU_MIB = 2**20  # per GPU, where it names no GPU memory
+FORMS = 'write for example "pool:96", "12x8gpu", "4x16cpu,64GiB,8gpu:A100:80GiB" or a TOML file'
+
+_COUNTED = re.compile(r"([0-9]+)x(.+)")
+_CPUS = re.compile(r"([0-9.]+)(?:cpus?|cores?)", re.IGNORECASE)
+_GPUS = re.compile(r"([0-9]+)gpus?((?::[^:]+){0,2})", re.IGNORECASE)
+_SIZE = re.compile(r"[0-9.]+[KMGTP](?:i?B|i)?", re.IGNORECASE)
+_WORDS = ("pool", "cpu", "gpu")
+_KEYS = ("count", "name", "cpus", "memory", "disk", "gpus", "gpu_type", "gpu_memory", "rack")
+
+
+class Cluster(Record, frozen=True):
+    """A simulated cluster: the text it was asked for with, and its nodes in order of their ids."""
+
+    spec: str
+    nodes: tuple[Node, ...]
+
+    @property
+    def gpus(self) -> int:
+        """Return the number of GPUs of all nodes."""
+        return sum(len(node.devices) for node in self.nodes)
+
+    @property
+    def kind(self) -> str:
+        """Return what a processor of a trace is here: "GPU" where there are any, else "core"."""
+        return "GPU" if self.gpus else "core"
+
+    @property
+    def capacity_milli(self) -> int:
+        """Return thousandths of a processor of all nodes together."""
+        if self.gpus:
+            return WHOLE_GPU_MILLI * self.gpus
+        return sum(node.cpu_milli for node in self.nodes)
+
+    @property
+    def widest(self) -> int:
+        """Return the processors of the node that has most."""
+        if self.gpus:
+            return max(len(node.devices) for node in self.nodes)
+        return max(node.cpu_milli for node in self.nodes) // 1000
+
+    def shape(self, processors: int) -> Shape:
+        """Return what a job of so many processors asks for here.
+
+        One that is wider than the widest node becomes a gang of equal members, as wide as divides
+        it evenly and fits a node.
+        """
+        each = next(
+            width
+            for width in range(min(processors, max(self.widest, 1)), 0, -1)
+            if processors % width == 0
+        )
+        members = processors // each
+        if self.gpus:
+            return Shape(cpu_milli=0, gpus=each, members=members)
+        return Shape(cpu_milli=1000 * each, members=members)
+
+    def used_milli(self, shape: Shape) -> int:
+        """Return the thousandths of a processor that a job of this shape uses."""
+        if self.gpus:
+            each = WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli
+        else:
+            each = shape.cpu_milli
+        return each * shape.members
+
+    def describe(self) -> str:
+        """Return the cluster in one line: nodes and processors."""
+        nodes = f"{len(self.nodes):,} node" + ("s" if len(self.nodes) != 1 else "")
+        count = self.capacity_milli / 1000
+        return f"{self.spec} ({nodes}, {count:,.10g} {self.kind}{'s' if count != 1 else ''})"
+
+
+def pool(processors: int) -> Cluster:
+    """Return one flat pool of processors without node boundaries."""
+    return parse_cluster(f"pool:{processors}")
+
+
+def parse_cluster(text: str) -> Cluster:
+    """Return the cluster of a short form or of a TOML file's path; Misuse says what is wrong."""
+    text = "".join(text.split())
+    if text.endswith(".toml") or "/" in text:
+        return _from_toml(Path(text))
+    nodes: list[Node] = []
+    for group in text.split("+"):
+        if group.startswith("pool") and group != text:
+            raise _wrong(text, "a pool stands alone", 'write "pool:96", or groups of nodes')
+        nodes.extend(_group(group, text, len(nodes)))
+    return _cluster(text, nodes)
+
+
+def _cluster(spec: str, nodes: list[Node]) -> Cluster:
+    if not nodes:
+        raise _wrong(spec, "it has no nodes", FORMS)
+    return Cluster(spec=spec, nodes=tuple(nodes))
+
+
+def _wrong(spec: str, why: str, hint: str) -> Misuse:
+    return Misuse(f'cannot use the cluster "{spec}": {why}', field="cluster", hint=hint)
+
+
+def _group(group: str, spec: str, known: int) -> list[Node]:
+    if group.startswith("pool:"):
+        cores = _count(group[5:], spec, "processors", limits.AMOUNT_MAX // 1000)
+        (node,) = _nodes(1, {"cpu_milli": 1000 * cores}, spec, known)
+        return [msgspec.structs.replace(node, name="pool")]
+    counted = _COUNTED.fullmatch(group)
+    count = _count(counted[1], spec, "nodes", limits.NODES_MAX) if counted else 1
+    parts = (counted[2] if counted else group).split(",")
+    return _nodes(count, _parts(parts, spec), spec, known)
+
+
+def _parts(parts: list[str], spec: str) -> dict[str, Any]:
+    """Return the amounts of a node from the parts of a short form, each at most once."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        if cpus := _CPUS.fullmatch(part):
+            key, value = "cpu_milli", parse_cpu_milli(cpus[1], "cluster")
+        elif gpus := _GPUS.fullmatch(part):
+            key, value = "gpus", _count(gpus[1], spec, "GPUs", limits.DEVICES_PER_NODE_MAX)
+            for detail in gpus[2].split(":")[1:]:
+                size = _SIZE.fullmatch(detail)
+                found["gpu_memory_mib" if size else "model"] = (
+                    parse_size_mib(detail, "cluster") if size else detail
+                )
+        elif _SIZE.fullmatch(part):
+            key, value = "memory_mib", parse_size_mib(part, "cluster")
+        else:
+            raise _wrong(spec, f'cannot read "{part}"', _suggest(part))
+        if key in found:
+            raise _wrong(spec, f'"{part}" names the same amount twice', "name each amount once")
+        found[key] = value
+    return found
+
+
+def _suggest(part: str) -> str:
+    letters = re.sub(r"[^a-z]", " ", part.lower()).split()
+    for word in letters:
+        near = difflib.get_close_matches(word.rstrip("s"), _WORDS, n=1, cutoff=0.5)
+        if near and near[0] == "pool":
+            return 'write "pool:96" for a flat pool of 96 processors'
+        if near:
+            number = re.match(r"[0-9]+", part)
+            return f'did you mean "{number[0] if number else 8}{near[0]}"?'
+    if re.fullmatch(r"[0-9]+", part):
+        return f'write "{part}cpu", "{part}gpu" or "{part}GiB"'
+    return FORMS
+
+
+def _count(text: str, spec: str, what: str, most: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise _wrong(spec, f'found "{text}" where a number of {what} belongs', FORMS)
+    if not 1 <= int(text) <= most:
+        raise _wrong(spec, f"{text} {what}", f"write a number from 1 to {most:,}")
+    return int(text)
+
+
+def _nodes(count: int, found: Mapping[str, Any], spec: str, known: int) -> list[Node]:
+    """Return equal nodes; what was not named is ample."""
+    if known + count > limits.NODES_MAX:
+        raise _wrong(spec, f"more than {limits.NODES_MAX:,} nodes", "ask for fewer")
+    gpus = found.get("gpus", 0)
+    if not gpus and "cpu_milli" not in found:
+        raise _wrong(spec, "its nodes have neither cores nor GPUs", 'add "16cpu" or "8gpu"')
+    cpu_milli = found.get("cpu_milli", 1000 * AMPLE_CORES * gpus)
+    ample = AMPLE_MIB * max(gpus, cpu_milli // 1000 if not gpus else 0, 1)
+    device = Device(
+        model=found.get("model", "gpu"), memory_mib=found.get("gpu_memory_mib", AMPLE_GPU_MIB)
+    )
+    prefix = found.get("name", "node")
+    return [
+        Node(
+            name=f"{prefix}{known + index + 1}",
+            cpu_milli=cpu_milli,
+            memory_mib=found.get("memory_mib", min(ample, limits.AMOUNT_MAX)),
+            disk_mib=found.get("disk_mib", min(ample, limits.AMOUNT_MAX)),
+            devices=(device,) * gpus,
+            rack=found.get("rack", ""),
+        )
+        for index in range(count)
+    ]
+
+
+def _from_toml(path: Path) -> Cluster:
+    """Read `pool = 96` or `[[nodes]]` tables with the keys of _KEYS."""
+    try:
+        body = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _wrong(str(path), "there is no such file", FORMS) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise _wrong(str(path), str(error), "the file must be readable TOML") from None
+    _known(body, ("pool", "nodes"), str(path))
+    if "pool" in body:
+        if "nodes" in body:
+            raise _wrong(str(path), "it has both a pool and nodes", "keep one of them")
+        return Cluster(spec=str(path), nodes=parse_cluster(f"pool:{body['pool']}").nodes)
+    tables = body.get("nodes")
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise _wrong(str(path), "it has no [[nodes]] tables", "add [[nodes]] with count and cpus")
+    nodes: list[Node] = []
+    for table in tables:
+        _known(table, _KEYS, str(path))
+        count = _count(str(table.get("count", 1)), str(path), "nodes", limits.NODES_MAX)
+        nodes.extend(_nodes(count, _table(table, str(path)), str(path), len(nodes)))
+    return _cluster(str(path), nodes)
+
+
+def _known(table: Mapping[str, Any], keys: tuple[str, ...], spec: str) -> None:
+    for key in table:
+        if key not in keys:
+            near = difflib.get_close_matches(key, keys, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(keys)}"
+            raise _wrong(spec, f"unknown key {key}", hint)
+
+
+def _table(table: Mapping[str, Any], spec: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if "cpus" in table:
+        found["cpu_milli"] = parse_cpu_milli(table["cpus"], "cpus")
+    if table.get("gpus", 0) != 0:
+        found["gpus"] = _count(str(table["gpus"]), spec, "GPUs", limits.DEVICES_PER_NODE_MAX)
+    for key, amount in (
+        ("memory", "memory_mib"),
+        ("disk", "disk_mib"),
+        ("gpu_memory", "gpu_memory_mib"),
+    ):
+        if key in table:
+            found[amount] = parse_size_mib(table[key], key)
+    for key, text in (("name", "name"), ("gpu_type", "model"), ("rack", "rack")):
+        if key in table:
+            if not isinstance(table[key], str) or not table[key]:
+                raise _wrong(spec, f"{key} is text, not {table[key]!r}", f'write {key} = "…"')
+            found[text] = table[key]
+    return found

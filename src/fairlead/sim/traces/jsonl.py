@@ -1,0 +1,197 @@
+"""Our own format: JSON lines, a header object and then one object per job.
+
+docs/reference/traces.md lists the keys. Times are seconds (fractions to the millisecond), cores may
+be fractions, memory is MiB. A job names what it needs either as `processors` (whatever the cluster
+is made of) or as `cpus`, `memory_mib`, `gpus` … per member.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from fairlead.model import limits
+from fairlead.model.base import Misuse, Record
+from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
+from fairlead.sim.traces.lines import Lines, damaged, shown
+from fairlead.sim.traces.swf import PROCESSORS_MAX, TIME_MS_MAX
+from fairlead.sim.workload import Trace, TraceJob, in_order
+
+T = TypeVar("T")
+
+FORMAT = "fairlead-trace"
+VERSION = 1
+
+Seconds = Annotated[float, Meta(ge=0, le=TIME_MS_MAX // 1000)]
+Amount = Annotated[int, Meta(ge=0, le=limits.AMOUNT_MAX)]
+Text = Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)]
+Word = Annotated[str, Meta(min_length=1, max_length=limits.NAME_CHARS_MAX)]
+
+
+class Header(Record, frozen=True):
+    """The first line of a trace. `cluster` is the specification to use where none is asked for."""
+
+    format: str
+    version: int = VERSION
+    cluster: str = ""
+    note: str = ""
+
+
+class Line(Record, frozen=True):
+    """One job of a trace."""
+
+    id: int | Word
+    submit_s: Seconds
+    run_s: Seconds
+    processors: Annotated[int, Meta(ge=1, le=PROCESSORS_MAX)] | None = None
+    cpus: Annotated[float, Meta(ge=0, le=limits.AMOUNT_MAX // 1000)] | None = None
+    memory_mib: Amount = 0
+    disk_mib: Amount = 0
+    gpus: Annotated[int, Meta(ge=0, le=limits.DEVICES_PER_NODE_MAX)] = 0
+    gpu_milli: Annotated[int, Meta(ge=0, le=WHOLE_GPU_MILLI)] = 0
+    gpu_memory_mib: Amount = 0
+    gpu_type: Word | tuple[Word, ...] = ()
+    members: Annotated[int, Meta(ge=1, le=limits.MEMBERS_MAX)] = 1
+    name: Text = ""
+    user: Text = ""
+    tenant: Word = "default"
+    queue: Word = "default"
+    priority: Annotated[int, Meta(ge=limits.PRIORITY_MIN, le=limits.PRIORITY_MAX)] = 50
+    limit_s: Annotated[float, Meta(gt=0, le=limits.LIMIT_MS_MAX // 1000)] | None = None
+
+
+_HEADERS = msgspec.json.Decoder(Header)
+_LINES = msgspec.json.Decoder(Line)
+_PATH = re.compile(r"(?P<text>.*) - at `\$\.(?P<field>[a-z_]+).*`")
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.*)`")
+_MISSING = re.compile(r"Object missing required field `(?P<key>.*)`")
+
+
+def parse(path: str, lines: Lines) -> Trace:
+    """Return the trace; a Misuse names the line and key that are wrong."""
+    header = _decode(_HEADERS, path, *lines[0], tuple(Header.__struct_fields__))
+    if header.format != FORMAT or header.version != VERSION:
+        raise damaged(
+            path,
+            lines[0][0],
+            f'found format "{header.format}" version {header.version}, '
+            f'expected "{FORMAT}" version {VERSION}',
+            field="format",
+        )
+    jobs: list[TraceJob] = []
+    seen: dict[int | str, int] = {}
+    keys = tuple(Line.__struct_fields__)
+    for number, text in lines[1:]:
+        line = _decode(_LINES, path, number, text, keys)
+        if seen.setdefault(line.id, number) != number:
+            raise damaged(
+                path, number, f"the id {line.id} is that of line {seen[line.id]} too", field="id"
+            )
+        try:
+            jobs.append(_job(line))
+        except Misuse as wrong:
+            raise damaged(path, number, wrong.message, field=wrong.field, hint=wrong.hint) from None
+    return Trace(
+        path=path,
+        format="jsonl",
+        jobs=in_order(path, jobs),
+        cluster=header.cluster,
+        notes={"note": header.note} if header.note else {},
+    )
+
+
+def _job(line: Line) -> TraceJob:
+    return TraceJob(
+        id=line.id,
+        submit_ms=round(1000 * line.submit_s),
+        run_ms=round(1000 * line.run_s),
+        processors=line.processors or 0,
+        shape=_shape(line),
+        name=line.name,
+        user=line.user,
+        tenant=line.tenant,
+        queue=line.queue,
+        priority=line.priority,
+        limit_ms=None if line.limit_s is None else max(1, round(1000 * line.limit_s)),
+    )
+
+
+def _shape(line: Line) -> Shape | None:
+    asked = [
+        key
+        for key in ("cpus", "gpus", "gpu_milli", "gpu_memory_mib", "gpu_type", "memory_mib")
+        if getattr(line, key)
+    ]
+    if line.processors:
+        if asked or line.members > 1:
+            raise Misuse(
+                f"found processors and {(asked or ['members'])[0]}, expected one of them",
+                field="processors",
+                hint="processors are GPUs or cores, whichever the cluster has",
+            )
+        return None
+    if line.gpus and line.gpu_milli:
+        raise Misuse("found both gpus and gpu_milli, expected one of them", field="gpu_milli")
+    wants_gpu = bool(line.gpus or line.gpu_milli)
+    if (line.gpu_memory_mib or line.gpu_type) and not wants_gpu:
+        raise Misuse("found gpu_memory_mib or gpu_type without GPUs", field="gpus", hint="add gpus")
+    if not wants_gpu and not line.memory_mib and not line.disk_mib and line.cpus == 0:
+        raise Misuse("the job asks for nothing at all", field="cpus", hint="ask for some cpus")
+    models = (line.gpu_type,) if isinstance(line.gpu_type, str) else line.gpu_type
+    return Shape(
+        cpu_milli=1000 if line.cpus is None else round(1000 * line.cpus),
+        memory_mib=line.memory_mib,
+        disk_mib=line.disk_mib,
+        gpus=line.gpus,
+        gpu_milli=line.gpu_milli,
+        gpu_memory_mib=line.gpu_memory_mib,
+        gpu_models=tuple(sorted(set(models))),
+        members=line.members,
+    )
+
+
+def _decode(
+    decoder: msgspec.json.Decoder[T], path: str, number: int, text: bytes, keys: tuple[str, ...]
+) -> T:
+    """Return the record of one line; the error says what was found and what belongs there."""
+    try:
+        return decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        message = str(error)
+    hint = field = ""
+    if unknown := _UNKNOWN.search(message):
+        field = unknown["key"]
+        near = difflib.get_close_matches(field, keys, n=1)
+        message = f"unknown key {shown(field)}"
+        hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(keys)}"
+    elif missing := _MISSING.search(message):
+        field = missing["key"]
+        message = f"found no {field}, expected one in every line: {shown(text)}"
+    elif wrong := _PATH.fullmatch(message):
+        field = wrong["field"]
+        found = shown(msgspec.json.encode(msgspec.json.decode(text)[field]))
+        message = f"{field}: found {found}; {wrong['text'][:1].lower()}{wrong['text'][1:]}"
+    else:
+        message = f"expected one JSON object, found {shown(text)} ({message})"
+    raise damaged(path, number, message, field=field, hint=hint)
+
+
+def encode(header: Header, lines: Iterable[Line]) -> Iterator[bytes]:
+    """Return the lines of a trace, each with its newline."""
+    yield _encoded(header, {"format": header.format, "version": header.version})
+    for line in lines:
+        yield _encoded(line, {})
+
+
+def _encoded(record: Record, always: dict[str, object]) -> bytes:
+    """Return the record as JSON; seconds that are whole are written without a fraction."""
+    body = always | msgspec.to_builtins(record)
+    for key, value in body.items():
+        if isinstance(value, float) and value.is_integer():
+            body[key] = int(value)
+    return msgspec.json.encode(body) + b"\n"

@@ -1,0 +1,159 @@
+"""What is simulated: the jobs of a trace, fitted to a cluster."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from fairlead.model.base import Misuse, Ms, Record, Refused
+from fairlead.model.jobs import JobSpec
+from fairlead.model.resources import Shape
+from fairlead.sim.cluster import Cluster, parse_cluster, pool
+
+Estimates: TypeAlias = Literal["exact", "limit"]
+Admit: TypeAlias = Callable[[JobSpec], None]  # raises Refused if the job can never run
+
+
+class TraceJob(Record, frozen=True):
+    """One job of a trace: when it came, how long it ran, what it asked for.
+
+    It asks for either `processors`, which are whatever the cluster is made of, or a `shape`.
+    """
+
+    id: int | str
+    submit_ms: Ms
+    run_ms: Ms
+    processors: int = 0
+    shape: Shape | None = None
+    name: str = ""
+    user: str = ""
+    tenant: str = "default"
+    queue: str = "default"
+    priority: int = 50
+    limit_ms: Ms | None = None
+
+    def place_in_order(self) -> tuple[Ms, bool, int | str]:
+        """Return the sort key (submit, id): numbers before words."""
+        return (self.submit_ms, isinstance(self.id, str), self.id)
+
+
+class Trace(Record, frozen=True):
+    """A trace as read: its jobs by (submit, id), and what its reader left out, by reason."""
+
+    path: str
+    format: str
+    jobs: tuple[TraceJob, ...]
+    dropped: dict[str, int] = {}
+    processors: int | None = None  # of the machine it was recorded on, as its header says
+    cluster: str = ""  # the specification its header names
+    notes: dict[str, str] = {}  # the rest of the header
+
+
+class SimJob(msgspec.Struct, frozen=True):
+    """One accepted job: the job as the scheduler sees it, and the truth that only the world knows.
+
+    `run_ms` is how long it runs if nobody stops it; the scheduler sees `spec.expected_ms`.
+    """
+
+    id: int | str
+    submit_ms: Ms
+    run_ms: Ms
+    spec: JobSpec
+
+
+class Workload(msgspec.Struct, frozen=True):
+    """Accepted jobs by (submit, id); `rejected` and `dropped` count the others by reason."""
+
+    jobs: tuple[SimJob, ...]
+    rejected: dict[str, int]
+    dropped: dict[str, int]
+
+
+def in_order(path: str, jobs: Iterable[TraceJob]) -> tuple[TraceJob, ...]:
+    """Return the jobs by (submit, id), so that the order of lines in a file means nothing."""
+    ordered = tuple(sorted(jobs, key=TraceJob.place_in_order))
+    if not ordered:
+        raise Misuse(f"{path} has no jobs", field="trace", hint="try: fairlead sim generate")
+    return ordered
+
+
+def cluster_for(trace: Trace, asked: str | None) -> Cluster:
+    """Return the cluster asked for, else the one that the trace's header names."""
+    if asked:
+        return parse_cluster(asked)
+    if trace.cluster:
+        return parse_cluster(trace.cluster)
+    if trace.processors:
+        return pool(trace.processors)
+    raise Misuse(
+        f"{trace.path} does not say what cluster it ran on",
+        field="cluster",
+        hint="add for example --cluster pool:96 or --cluster 12x8gpu",
+    )
+
+
+def fit(
+    trace: Trace,
+    cluster: Cluster,
+    admit: Admit,
+    *,
+    estimates: Estimates = "exact",
+    limit_jobs: int | None = None,
+) -> Workload:
+    """Return the workload of the trace's first `limit_jobs` jobs (default: all) on the cluster.
+
+    What can never run there is left out and counted under the scheduler's own words.
+    Raises Refused if nothing remains.
+    """
+    shapes: dict[int, Shape] = {}
+    refusals: dict[Shape, str] = {}
+    rejected: Counter[str] = Counter()
+    jobs: list[SimJob] = []
+    for job in trace.jobs[:limit_jobs]:
+        shape = job.shape
+        if shape is None:
+            shape = shapes.get(job.processors)
+            if shape is None:
+                shape = shapes[job.processors] = cluster.shape(job.processors)
+        spec = _spec(job, shape, estimates)
+        if shape not in refusals:
+            refusals[shape] = _refusal(spec, admit)
+        if refusals[shape]:
+            rejected[refusals[shape]] += 1
+        else:
+            jobs.append(SimJob(job.id, job.submit_ms, job.run_ms, spec))
+    if not jobs:
+        (reason, count), *_ = rejected.most_common(1)
+        raise Refused(
+            f"no job of {trace.path} can run on {cluster.spec}; {count:,} of them: {reason}",
+            field="cluster",
+            hint="choose a larger --cluster",
+        )
+    return Workload(tuple(jobs), dict(sorted(rejected.items())), trace.dropped)
+
+
+def _refusal(spec: JobSpec, admit: Admit) -> str:
+    try:
+        admit(spec)
+    except Misuse as no:  # Refused, or beyond a limit
+        return no.message
+    return ""
+
+
+def _spec(job: TraceJob, shape: Shape, estimates: Estimates) -> JobSpec:
+    expected = job.run_ms
+    if estimates == "limit" and job.limit_ms is not None:
+        expected = job.limit_ms
+    return JobSpec(
+        shape=shape,
+        name=job.name,
+        user=job.user,
+        tenant=job.tenant,
+        queue=job.queue,
+        priority=job.priority,
+        limit_ms=job.limit_ms,
+        expected_ms=expected,
+    )
