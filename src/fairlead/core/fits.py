@@ -7,7 +7,7 @@ from collections import Counter
 import msgspec
 import numpy as np
 
-from fairlead.core.ledger import HOST, ROW_NAMES, UP, Devices, Ledger, Request
+from fairlead.core.ledger import HOST, ROW_NAMES, UP, WHOLE, Columns, Devices, Ledger, Request
 from fairlead.model.resources import DIMENSIONS, WHOLE_GPU_MILLI, Shape
 
 MODEL = "GPU type"
@@ -16,25 +16,42 @@ MODEL = "GPU type"
 def lacking(ledger: Ledger, request: Request, *, empty: bool = False) -> Counter[str]:
     """Count the nodes that cannot take one member now, by what they lack ("CPU and memory").
 
-    With `empty`, the question is put to the cluster with nobody on it. Nodes that can take one
-    are counted under "".
+    With `empty`, the question is put to the cluster with nobody on it, every node up. Nodes that
+    can take one are counted under "". O(nodes) in numpy; device by device only where the request
+    restricts devices.
     """
-    counts: Counter[str] = Counter()
-    for node in range(ledger.count):
-        counts[" and ".join(_node_lacks(ledger, request, node, empty))] += 1
-    return counts
-
-
-def _node_lacks(ledger: Ledger, request: Request, node: int, empty: bool) -> list[str]:
-    if not empty and not ledger.room[UP, node]:
-        return [ROW_NAMES[UP]]
     host = ledger.capacity if empty else ledger.room
-    lacks = [ROW_NAMES[row] for row in range(HOST) if 0 < request.host[row] > host[row, node]]
+    codes = np.zeros(ledger.count, np.int64)
+    for row in range(HOST):
+        codes |= (host[row, : ledger.count] < request.host[row]).astype(np.int64) << row
     if request.gpus or request.milli:
+        codes |= _device_codes(ledger, request, empty)
+    if not empty:
+        codes[ledger.room[UP, : ledger.count] == 0] = 1 << UP
+    kinds, counts = np.unique(codes, return_counts=True)
+    words = {1 << row: ROW_NAMES[row] for row in (*range(HOST), UP)} | _DEVICE_LACKS
+    return Counter(
+        {
+            " and ".join(word for bit, word in words.items() if kind & bit): count
+            for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True)
+        }
+    )
+
+
+_DEVICE_LACKS = {1 << 10: "GPUs", 1 << 11: "GPU memory", 1 << 12: MODEL}
+_LACK_CODES = {word: bit for bit, word in _DEVICE_LACKS.items()}
+
+
+def _device_codes(ledger: Ledger, request: Request, empty: bool) -> Columns:
+    if request.simple and not empty:
+        few = ledger.room[WHOLE, : ledger.count] < request.gpus
+        return few.astype(np.int64) * _LACK_CODES["GPUs"]
+    codes = np.zeros(ledger.count, np.int64)
+    for node in range(ledger.count):
         devices = ledger.devices[node].empty() if empty else ledger.devices[node]
         if devices.pick(request) is None:
-            lacks.append(_device_lack(devices, request))
-    return lacks
+            codes[node] = _LACK_CODES[_device_lack(devices, request)]
+    return codes
 
 
 def _device_lack(devices: Devices, request: Request) -> str:
@@ -70,10 +87,19 @@ def copies(ledger: Ledger, request: Request, node: int, most: int, *, empty: boo
     return count
 
 
-def members_that_fit(ledger: Ledger, request: Request, *, empty: bool) -> int:
-    """Return how many members of a gang could be placed together, by its spread rule."""
+def members_that_fit(
+    ledger: Ledger, request: Request, *, empty: bool, up_only: bool = False
+) -> int:
+    """Return how many members of a gang could be placed together, by its spread rule.
+
+    `empty`: with nobody on the nodes, also on those that are down unless `up_only`.
+    """
     most = request.members
-    each = [copies(ledger, request, node, most, empty=empty) for node in range(ledger.count)]
+    each = [
+        copies(ledger, request, node, most, empty=empty)
+        for node in range(ledger.count)
+        if not up_only or ledger.room[UP, node]
+    ]
     if not each:
         return 0
     if request.shape.spread == "same-node":

@@ -162,7 +162,7 @@ class Ledger:
         # from where it stopped (`changes` counts all entries ever made).
         self.touched: list[int] = []
         self.forgotten = 0
-        self.layout = 0  # grows when capacities change: weights and caches start afresh
+        self.layout = 0  # grows when nodes come, change or go: caches start afresh
 
     @property
     def changes(self) -> int:
@@ -209,7 +209,7 @@ class Ledger:
     def down(self, node: int) -> None:
         """Mark a node down: nothing fits there."""
         self.room[UP, node] = 0
-        self._touch(node)
+        self.layout += 1
 
     def set_foreign(self, node: int, amounts: tuple[int, ...], devices: tuple[int, ...]) -> None:
         """Others now use this much of the node (free amounts may become negative: no room)."""

@@ -62,7 +62,8 @@ class _Shapes:
 
 def _first_stuck(core: Core, pipeline: Pipeline, shapes: _Shapes, jobs: list[Job]) -> Job | None:
     for job in jobs:
-        if not shapes.look(job.shape_id)[0] and not pipeline.over_quota(core, job):
+        gated = pipeline.over_quota(core, job) or not pipeline.possible(core, job)
+        if not gated and not shapes.look(job.shape_id)[0]:
             return job
     return None
 
@@ -72,22 +73,14 @@ def _reason(
 ) -> tuple[str, str, JobId | None]:
     if pipeline.over_quota(core, job):
         return QUOTA, f"tenant {job.spec.tenant} would use more than its quota", None
-    fits, words, counts = shapes.look(job.shape_id)
+    fits, words, _ = shapes.look(job.shape_id)
     if not fits:
-        down = counts.get("down", 0)
-        if down and not members_that_fit_up(core, core.shapes[job.shape_id]):
-            return NODE_DOWN, f"fits only nodes that are down; {words}", None
+        if not pipeline.possible(core, job):
+            return NODE_DOWN, f"fits only with nodes that are down now; {words}", None
         return RESOURCES, words, None
     if stuck is not None and not before and pipeline.protected(core.now, stuck):
         return PRIORITY, f"job {stuck.id} is before it and must not be overtaken", stuck.id
     return PENDING_EVALUATION, "the scheduler has not looked at it yet", None
-
-
-def members_that_fit_up(core: Core, request: Request) -> bool:
-    """Whether the nodes that are up could take the request with nobody on them."""
-    counts = lacking(core.ledger, request, empty=True)
-    down = sum(not node.up for node in core.nodes)
-    return counts[""] > down
 
 
 def reasons(core: Core, pipeline: Pipeline) -> dict[JobId, str]:

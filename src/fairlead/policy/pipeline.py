@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from fairlead.core.admission import asked_in_all
 from fairlead.core.engine import Core
+from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
 from fairlead.model.base import Ms
 from fairlead.model.events import AnyEvent, Placed
@@ -34,6 +35,9 @@ class Pipeline:
         self._core: Core | None = None
         self.queue = Queue(self.order)
         self.fit: Fit
+        self._layout = -1
+        self._all_up = True
+        self._possible: dict[int, bool] = {}  # per shape, for this layout
         self._because = f"{config.order}, {config.placement}"
 
     def bind(self, core: Core) -> None:
@@ -42,6 +46,7 @@ class Pipeline:
             self._core = core
             self.queue = Queue(self.order)
             self.fit = Fit(core.ledger, self.scorer)
+            self._layout = -1
 
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, best first. Reads only; the caller applies each at once."""
@@ -64,9 +69,13 @@ class Pipeline:
             for job, slots in self._place(core, first, group):
                 placed += 1
                 yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
-            if not placed:
+            if placed:
+                continue
+            if self.possible(core, first):
                 queue.park(entry, group, queue.stuck)
                 stuck = entry if stuck is None else min(stuck, entry)
+            else:
+                queue.park(entry, group, queue.gated)
 
     def _place(self, core: Core, job: Job, group: Group) -> Iterator[tuple[Job, tuple[Slot, ...]]]:
         """Yield the first job of a group with its slots; a run of equal jobs is found at once."""
@@ -105,6 +114,24 @@ class Pipeline:
             most is not None and used + amount > most
             for most, used, amount in zip(tenant.quota, usage, asked, strict=True)
         )
+
+    def possible(self, core: Core, job: Job) -> bool:
+        """Whether the nodes that are up could ever take the job.
+
+        One that waits for a node to come back holds nobody else up.
+        """
+        if self._layout != core.ledger.layout:
+            self._layout = core.ledger.layout
+            self._all_up = all(node.up for node in core.nodes)
+            self._possible.clear()
+        if self._all_up:
+            return True  # admission has seen to it
+        known = self._possible.get(job.shape_id)
+        if known is None:
+            request = core.shapes[job.shape_id]
+            fitting = members_that_fit(core.ledger, request, empty=True, up_only=True)
+            known = self._possible[job.shape_id] = fitting >= request.members
+        return known
 
     def _must_not_overtake(self, core: Core, stuck: Entry) -> bool:
         return self.protected(core.now, core.pending.get(stuck[2]))

@@ -70,7 +70,7 @@ class Queue:
         self._heads: list[tuple[Entry, GroupId]] = []
         self._queued: dict[GroupId, Entry] = {}
         self.stuck: dict[GroupId, Entry] = {}  # fit nowhere, until something wakes them
-        self.gated: dict[GroupId, Entry] = {}  # over quota, until something wakes them
+        self.gated: dict[GroupId, Entry] = {}  # over quota, or waiting for a node to come back
         self._read = -1
         self._wakeups = -1
         self._quotas: frozenset[str] = frozenset()

@@ -1,0 +1,130 @@
+"""A full consistency check of a core, by recomputing everything from its jobs. O(jobs + nodes).
+
+The numbers are those of docs/design/architecture.md, section 8 (invariants of the core).
+"""
+
+from __future__ import annotations
+
+from fairlead.core.engine import Core, held
+from fairlead.core.jobs import Job
+from fairlead.core.ledger import HOST, SHARE_MEMORY, SHARE_MILLI, UP, WHOLE
+from fairlead.model.jobs import LIVE, Phase
+from fairlead.model.resources import DIMENSIONS, WHOLE_GPU_MILLI
+
+D = len(DIMENSIONS)
+
+
+def check(core: Core) -> None:
+    """Raise AssertionError with what is wrong; return None for a consistent core."""
+    _check_jobs(core)
+    _check_nodes(core)
+    _check_usage(core)
+    _check_queue(core)
+
+
+def _check_jobs(core: Core) -> None:
+    for job_id, job in core.jobs.items():
+        story = f"job {job_id} ({job.phase}, attempt {job.attempt}): {job.because}"
+        assert job.id == job_id < core.next_job, story
+        assert job.phase is Phase.PENDING or job.phase in LIVE, f"final but kept: {story}"
+        assert (job.phase is Phase.PENDING) == (job_id in core.pending), story
+        if job.phase is Phase.PENDING:
+            assert job.then is None, story
+            continue
+        members = core.shapes[job.shape_id].members
+        assert len(job.slots) == members, f"a gang holds all its slots or none: {story}"
+        assert set(job.exits) < set(range(members)), f"all gone but still live: {story}"
+        assert job.started <= set(range(members)), story
+        if job.phase is Phase.RUNNING:
+            assert len(job.started) == members and job.started_ms is not None, story
+        if job.phase is Phase.STOPPING:
+            assert job.then is not None, f"stopping without an aim: {story}"
+        for rank, slot in enumerate(job.slots):
+            known = core.nodes[slot.node].members.get((job.id, job.attempt, rank))
+            assert (known is job) == (rank not in job.exits), f"rank {rank}: {story}"
+
+
+def _check_nodes(core: Core) -> None:
+    """1. capacity = room + foreign + held, per node and dimension. 4. devices. 8. summaries."""
+    holders = _held_by_node(core)
+    for index, node in enumerate(core.nodes):
+        name = node.spec.name
+        assert core.node_ids[name] == index, name
+        for job_id, attempt, rank in node.members:
+            job = core.jobs.get(job_id)
+            assert job is not None and job.attempt == attempt, f"{name}: stale member {job_id}"
+            assert job.slots[rank].node == index, f"{name}: member {job_id} is elsewhere"
+        taken = [0] * D
+        milli = [0] * len(node.spec.devices)
+        memory = [0] * len(node.spec.devices)
+        for job, devices in holders[index]:
+            request = core.shapes[job.shape_id]
+            for row in range(HOST):
+                taken[row] += request.host[row]
+            for device in devices:
+                size = node.spec.devices[device].memory_mib
+                milli[device] += WHOLE_GPU_MILLI if request.gpus else request.milli
+                memory[device] += size if request.gpus else request.memory
+        taken[HOST], taken[HOST + 1] = sum(milli), sum(memory)
+        _compare_node(core, index, taken, milli, memory)
+
+
+def _held_by_node(core: Core) -> list[list[tuple[Job, tuple[int, ...]]]]:
+    holders: list[list[tuple[Job, tuple[int, ...]]]] = [[] for _ in core.nodes]
+    for job in core.jobs.values():
+        if job.phase in LIVE:
+            for slot in job.slots:
+                holders[slot.node].append((job, slot.devices))
+    return holders
+
+
+def _compare_node(
+    core: Core, index: int, taken: list[int], milli: list[int], memory: list[int]
+) -> None:
+    ledger, spec = core.ledger, core.nodes[index].spec
+    room = ledger.room[:, index].tolist()
+    capacity = ledger.capacity[:, index].tolist()
+    foreign = ledger.foreign[:, index].tolist()
+    assert room[UP] == core.nodes[index].up, f"{spec.name}: up"
+    for row in range(D):
+        total = room[row] + foreign[row] + taken[row]
+        assert total == capacity[row], (
+            f"{spec.name}: {DIMENSIONS[row]}: room {room[row]} + foreign {foreign[row]} + "
+            f"held {taken[row]} is not the capacity {capacity[row]}"
+        )
+        assert taken[row] <= capacity[row], f"{spec.name}: {DIMENSIONS[row]} held twice"
+    devices = ledger.devices[index]
+    for device, size in enumerate(devices.size):
+        assert devices.milli[device] == WHOLE_GPU_MILLI - milli[device] >= 0, (
+            f"{spec.name}: device {device} time"
+        )
+        assert devices.memory[device] == size - memory[device] >= 0, (
+            f"{spec.name}: device {device} memory"
+        )
+    assert (room[WHOLE], room[SHARE_MILLI], room[SHARE_MEMORY]) == devices.summary(), spec.name
+
+
+def _check_usage(core: Core) -> None:
+    """5. Usage per tenant is the sum over its jobs."""
+    usage: dict[str, list[int]] = {}
+    for job in core.jobs.values():
+        if job.phase in LIVE:
+            total = usage.setdefault(job.spec.tenant, [0] * D)
+            for row, amount in enumerate(held(core, job, core.shapes[job.shape_id])):
+                total[row] += amount
+    for tenant in {*usage, *core.usage}:
+        expected = usage.get(tenant, [0] * D)
+        assert core.usage.get(tenant, [0] * D) == expected, (
+            f"usage of {tenant}: {core.usage.get(tenant)} is not {expected}"
+        )
+
+
+def _check_queue(core: Core) -> None:
+    """6. Every pending job is in the queue's count and in the list that policies read."""
+    waiting: dict[str, int] = {}
+    for job in core.pending.values():
+        waiting[job.spec.queue] = waiting.get(job.spec.queue, 0) + 1
+        assert core.jobs.get(job.id) is job, f"job {job.id} waits but is not known"
+    for queue in {*waiting, *core.waiting}:
+        assert core.waiting.get(queue, 0) == waiting.get(queue, 0), f"queue {queue}"
+    assert core.pending.keys() <= set(core.arrivals), "a pending job that no policy will see"
