@@ -79,11 +79,7 @@ class Devices:
 
     def whole(self, index: int) -> bool:
         """Whether nobody uses any of the device."""
-        return (
-            self.milli[index] == WHOLE_GPU_MILLI
-            and self.memory[index] == self.size[index]
-            and index not in self.foreign
-        )
+        return self.milli[index] == WHOLE_GPU_MILLI and index not in self.foreign
 
     def pick(self, request: Request) -> tuple[int, ...] | None:
         """Choose devices for one member; None if none fit.
@@ -132,14 +128,13 @@ class Devices:
 
     def summary(self) -> tuple[int, int, int]:
         """Return (wholly free devices, largest free milli, largest free memory) of the node."""
-        whole = milli = memory = 0
-        for index in range(len(self.milli)):
-            if index in self.foreign:
-                continue
-            whole += self.whole(index)
-            milli = max(milli, self.milli[index])
-            memory = max(memory, self.memory[index])
-        return whole, milli, memory
+        milli, memory = self.milli, self.memory
+        if self.foreign:
+            own = [index for index in range(len(milli)) if index not in self.foreign]
+            milli = [milli[index] for index in own]
+            memory = [memory[index] for index in own]
+        # Whoever holds any memory of a device holds some of its time too, so time tells.
+        return milli.count(WHOLE_GPU_MILLI), max(milli, default=0), max(memory, default=0)
 
     def empty(self) -> Devices:
         """Return these devices with nobody on them."""

@@ -24,6 +24,10 @@ from fairlead.policy.place.fit import Fit
 from fairlead.policy.queue import Entry, Group, Queue
 
 
+RUN_MIN = 8  # below this many equal jobs in a row, one by one is quicker
+RUN_MAX = 4096
+
+
 class Pipeline:
     """A policy made of an order, the admission by quota, and a placement."""
 
@@ -80,28 +84,32 @@ class Pipeline:
     def _place(self, core: Core, job: Job, group: Group) -> Iterator[tuple[Job, tuple[Slot, ...]]]:
         """Yield the first job of a group with its slots; a run of equal jobs is found at once."""
         request = core.shapes[job.shape_id]
-        waiting = len(group.entries) - group.start
-        if request.members == 1 and waiting >= 8 and not group.id[1]:
-            yield from self._place_run(core, group, waiting)
+        if request.members > 1 or group.id[1] or len(group.entries) - group.start < RUN_MIN:
+            slots = self.fit.gang(request)
+            if slots is not None:
+                yield job, slots
             return
-        slots = self.fit.gang(request)
-        if slots is not None:
-            yield job, slots
+        slot = self.fit.one(request)
+        if slot is None:
+            return
+        run = self._run(core, group)
+        if len(run) < RUN_MIN:
+            yield job, (slot,)
+            return
+        for each, its in zip(run, self.fit.run(request, len(run)), strict=False):
+            yield each, (its,)
 
-    def _place_run(
-        self, core: Core, group: Group, waiting: int
-    ) -> Iterator[tuple[Job, tuple[Slot, ...]]]:
+    def _run(self, core: Core, group: Group) -> list[Job]:
+        """Return the jobs of a group that come before any other job that could be next."""
         until = self.queue.until(core)
         run: list[Job] = []
-        for entry in group.entries[group.start : group.start + min(waiting, 4096)]:
+        for entry in group.entries[group.start : group.start + RUN_MAX]:
             if until is not None and entry > until:
                 break
             job = core.pending.get(entry[2])
             if job is not None and job.token == entry[3]:
                 run.append(job)
-        slots = self.fit.run(core.shapes[group.id[0]], len(run))
-        for job, slot in zip(run, slots, strict=False):
-            yield job, (slot,)
+        return run
 
     def over_quota(self, core: Core, job: Job) -> bool:
         """Whether starting the job would take its tenant over a quota."""
