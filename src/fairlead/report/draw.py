@@ -194,9 +194,7 @@ def lane_height(cpu_milli: int) -> float:
     return min(208.0, max(26.0, 26.0 * cpu_milli / 1000))
 
 
-def _bars(
-    scale: Scale, held: Held, tenant: int, rows: list[tuple[float, float]]
-) -> list[Bar]:
+def _bars(scale: Scale, held: Held, tenant: int, rows: list[tuple[float, float]]) -> list[Bar]:
     """Return one bar per piece; `rows`: where each piece begins and how tall it is."""
     left, right = scale.x(held.start), scale.x(held.end)
     width = round(max(1.0, right - left - 0.6), 2)
@@ -241,16 +239,12 @@ def _left_out(nodes: int, bars: int) -> str:
     return f"Drawn are {' and '.join(parts)}; the tables count all." if parts else ""
 
 
-def use_paths(
-    history: History, tenants: Sequence[str], scale: Scale, height: float
-) -> list[str]:
+def use_paths(history: History, tenants: Sequence[str], scale: Scale, height: float) -> list[str]:
     """Return one closed path per tenant: cores in use over time, stacked; full is `height`."""
     steps = use_over_time(history, tenants)
     stride = -(-len(steps) // STEPS_SHOWN_MAX) or 1
     steps = steps[::stride]
-    full = max(
-        sum(node.cpu_milli for node in history.nodes), *(sum(now) for _, now in steps), 1
-    )
+    full = max(sum(node.cpu_milli for node in history.nodes), *(sum(now) for _, now in steps), 1)
     paths = []
     for place in range(len(tenants)):
         upper: list[tuple[float, float]] = []
@@ -294,4 +288,3 @@ def wait_histograms(history: History, tenants: Sequence[str]) -> tuple[float, li
             )
         )
     return axis, found
-

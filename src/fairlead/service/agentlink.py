@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from fairlead.backends.local.launch import connect, ensure_agent
+from fairlead.model.base import Misuse
 from fairlead.model.messages import Desired, Report
 
 LINE_BYTES_MAX = 256 * 2**20  # a report of 100,000 members has 20 MiB
@@ -22,20 +24,21 @@ class AgentLink:
     """Keeps an agent alive and connected, sends it the newest desire, hands on its reports.
 
     `desired` is asked when there is room to send, so that a slow agent gets the newest state and
-    never a queue of old ones. `ensure` starts the agent if none runs; it may block.
+    never a queue of old ones. An agent that died is started again.
     """
 
     def __init__(
         self,
-        socket: Path,
-        ensure: Callable[[], object],
+        state: Path,
+        node: str,
         desired: Callable[[], Desired | None],
         reported: Callable[[Report], None],
     ) -> None:
-        self.socket = socket
+        self.state, self.node = state, node
         self.connected = False
+        self.ready = False  # connected, and it has said what is there
         self.problem = ""  # why there is no connection
-        self._ensure, self._desired, self._reported = ensure, desired, reported
+        self._desired, self._reported = desired, reported
         self._due = asyncio.Event()
         self._decode = msgspec.json.Decoder(Report).decode
 
@@ -48,11 +51,11 @@ class AgentLink:
         delay = RETRY_FIRST_S
         while True:
             try:
-                await asyncio.to_thread(self._ensure)
+                await asyncio.to_thread(ensure_agent, self.state, node=self.node)
                 reader, writer = await asyncio.open_unix_connection(
-                    self.socket, limit=LINE_BYTES_MAX
+                    sock=connect(self.state), limit=LINE_BYTES_MAX
                 )
-            except OSError as error:
+            except (OSError, Misuse) as error:
                 self._lost(f"cannot reach the agent: {error}")
             else:
                 delay = RETRY_FIRST_S
@@ -68,6 +71,7 @@ class AgentLink:
         try:
             while line := await reader.readline():
                 self._reported(self._decode(line))
+                self.ready = True
             self._lost("the agent closed the connection")
         except (OSError, ValueError, msgspec.MsgspecError) as error:
             self._lost(f"the agent's report was not understood: {error}")
@@ -91,4 +95,4 @@ class AgentLink:
     def _lost(self, problem: str) -> None:
         if self.connected or problem != self.problem:
             log.warning("%s", problem)
-        self.connected, self.problem = False, problem
+        self.connected, self.ready, self.problem = False, False, problem

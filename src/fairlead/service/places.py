@@ -36,11 +36,6 @@ class Places:
         """Return what a service in the background writes."""
         return self.state / "service.log"
 
-    @property
-    def agent_socket(self) -> Path:
-        """Return the local agent's socket."""
-        return self.state / "agent" / "agent.sock"
-
     @classmethod
     def find(cls, environ: Mapping[str, str], state: str = "") -> Places:
         """Return the places: `state`, else $FAIRLEAD_STATE, else as XDG says. Creates nothing.
@@ -61,15 +56,14 @@ class Places:
 
     def ensure(self) -> None:
         """Create the folders, readable by their owner alone; Misuse when that cannot be."""
-        for path in (self.socket, self.agent_socket):
-            size = len(os.fsencode(path))
-            if size > SOCKET_PATH_BYTES_MAX:
-                raise _misuse(
-                    f"the path of the socket {path} has {size} bytes, the system allows"
-                    f" {SOCKET_PATH_BYTES_MAX}",
-                    "choose a shorter state folder with --state or FAIRLEAD_STATE",
-                    "path-too-long",
-                )
+        size = len(os.fsencode(self.socket))
+        if size > SOCKET_PATH_BYTES_MAX:
+            raise _misuse(
+                f"the path of the socket {self.socket} has {size} bytes, the system allows"
+                f" {SOCKET_PATH_BYTES_MAX}",
+                "choose a shorter state folder with --state or FAIRLEAD_STATE",
+                "path-too-long",
+            )
         for folder in (self.state, self.socket.parent):
             _ensure_folder(folder)
 

@@ -94,7 +94,8 @@ class Level(NamedTuple, Generic[Struct]):
     example: str = ""
     aliases: Mapping[str, str] = {}
     later: tuple[str, ...] = ()
-    below: Mapping[str, Level[Any]] = {}
+    below: Mapping[str, Level[Any]] = {}  # of tables under a key
+    each: Mapping[str, Level[Any]] = {}  # of the tables in a table of names
 
 
 JOB = Level(
@@ -162,8 +163,13 @@ def _canonical(raw: object, level: Level[Any], path: str) -> object:
             raise _unknown(str(key), where, level)
         if name in found:
             raise Misuse(f"{path}{name} is given twice (as {key} too)", field=where)
-        below = level.below.get(name)
-        found[name] = value if below is None else _canonical(value, below, f"{where}.")
+        if below := level.below.get(name):
+            value = _canonical(value, below, f"{where}.")
+        elif (each := level.each.get(name)) and isinstance(value, Mapping):
+            value = {
+                one: _canonical(table, each, f"{where}.{one}.") for one, table in value.items()
+            }
+        found[name] = value
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import gc
 import logging
 import os
@@ -19,14 +18,17 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from fairlead.backends.local import ensure_agent, inventory
-from fairlead.model.base import Misuse, NodeId, StoreFailed
+from fairlead.backends.local.inventory import inventory
+from fairlead.backends.local.launch import publish_gpus
+from fairlead.model.base import NodeId, StoreFailed
 from fairlead.model.messages import Desired, Report
+from fairlead.model.resources import Node
 from fairlead.policy.registry import build
 from fairlead.service.agentlink import AgentLink
 from fairlead.service.api import Api
 from fairlead.service.commands import Configure
 from fairlead.service.config import Config
+from fairlead.service.lock import Lock
 from fairlead.service.places import Places
 from fairlead.service.shell import Shell
 from fairlead.store.sqlite import SqliteStore
@@ -38,54 +40,6 @@ DRAIN_S = 2  # how long answers under way may take once the service stops
 log = logging.getLogger("fairlead.service")
 
 
-class AlreadyRuns(Exception):
-    """Another service holds the lock of this state folder; `pid` is its process id, 0 unknown."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(f"a service runs already (process {pid})")
-        self.pid = pid
-
-
-class Lock:
-    """The right to be the service of a state folder. The kernel frees it when the process dies."""
-
-    def __init__(self, path: Path) -> None:
-        """Take the lock; raises AlreadyRuns."""
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._fd)
-            raise AlreadyRuns(_read_pid(path)) from None
-        os.ftruncate(self._fd, 0)
-        os.write(self._fd, f"{os.getpid()}\n".encode())
-
-    def release(self) -> None:
-        """Give it up."""
-        os.ftruncate(self._fd, 0)
-        os.close(self._fd)
-
-
-def running_pid(path: Path) -> int | None:
-    """Return the process id of the service that holds the lock, None when nobody does."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _read_pid(path)
-    finally:
-        os.close(fd)
-    return None
-
-
-def _read_pid(path: Path) -> int:
-    text = path.read_text().strip()
-    return int(text) if text.isdecimal() else 0
-
-
 class PeerProtocol(H11Protocol):
     """HTTP for the owner and root alone. `scope["client"]` is (user id as text, process id)."""
 
@@ -94,7 +48,9 @@ class PeerProtocol(H11Protocol):
         super().connection_made(transport)
         peer = transport.get_extra_info("socket")
         size = struct.calcsize("3i")
-        pid, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+        pid, uid, _ = struct.unpack(
+            "3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        )
         if uid not in (0, os.geteuid()):
             log.warning("refused a connection of user %d (process %d)", uid, pid)
             transport.abort()
@@ -138,42 +94,34 @@ class Service:
     def __init__(self, places: Places, config: Config) -> None:
         self.places, self.config = places, config
         self.server: QuietServer
-        self.exit_code = 0
+        self.node: Node
 
-    def run(self) -> int:
-        """Serve until SIGTERM or SIGINT; return the exit code.
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
 
-        Raises AlreadyRuns, Misuse (places, configuration, database), StoreFailed.
+        Raises AlreadyRuns, Misuse (places, configuration, database), and SystemExit with EXIT_BUG
+        when the core contradicts itself.
         """
         self.places.ensure()
-        lock = Lock(self.places.pid)
-        try:
-            store = SqliteStore(self.places.database)
-            try:
-                return asyncio.run(self._serve(store))
-            finally:
-                store.close()
-        finally:
-            lock.release()
+        with Lock(self.places.pid), SqliteStore(self.places.database) as store:
+            self.node = self.config.lent(inventory(state=self.places.state))
+            publish_gpus(self.places.state, [device.uuid for device in self.node.devices])
+            asyncio.run(self._serve(store))
 
-    async def _serve(self, store: SqliteStore) -> int:
+    async def _serve(self, store: SqliteStore) -> None:
         shell = Shell(store, build, self._poke)
         log.info("recovered at event %d: %d jobs", shell.core.seq, len(shell.core.jobs))
         self.shell = shell
-        node = await asyncio.to_thread(inventory)
-        self.node_name = node.name
-        self.link = AgentLink(
-            self.places.agent_socket,
-            lambda: ensure_agent(self.places.state),
-            self._desired,
-            self._reported,
-        )
-        api = Api(shell, store, self.places, self.link, self.config, self.stop)
+        self.node_name = self.node.name
+        self.link = AgentLink(self.places.state, self.node_name, self._desired, self._reported)
+        api = Api(shell, store, self.places, self.link)
         self.server = QuietServer(_uvicorn_config(api.app()))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self.stop)
-        configure = Configure([node], self.config.tenants, self.config.queues, self.config.policy)
+        configure = Configure(
+            [self.node], self.config.tenants, self.config.queues, self.config.policy
+        )
         link: asyncio.Task[None] | None = None
         listener = listen(self.places.socket)
         try:
@@ -191,7 +139,6 @@ class Service:
             self.places.socket.unlink(missing_ok=True)
         shell.snapshot()
         log.info("stopped at event %d", shell.core.seq)
-        return self.exit_code
 
     def stop(self) -> None:
         """Begin to leave: no more turns; waiting clients are answered, jobs run on."""
@@ -216,7 +163,7 @@ class Service:
                 " stop the agent and move %s away",
                 core.seq,
                 report.seen,
-                self.places.agent_socket.parent,
+                self.places.state / "agent",
             )
             raise SystemExit(1)
         self.shell.reported(report)

@@ -56,6 +56,7 @@ class Shell:
         self.scheduler = Scheduler.recover(build, store)
         self.failing = ""  # why the last write failed, "" when it did not
         self.turns = 0
+        self.stopped = False
         self._build, self._poke = build, poke
         self._inbox: list[Asked] = []
         self._reports: dict[str, Report] = {}  # the latest of each node, for ever
@@ -63,7 +64,6 @@ class Shell:
         self._waiters: dict[JobId, set[asyncio.Future[None]]] = {}
         self._watchers: set[asyncio.Future[None]] = set()
         self._planned = False
-        self._stopped = False
         self._timer: asyncio.TimerHandle | None = None
         self._snapshot_seq = next((seq for seq, _, _ in store.snapshots()), 0)
 
@@ -159,7 +159,7 @@ class Shell:
 
     def stop(self) -> None:
         """Run no more turns: refuse what still waits, let waiters go."""
-        self._stopped = True
+        self.stopped = True
         if self._timer is not None:
             self._timer.cancel()
         for _, future in self._inbox:
@@ -174,7 +174,7 @@ class Shell:
 
     def _wake(self) -> None:
         """Run a turn as soon as this round of the event loop has been heard out."""
-        if not self._planned and not self._stopped:
+        if not self._planned and not self.stopped:
             self._planned = True
             loop = asyncio.get_running_loop()
             if self.failing:  # a full disk is asked once a second, not once per request
@@ -185,7 +185,7 @@ class Shell:
     def _turn(self) -> None:
         """Run one turn; anything but a failed write that goes wrong in it is our own bug."""
         self._planned = False
-        if self._stopped:
+        if self.stopped:
             return
         events: list[AnyEvent] = []
         try:

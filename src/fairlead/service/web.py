@@ -63,9 +63,7 @@ def problem(error: Exception) -> Response:
     default = 409 if isinstance(error, Refused) else 422
     status = _CODES.get(error.code, default)
     title = "refused" if isinstance(error, Refused) else "misuse"
-    detail = ErrorDetail(
-        code=error.code, message=error.message, hint=error.hint, field=error.field
-    )
+    detail = ErrorDetail(code=error.code, message=error.message, hint=error.hint, field=error.field)
     return _problem(status, "not found" if status == 404 else title, detail)
 
 
@@ -80,7 +78,9 @@ def internal_error() -> Response:
 def no_route(status: int, message: str) -> Response:
     """Return the answer to a path or method that does not exist."""
     code = "not-found" if status == 404 else "method-not-allowed"
-    return _problem(status, message, ErrorDetail(code=code, message=message, hint="GET /openapi.json"))
+    return _problem(
+        status, message, ErrorDetail(code=code, message=message, hint="GET /openapi.json")
+    )
 
 
 def _problem(status: int, title: str, detail: ErrorDetail) -> Response:

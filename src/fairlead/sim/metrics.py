@@ -90,7 +90,7 @@ def summarise(outcome: Outcome) -> Summary:
     wait, completion, run = cols.start - cols.submit, cols.end - cols.submit, cols.end - cols.start
     slowdown = np.maximum(1.0, completion / np.maximum(run, SLOWDOWN_TAU_MS))
     makespan = int(cols.end.max() - cols.submit.min())
-    busy = float(np.dot(cols.used_milli.astype(np.float64), run.astype(np.float64)))
+    busy = float((cols.used_milli.astype(np.float64) * run).sum())
     return Summary(
         policy=outcome.policy,
         jobs=count,

@@ -36,6 +36,7 @@ from fairlead.sim.workload import Admit, Workload
 Progress: TypeAlias = Callable[[int], None]  # called now and then with the jobs ended so far
 Observe: TypeAlias = Callable[[Ms, Core], None]  # called after every decision pass; only reads
 
+NEVER: Ms = 2**62
 PROGRESS_EVERY = 1024  # instants
 _DONE = Exit(code=0)
 _TERMINATED = Exit(signal=15)
@@ -45,7 +46,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """What became of each job of a workload, in the workload's order. Times in ms.
 
     `nodes` are indices into the cluster's nodes, one per member. `wall_s` and `cpu_s` are what the
-    replay took, without reading the trace and without computing metrics.
+    replay took, without reading the trace and without computing metrics; `cpu_s` is that of the
+    replaying thread: numpy's idle BLAS workers, which nothing here uses, spin on for a while.
     """
 
     workload: Workload
@@ -89,9 +91,9 @@ def replay(
     """
     config = policy_config(policy)
     world = _World(workload, cluster, config)
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter(), time.thread_time()
     world.run(progress, observe)
-    wall_s, cpu_s = time.perf_counter() - wall, time.process_time() - cpu
+    wall_s, cpu_s = time.perf_counter() - wall, time.thread_time() - cpu
     world.check_conservation()
     return Outcome(
         workload=workload,
@@ -118,6 +120,7 @@ class _World:
         self.timeouts = 0
         self.ended = 0
         self.arrived = 0
+        self.next_arrival: Ms = self.jobs[0].submit_ms if self.jobs else NEVER
         self.ends: list[tuple[Ms, int, int]] = []  # heap of (end, order of placement, job id)
         self.placed = 0
         self.core = Core()
@@ -136,13 +139,20 @@ class _World:
         """Go from instant to instant until nothing is left to happen."""
         turn, core = self.scheduler.turn, self.core
         instants = 0
-        while (now := self.next_instant()) is not None:
+        while True:
+            deadline = core.next_deadline()
+            now = self.next_instant(NEVER if deadline is None else deadline)
+            if now == NEVER:
+                break
             inbox: list[AnyEvent] = []
-            self.take_ends(now, inbox)
-            self.take_stops(now, inbox)
-            self.take_arrivals(now, inbox)
+            if self.ends and self.ends[0][0] <= now:
+                self.take_ends(now, inbox)
+            if deadline is not None and deadline <= now:
+                self.take_stops(now, inbox)
+            if self.next_arrival <= now:
+                self.take_arrivals(now, inbox)
             if not inbox:
-                continue
+                continue  # the end of a job that was stopped before
             events = turn(now, inbox).events
             if len(events) > len(inbox):
                 self.start(now, events[len(inbox) :])
@@ -154,17 +164,12 @@ class _World:
         if progress is not None:
             progress(self.ended)
 
-    def next_instant(self) -> Ms | None:
-        """Return the time of the next arrival, end or time limit; None: nothing is left."""
-        upcoming: list[Ms] = []
-        if self.ends:
-            upcoming.append(self.ends[0][0])
-        if self.arrived < len(self.jobs):
-            upcoming.append(self.jobs[self.arrived].submit_ms)
-        deadline = self.core.next_deadline()
-        if deadline is not None:
-            upcoming.append(deadline)
-        return min(upcoming) if upcoming else None
+    def next_instant(self, deadline: Ms) -> Ms:
+        """Return the time of the next arrival, end or time limit; NEVER: nothing is left."""
+        now = self.next_arrival
+        if self.ends and self.ends[0][0] < now:
+            now = self.ends[0][0]
+        return deadline if deadline < now else now
 
     def take_ends(self, now: Ms, inbox: list[AnyEvent]) -> None:
         """Report the jobs that come to their own end by now, in order of their placement."""
@@ -196,6 +201,7 @@ class _World:
             inbox.append(Submitted(job=index + 1, spec=jobs[index].spec))
             index += 1
         self.arrived = index
+        self.next_arrival = jobs[index].submit_ms if index < len(jobs) else NEVER
 
     def start(self, now: Ms, decisions: Sequence[AnyEvent]) -> None:
         """Start what was placed, at once; the core learns it at this instant, without a new pass.

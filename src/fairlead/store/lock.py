@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -35,8 +36,12 @@ class FileLock:
                 hint="stop that service first (`fairlead down`), or use another state folder",
                 code="store-in-use",
             ) from error
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            os.close(self._fd)
+            raise _unusable(database, error) from error
 
     def release(self) -> None:
         """Let others have it; harmless the second time."""
@@ -58,6 +63,8 @@ def _unusable(database: Path, error: OSError) -> Misuse:
     return Misuse(
         f"the state folder {folder} cannot be used ({error.strerror})",
         field="state",
-        hint="give yourself write permission on it, or use another: FAIRLEAD_STATE=/some/folder",
+        hint="free some space"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else "give yourself write permission on it, or use another: FAIRLEAD_STATE=/some/folder",
         code="store-unusable",
     )

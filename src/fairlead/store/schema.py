@@ -38,6 +38,7 @@ SELECT_JOB = (
     "ifnull(exit_signal, -1), because, nodes, status FROM job"
 )
 
+_PAGE_BYTES_MIN = 512
 _CHECKPOINT_PAGES = 4_000  # 16 MiB: a burst of 5,000 submissions (4 MiB) must not wait for one
 _WAL_KEPT_BYTES = 64 * 2**20  # what a long read transaction made it grow to is given back
 _CACHE_KIB = 8_192
@@ -77,6 +78,8 @@ def connect(path: Path) -> sqlite3.Connection:
             db.execute(f"PRAGMA {pragma}")
         if not db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
             create(db)
+        db.execute("BEGIN IMMEDIATE")  # a file that may only be read opens well, and fails here
+        db.execute("ROLLBACK")
     except BaseException:
         db.close()
         raise
@@ -89,10 +92,23 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(address, uri=True, isolation_level=None, timeout=10)
 
 
-def require_schema(db: sqlite3.Connection, path: Path) -> None:
-    """Raise Misuse unless this is our database, of a version that this program knows."""
+def require_ours(db: sqlite3.Connection, path: Path) -> bool:
+    """Raise Misuse unless this is our database, of a version that this program knows.
+
+    Returns False for an empty file: a crash can come between its creation and its tables.
+    """
     if not db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
-        return  # an empty file: created, and not yet filled
+        with path.open("rb") as file:
+            head = file.read(_PAGE_BYTES_MIN)
+        # SQLite takes anything shorter than a page for an empty database, and would overwrite it.
+        if head and (len(head) < _PAGE_BYTES_MIN or not head.startswith(b"SQLite format 3\0")):
+            raise Misuse(
+                f"{path} is not a database",
+                field="state",
+                hint="name another file or another state folder",
+                code="store-unusable",
+            )
+        return False
     ours = db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone()
     row = ours and db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
     if not row:
@@ -110,11 +126,29 @@ def require_schema(db: sqlite3.Connection, path: Path) -> None:
             hint="install the newer version again, or use another state folder",
             code="store-newer",
         )
+    return True
+
+
+def require_file(path: Path) -> None:
+    """Raise Misuse unless there is a file."""
+    if not path.exists():
+        raise Misuse(
+            f"there is no database at {path}",
+            field="state",
+            hint="name the state folder with --state or the file with --file",
+            code="store-missing",
+        )
 
 
 def is_damage(error: Exception) -> bool:
     """Whether SQLite says that the file itself is broken."""
     return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def unusable(error: Exception, path: Path) -> Misuse:
+    """Return the error for a file that cannot be opened or read."""
+    message, hint = in_words(error, path)
+    return Misuse(message, field="state", hint=hint, code="store-unusable")
 
 
 def in_words(error: Exception, path: Path) -> tuple[str, str]:

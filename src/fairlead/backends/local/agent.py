@@ -163,7 +163,8 @@ class Agent:
             rest = by_load[whole:]
             # Fractions share a core as long as they fit, so that whole cores stay free.
             fits = [core for core in rest if self._load[core] + part <= 1000]
-            chosen.append(max(fits, key=lambda core: (self._load[core], -core)) if fits else rest[0])
+            fits.sort(key=lambda core: (-self._load[core], core))
+            chosen.append((fits or rest)[0])
         return tuple(chosen)
 
     def _add_load(self, record: MemberRecord, sign: int) -> None:

@@ -37,13 +37,18 @@ class Enforcement(Record, frozen=True):
 class Group:
     """The control groups of one member: one per hierarchy."""
 
-    def __init__(self, folders: Sequence[str]) -> None:
-        self.folders = tuple(folders)
+    def __init__(self, folders: Sequence[str], homes: Sequence[str] = ()) -> None:
+        self.folders, self._homes = tuple(folders), tuple(homes)
 
     def enter(self) -> None:
         """Move the calling process into the group. Raises OSError."""
         for folder in self.folders:
             _write(f"{folder}/cgroup.procs", "0")
+
+    def leave(self) -> None:
+        """Move the calling process back to where it was before `enter`. Raises OSError."""
+        for home in self._homes:
+            _write(f"{home}/cgroup.procs", "0")
 
     def oom_kills(self) -> int:
         """Return how many processes of the group the kernel killed for want of memory."""
@@ -80,6 +85,7 @@ class Cgroups:
 
     def __init__(self, name: str, proc: str = "/proc/self") -> None:
         self._folders: dict[str, str] = {}  # controller -> folder that members' groups go into
+        self._homes: dict[str, str] = {}  # such a folder -> where this process is
         self._because: dict[str, str] = {}
         mounts, own = _mounts(proc), _own(proc)
         for controller in ("memory", "cpu"):
@@ -92,16 +98,20 @@ class Cgroups:
                 else:
                     raise OSError("no control groups are mounted")
                 self._folders[controller] = folder
+                which = controller if controller in mounts else ""
+                self._homes[folder] = _below(mounts[which], _own(proc)[which])
             except (OSError, KeyError) as error:
                 self._because[controller] = f"no control group for {controller}: {error}"
 
     def group(self, name: str, cpu_milli: int, memory_mib: int) -> Group | None:
         """Make a member's group with these limits (0: none); None where there is none to make."""
         wanted = {"cpu": cpu_milli, "memory": memory_mib}
-        parents = {self._folders.get(c, "") for c, amount in wanted.items() if amount} - {""}
+        parents = sorted({self._folders[c] for c in self._folders if wanted[c]})
         if not parents:
             return None
-        group = Group(sorted(f"{parent}/{name}" for parent in parents))
+        group = Group(
+            [f"{parent}/{name}" for parent in parents], [self._homes[parent] for parent in parents]
+        )
         try:
             for folder in group.folders:
                 os.makedirs(folder, 0o755, exist_ok=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fairlead.backends.local import files
-from fairlead.backends.local.files import Assignment
+from fairlead.backends.local.files import Assigned
 from fairlead.model.base import Ms
-from fairlead.model.messages import Launch
+from fairlead.model.messages import Launch, MemberKey
 
 # What a job gets from the agent's own environment; all else comes from the job's spec.
 _BASE = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "XDG_RUNTIME_DIR")
@@ -16,16 +16,16 @@ _PATH_DEFAULT = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CARRIED = ("FAIRLEAD_STATE", "FAIRLEAD_URL", "FAIRLEAD_TOKEN", "FAIRLEAD_CONFIG")
 
 
-def marker(state: str, launch: Launch) -> dict[str, str]:
+def marker(state: str, key: MemberKey) -> dict[str, str]:
     """Return the variables by which a process is known to belong to this member."""
     return {
-        "FAIRLEAD_MEMBER": files.key_name(launch.key),
-        "FAIRLEAD_TASK_DIR": files.task_folder(state, launch.key),
+        "FAIRLEAD_MEMBER": files.key_name(key),
+        "FAIRLEAD_TASK_DIR": files.task_folder(state, key),
     }
 
 
 def of_member(
-    work: Assignment, state: str, base: Mapping[str, str], started_ms: Ms
+    work: Assigned, state: str, base: Mapping[str, str], started_ms: Ms
 ) -> dict[str, str]:
     """Return the whole environment; `base` is the agent's own."""
     launch, spec = work.launch, work.launch.spec
@@ -38,7 +38,7 @@ def of_member(
         if not name.startswith("SLURM_") and (not ours or name in _CARRIED):
             env[name] = value
     env.setdefault("OMP_NUM_THREADS", str(max(1, -(-spec.shape.cpu_milli // 1000))))
-    env |= marker(state, launch)
+    env |= marker(state, launch.key)
     env |= {
         "FAIRLEAD_JOB_ID": str(launch.job),
         "FAIRLEAD_JOB_NAME": spec.name,
@@ -80,7 +80,7 @@ def _gang(launch: Launch) -> dict[str, str]:
     }
 
 
-def _gpus(work: Assignment) -> dict[str, str]:
+def _gpus(work: Assigned) -> dict[str, str]:
     # UUIDs, since indices mean different devices to CUDA, NVML and MPS; empty hides all devices.
     visible = ",".join(work.gpus)
     return {

@@ -1,24 +1,24 @@
-"""The files of members: what is where, and reading and writing records whole or not at all.
+"""The files of members: what is where, and the journal that tells a member's life.
 
-<state>/agent/members/<job>.<attempt>.<rank>/   a member's record, until it is forgotten
-    launch.json   written before the fork: from here on the member exists
-    lock          held (flock) by the supervisor as long as it lives
-    pid           the supervisor's process id
-    cgroups       the control groups of the member, one path per line
-    started.json  the command was executed
-    exit.json     the end, its whole process tree gone; written before the lock is released
-    task/         $FAIRLEAD_TASK_DIR
-<state>/jobs/<job>/checkpoint/                  $FAIRLEAD_CHECKPOINT_DIR, survives restarts
-<state>/jobs/<job>/<attempt>.<rank>/            output segments; exit.json moves here at the end
+<state>/agent/members/<job>.<attempt>.<rank>   a member's journal, until it is forgotten
+<state>/jobs/<job>/checkpoint/                 $FAIRLEAD_CHECKPOINT_DIR, survives restarts
+<state>/jobs/<job>/<attempt>.<rank>/           $FAIRLEAD_TASK_DIR: output segments, the file
+                                               `preempt`, and at last the journal
+
+The journal has one JSON record per line: the agent writes `Assigned`, locks the file (flock) and
+forks; the supervisor inherits the lock, holds it as long as it lives and appends the rest. So
+whoever finds the lock free reads there how the member ended, or knows that its supervisor was
+killed. One file, since creating and deleting files is most of what a short job costs.
 
 Nothing is synced: the kernel keeps written files whatever processes die, and after a power loss
-no process is left that they could describe.
+no process is left that they could describe. Lines that are torn count as not written.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import TypeVar
+from typing import TypeAlias
 
 import msgspec
 
@@ -27,37 +27,74 @@ from fairlead.model.jobs import Exit
 from fairlead.model.messages import Launch, MemberKey
 
 
-class Assignment(Record, frozen=True):
-    """launch.json: a member and what of this node it was given."""
+class Assigned(Record, frozen=True, tag_field="kind", tag="assigned"):
+    """The member exists, and what of this node it was given."""
 
     launch: Launch
     cores: tuple[int, ...] = ()
     gpus: tuple[str, ...] = ()  # UUIDs
+    boot: str = ""  # the life of the node; nothing of a member survives it
 
 
-class Started(Record, frozen=True):
-    """started.json: the main process, and when it was executed."""
+class Supervised(Record, frozen=True, tag_field="kind", tag="supervised"):
+    """The supervisor's process id, and the folders of the member's control groups."""
+
+    pid: int
+    groups: tuple[str, ...] = ()
+
+
+class Started(Record, frozen=True, tag_field="kind", tag="started"):
+    """The command was executed, as this process."""
 
     pid: int
     at_ms: Ms
 
 
-class Ending(Record, frozen=True):
-    """exit.json: how a member ended and what its reaped processes used in total."""
+class Ended(Record, frozen=True, tag_field="kind", tag="ended"):
+    """The member is gone, its process tree too; what its reaped processes used in total."""
 
     exit: Exit
-    started_ms: Ms | None = None
     ended_ms: Ms
+    started_ms: Ms | None = None
     max_rss_mib: int = 0  # the largest single process
     cpu_ms: int = 0
 
 
-R = TypeVar("R", bound=Record)
+Entry: TypeAlias = Assigned | Supervised | Started | Ended
+_entry = msgspec.json.Decoder(Entry)
 
 
-def agent_folder(state: str) -> str:
-    """Return the folder of the agent's own files."""
-    return os.path.join(state, "agent")
+class Journal:
+    """A member's journal as far as it is written."""
+
+    assigned: Assigned | None = None
+    supervised: Supervised | None = None
+    started: Started | None = None
+    ended: Ended | None = None
+
+    @classmethod
+    def read(cls, path: str) -> Journal:
+        """Read the file; without one the journal is empty. Raises OSError."""
+        journal = cls()
+        for line in (read_text(path) or b"").splitlines():
+            with contextlib.suppress(msgspec.MsgspecError):  # torn
+                entry = _entry.decode(line)
+                if isinstance(entry, Assigned):
+                    journal.assigned = entry
+                elif isinstance(entry, Supervised):
+                    journal.supervised = entry
+                elif isinstance(entry, Started):
+                    journal.started = entry
+                else:
+                    journal.ended = entry
+        return journal
+
+
+def append(fd: int, entry: Entry) -> None:
+    """Append to a journal. Raises OSError; what then was written in part counts as nothing."""
+    line = b"\n%b\n" % msgspec.json.encode(entry)  # a torn line before it stays by itself
+    if os.write(fd, line) != len(line):
+        raise OSError(28, os.strerror(28))  # ENOSPC: regular files take less for no other reason
 
 
 def key_name(key: MemberKey) -> str:
@@ -73,14 +110,14 @@ def parse_key(name: str) -> MemberKey | None:
     return (int(parts[0]), int(parts[1]), int(parts[2]))
 
 
-def member_folder(state: str, key: MemberKey) -> str:
-    """Return the folder of a member's record."""
+def agent_folder(state: str) -> str:
+    """Return the folder of the agent's own files."""
+    return os.path.join(state, "agent")
+
+
+def journal_file(state: str, key: MemberKey) -> str:
+    """Return the path of a member's journal until the member is forgotten."""
     return os.path.join(state, "agent", "members", key_name(key))
-
-
-def task_folder(state: str, key: MemberKey) -> str:
-    """Return the member's $FAIRLEAD_TASK_DIR."""
-    return os.path.join(member_folder(state, key), "task")
 
 
 def checkpoint_folder(state: str, job: int) -> str:
@@ -88,23 +125,36 @@ def checkpoint_folder(state: str, job: int) -> str:
     return os.path.join(state, "jobs", str(job), "checkpoint")
 
 
-def output_folder(state: str, key: MemberKey) -> str:
-    """Return the folder of a member's output; it outlives the member's record."""
+def task_folder(state: str, key: MemberKey) -> str:
+    """Return the member's $FAIRLEAD_TASK_DIR with its output; it outlives the record."""
     return os.path.join(state, "jobs", str(key[0]), f"{key[1]}.{key[2]}")
+
+
+def journal(state: str, key: MemberKey) -> Journal:
+    """Return a member's journal, forgotten or not; empty if there never was one."""
+    found = Journal.read(journal_file(state, key))
+    if found.assigned is None:
+        found = Journal.read(os.path.join(task_folder(state, key), "journal"))
+    return found
+
+
+def drop_member(state: str, key: MemberKey) -> None:
+    """Forget a member; its journal goes to its output, which stays. Raises OSError."""
+    folder = task_folder(state, key)
+    os.makedirs(folder, 0o700, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(journal_file(state, key), os.path.join(folder, "journal"))
 
 
 def write_text(path: str, text: bytes) -> None:
     """Replace the file at once: readers see the old content or the new. Raises OSError."""
-    fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(fd, text)  # a regular file takes all of it, or raises when the disk is full
-    finally:
-        os.close(fd)
+    with open(f"{path}.new", "wb", buffering=0, opener=_private) as file:
+        file.write(text)
     os.rename(f"{path}.new", path)
 
 
 def read_text(path: str) -> bytes | None:
-    """Return the file's content, None when there is no such file."""
+    """Return the file's content, None when there is no such file. Raises OSError."""
     try:
         with open(path, "rb", buffering=0) as file:
             return file.read()
@@ -112,42 +162,5 @@ def read_text(path: str) -> bytes | None:
         return None
 
 
-def write_record(path: str, record: Record) -> None:
-    """Replace the file by this record as JSON. Raises OSError."""
-    write_text(path, msgspec.json.encode(record))
-
-
-def read_record(path: str, kind: type[R]) -> R | None:
-    """Return the record; None when there is none or a power loss tore it."""
-    text = read_text(path)
-    if text is None:
-        return None
-    try:
-        return msgspec.json.decode(text, type=kind)
-    except msgspec.MsgspecError:
-        return None
-
-
-def remove_tree(path: str) -> None:
-    """Delete a folder and what is in it; follows no links. Raises OSError."""
-    # shutil would do, but it costs the agent a megabyte of compressors.
-    with os.scandir(path) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                remove_tree(entry.path)
-            else:
-                os.unlink(entry.path)
-    os.rmdir(path)
-
-
-def drop_member(state: str, key: MemberKey) -> None:
-    """Delete a member's record; what it printed and used stays with the job. Raises OSError."""
-    folder = member_folder(state, key)
-    try:
-        os.unlink(os.path.join(folder, "launch.json"))  # first: without it there is no member
-    except FileNotFoundError:
-        return
-    kept = output_folder(state, key)
-    os.makedirs(kept, 0o700, exist_ok=True)
-    os.rename(os.path.join(folder, "exit.json"), os.path.join(kept, "exit.json"))
-    remove_tree(folder)
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)

@@ -1,7 +1,7 @@
 """The agent process: drives the state machine of agent.py with real processes, files, a socket.
 
 Lean on purpose (standard library and msgspec), since every supervisor is a fork of it. It may be
-killed at any moment: what it must know is in the members' folders, and the supervisors go on.
+killed at any moment: what it must know is in the members' journals, and the supervisors go on.
 """
 
 from __future__ import annotations
@@ -26,17 +26,16 @@ import msgspec
 from fairlead.backends.local import environment, files, process, supervisor
 from fairlead.backends.local.agent import Action, Agent, MemberRecord, Start, Stop
 from fairlead.backends.local.cgroup import Cgroups, Group
-from fairlead.backends.local.files import Assignment, Ending, Started
+from fairlead.backends.local.connection import Connection
+from fairlead.backends.local.files import Assigned, Ended, Journal
 from fairlead.model.base import Ms
 from fairlead.model.jobs import Exit
 from fairlead.model.messages import Desired, MemberKey, MemberState
 
 HEARTBEAT_S = 5.0
 IDLE_S = 600.0  # without members and without a connection; then the agent ends itself
-MESSAGE_BYTES_MAX = 256 * 2**20
 _SETTLE_S = 0.01  # between looks at a member whose supervisor is gone but not all its processes
 _BURST_S = 0.01  # of starting members before messages and ends are looked at again
-_READ_BYTES = 2**20
 _LOST = "its supervisor was killed; how the command ended is unknown"
 
 
@@ -57,6 +56,9 @@ class Host:
         self.peer: Connection | None = None
         self.reported = -1
         self.ending = False
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        self.seen_file = os.open(f"{self.folder}/seen", flags, 0o600)
+        self._decode = msgspec.json.Decoder(Desired)
         self.agent = Agent(node, _boot(), cores, self._known(), self._read_seen())
 
     def run(self) -> None:
@@ -130,23 +132,26 @@ class Host:
 
     def _converse(self, events: int) -> None:
         assert self.peer is not None
+        messages: list[Desired] = []
         try:
             if events & ~select.EPOLLOUT:
-                for line in self.peer.lines():
-                    self._desired(msgspec.json.decode(line, type=Desired))
+                messages += [self._decode.decode(line) for line in self.peer.lines()]
             if events & select.EPOLLOUT:
                 self._flush()
         except (OSError, EOFError, msgspec.MsgspecError) as error:
             if not isinstance(error, EOFError):
                 _log(f"connection dropped: {error}")
             self._hang_up()
+        for message in messages:
+            self._desired(message)
 
     def _desired(self, message: Desired) -> None:
         seen = self.agent.seen
         actions = self.agent.desired(message)
         if self.agent.seen != seen:
             # Before anything is done: after a restart no older message may start it again.
-            files.write_text(f"{self.folder}/seen", b"%d\n" % self.agent.seen)
+            # In place, so that it works on a full disk; a failure ends this life of the agent.
+            os.pwrite(self.seen_file, b"%020d\n" % self.agent.seen, 0)
         self.todo.extend(actions)
 
     def _report(self) -> None:
@@ -170,7 +175,9 @@ class Host:
         self.reported = -1
         for key, record in self.agent.members.items():
             if record.state.started_ms is None and record.state.state != "ended":
-                self._look_for_start(key)  # its word may have been lost
+                # Its word may have been lost.
+                if (started := files.journal(self.state, key).started) is not None:
+                    self.agent.started(key, started.at_ms)
         if not os.path.exists(f"{self.folder}/agent.lock") and not self.agent.members:
             _log("the state folder is gone")
             self.ending = True
@@ -186,40 +193,42 @@ class Host:
             elif isinstance(action, Stop):
                 self._stop(action.key)
             else:
-                files.drop_member(self.state, action.key)
+                try:
+                    files.drop_member(self.state, action.key)
+                except OSError as error:  # what is left of it goes at the next start
+                    _log(f"{files.key_name(action.key)}: cannot drop: {error}")
 
     def _start(self, action: Start) -> None:
         key = action.launch.key
         try:
             gpus = self._gpus(action.launch.devices)
-            work = Assignment(launch=action.launch, cores=action.cores, gpus=gpus)
+            work = Assigned(
+                launch=action.launch, cores=action.cores, gpus=gpus, boot=self.agent.boot
+            )
             pid = self._fork(work)
         except (OSError, LookupError) as error:
             _log(f"{files.key_name(key)}: cannot start: {error}")
             how = Exit(why="cannot-start", detail=str(error))
-            self._ended(key, Ending(exit=how, ended_ms=_now_ms()))
+            self._ended(key, Ended(exit=how, ended_ms=_now_ms()))
             return
         self._watch(key, os.pidfd_open(pid))
 
-    def _fork(self, work: Assignment) -> int:
+    def _fork(self, work: Assigned) -> int:
         """Fork the supervisor; it inherits the lock, which lives as long as the supervisor."""
-        folder = files.member_folder(self.state, work.launch.key)
-        with contextlib.suppress(FileNotFoundError):
-            files.remove_tree(folder)  # of an agent that died before it wrote launch.json
-        os.mkdir(folder, 0o700)
-        lock = os.open(f"{folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        journal = os.open(files.journal_file(self.state, work.launch.key), flags, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            files.write_record(f"{folder}/launch.json", work)
+            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            files.append(journal, work)
             # A stop may follow at once: it waits until the supervisor is ready for it.
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
             pid = os.fork()
             if pid == 0:
-                supervisor.supervise(work, self.state, lock, self.cgroups, self.files_max)
+                supervisor.supervise(work, self.state, journal, self.cgroups, self.files_max)
             return pid
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
-            os.close(lock)
+            os.close(journal)
 
     def _gpus(self, devices: tuple[int, ...]) -> tuple[str, ...]:
         if not devices:
@@ -247,63 +256,70 @@ class Host:
 
     def _settle(self, key: MemberKey) -> None:
         """Find out about a member whose supervisor is not watched: ended, running, or lost."""
-        folder = files.member_folder(self.state, key)
+        path = files.journal_file(self.state, key)
         self.unsettled.discard(key)
-        if not _is_free(f"{folder}/lock"):
-            self._look_for_start(key)
-            pid = int(files.read_text(f"{folder}/pid") or 0)
-            try:
-                pidfd = os.pidfd_open(pid) if pid else -1
-            except ProcessLookupError:
-                pidfd = -1
-            # Held after the pidfd was opened: so it is the supervisor's, not a reused number.
-            if pidfd >= 0 and not _is_free(f"{folder}/lock"):
-                self._watch(key, pidfd)
-                if self.agent.members[key].state.state == "stopping":
-                    self._stop(key)
-                return
-            if pidfd >= 0:
-                os.close(pidfd)
+        free = _is_free(path)  # asked first: what a dying supervisor wrote is then there
+        journal = Journal.read(path)
+        if journal.started is not None:
+            self.agent.started(key, journal.started.at_ms)
+        if not free:
+            if not self._adopt(key, journal, path):
+                self.unsettled.add(key)
+        elif journal.ended is not None:
+            self._ended(key, journal.ended)
+        elif self._kill_remains(key, journal):
             self.unsettled.add(key)
-            return
-        ending = files.read_record(f"{folder}/exit.json", Ending)
-        if ending is None and self._kill_remains(key, folder):
-            self.unsettled.add(key)
-            return
-        if ending is None:
-            _log(f"{files.key_name(key)}: lost")
-            started = files.read_record(f"{folder}/started.json", Started)
-            ending = Ending(
-                exit=Exit(why="lost", detail=_LOST),
-                started_ms=started.at_ms if started else None,
-                ended_ms=_now_ms(),
-            )
-            self._group(folder).remove()
-            with contextlib.suppress(OSError):  # a full disk: the next agent finds the same
-                files.write_record(f"{folder}/exit.json", ending)
-        self._ended(key, ending)
+        else:
+            self._lost(key, journal, path)
 
-    def _kill_remains(self, key: MemberKey, folder: str) -> bool:
+    def _adopt(self, key: MemberKey, journal: Journal, path: str) -> bool:
+        """Watch the supervisor of an earlier life of the agent; whether that worked."""
+        if journal.supervised is None:
+            return False  # forked just now
+        try:
+            pidfd = os.pidfd_open(journal.supervised.pid)
+        except ProcessLookupError:
+            return False
+        # Held after the pidfd was opened: so it is the supervisor's, not a reused number.
+        if _is_free(path):
+            os.close(pidfd)
+            return False
+        self._watch(key, pidfd)
+        if self.agent.members[key].state.state == "stopping":
+            self._stop(key)
+        return True
+
+    def _kill_remains(self, key: MemberKey, journal: Journal) -> bool:
         """Kill what a dead supervisor left behind; whether anything was there."""
-        work = files.read_record(f"{folder}/launch.json", Assignment)
-        marker = environment.marker(self.state, work.launch) if work else {}
-        pid = int(files.read_text(f"{folder}/pid") or 0)
-        found = process.remains(pid, marker, {os.getpid()}) if marker else set()
+        if journal.assigned is None or journal.assigned.boot != self.agent.boot:
+            return False  # of before a reboot, and so are its numbers
+        pid = journal.supervised.pid if journal.supervised else 0
+        found = process.remains(pid, environment.marker(self.state, key), {os.getpid()})
         for remaining in found:
             process.kill(remaining)
         self._reap()
-        return self._group(folder).kill() or bool(found)
+        groups = journal.supervised.groups if journal.supervised else ()
+        return Group(groups).kill() or bool(found)
 
-    def _group(self, folder: str) -> Group:
-        return Group((files.read_text(f"{folder}/cgroups") or b"").decode().splitlines())
+    def _lost(self, key: MemberKey, journal: Journal, path: str) -> None:
+        _log(f"{files.key_name(key)}: {_LOST}")
+        if journal.supervised:
+            Group(journal.supervised.groups).remove()
+        ended = Ended(
+            exit=Exit(why="lost", detail=_LOST),
+            started_ms=journal.started.at_ms if journal.started else None,
+            ended_ms=_now_ms(),
+        )
+        with contextlib.suppress(OSError):  # a full disk: the next agent finds the same
+            file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            try:
+                files.append(file, ended)
+            finally:
+                os.close(file)
+        self._ended(key, ended)
 
-    def _ended(self, key: MemberKey, ending: Ending) -> None:
+    def _ended(self, key: MemberKey, ending: Ended) -> None:
         self.agent.ended(key, ending.exit, ending.started_ms, ending.ended_ms)
-
-    def _look_for_start(self, key: MemberKey) -> None:
-        path = f"{files.member_folder(self.state, key)}/started.json"
-        if (started := files.read_record(path, Started)) is not None:
-            self.agent.started(key, started.at_ms)
 
     # -- what is there at the start ------------------------------------------------------------
 
@@ -316,22 +332,22 @@ class Host:
             key = files.parse_key(name)
             if key is None:
                 continue
-            if not os.path.exists(f"{parent}/{name}/launch.json"):
-                files.remove_tree(f"{parent}/{name}")  # never started, or being dropped
+            work = Journal.read(f"{parent}/{name}").assigned
+            if work is None:
+                os.unlink(f"{parent}/{name}")  # never started
                 continue
-            work = files.read_record(f"{parent}/{name}/launch.json", Assignment)
             state = MemberState(job=key[0], attempt=key[1], rank=key[2], state="starting")
             found.append(
                 MemberRecord(
                     state=state,
-                    cpu_milli=work.launch.spec.shape.cpu_milli if work else 0,
-                    cores=work.cores if work else (),
+                    cpu_milli=work.launch.spec.shape.cpu_milli,
+                    cores=work.cores,
                 )
             )
         return found
 
     def _read_seen(self) -> int:
-        text = files.read_text(f"{self.folder}/seen") or b""
+        text = os.pread(self.seen_file, 64, 0)
         return int(text) if text.strip().isdigit() else 0  # torn: no message survived that either
 
     # -- signals, notifications ----------------------------------------------------------------
@@ -379,37 +395,6 @@ class Host:
         listener.listen(8)
         listener.setblocking(False)
         return listener
-
-
-class Connection:
-    """The service's end of the conversation: lines in, one report at a time out."""
-
-    def __init__(self, connected: socket.socket) -> None:
-        connected.setblocking(False)
-        self.socket = connected
-        self.unsent: bytes | memoryview = b""
-        self._parts: list[bytes] = []
-        self._bytes = 0
-
-    def lines(self) -> list[bytes]:
-        """Return the complete lines that have come. Raises EOFError at the end, OSError."""
-        data = self.socket.recv(_READ_BYTES)
-        if not data:
-            raise EOFError
-        self._bytes += len(data)
-        if self._bytes > MESSAGE_BYTES_MAX:
-            raise OSError(f"a message is longer than {MESSAGE_BYTES_MAX} bytes")
-        self._parts.append(data)
-        if b"\n" not in data:
-            return []
-        *lines, rest = b"".join(self._parts).split(b"\n")
-        self._parts, self._bytes = [rest], len(rest)
-        return lines
-
-    def send(self) -> None:
-        """Send as much as the peer takes. Raises OSError."""
-        with contextlib.suppress(BlockingIOError):
-            self.unsent = memoryview(self.unsent)[self.socket.send(self.unsent) :]
 
 
 def _is_free(path: str) -> bool:

@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fairlead.backends.local import files
@@ -61,7 +61,7 @@ def ensure_agent(
     state: Path,
     *,
     node: str = "",
-    cores: Iterable[int] = (),
+    cores: Sequence[int] = (),
     idle_s: float | None = None,
 ) -> None:
     """Start a detached agent unless one lives, and wait until it accepts connections.
@@ -90,9 +90,9 @@ def ensure_agent(
 
 
 def _spawn(
-    state: Path, node: str, cores: Iterable[int], idle_s: float | None
+    state: Path, node: str, cores: Sequence[int], idle_s: float | None
 ) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "fairlead.backends.local.host", "--state", str(state)]
+    command = [sys.executable, "-P", "-m", "fairlead.backends.local.host", "--state", str(state)]
     command += ["--node", node] if node else []
     command += ["--cores", ",".join(map(str, cores))] if cores else []
     command += ["--idle", str(idle_s)] if idle_s is not None else []
@@ -109,7 +109,6 @@ def _spawn(
             stderr=log,
             env=env,
             start_new_session=True,
-            cwd=state,
         )
     finally:
         os.close(log)

@@ -84,7 +84,7 @@ def read(
 ) -> tuple[bytes, int, tuple[tuple[int, int], ...]]:
     """Return output from a logical offset on: (bytes, next offset, gaps skipped).
 
-    `folder` is `files.output_folder(state, key)`. At most `limit` bytes. A gap is a (start, end)
+    `folder` is `files.task_folder(state, key)`. At most `limit` bytes. A gap is a (start, end)
     of offsets that were dropped; the bytes go on behind it. No bytes: nothing more is there yet.
     """
     parts: list[bytes] = []

@@ -1,0 +1,136 @@
+"""What the demo shows: a live table on a terminal, a line now and then anywhere else."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fairlead.model.jobs import FINAL
+from fairlead.report.figures import tenant_figures, total_figures
+from fairlead.report.history import History
+from fairlead.report.page import seconds
+
+PENDING_SHOWN = 8
+PLAIN_EVERY_S = 4.0
+STYLES = {"vision": "cyan", "nlp": "yellow", "risk": "magenta"}
+
+
+class Screen:
+    """Where the demo is seen. `stop` puts the terminal back and may be called twice."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False)
+        self.began = time.monotonic()
+        self.live: Live | None = None
+        self._last = -PLAIN_EVERY_S
+
+    def say(self, text: str) -> None:
+        """Print one line above the table."""
+        elapsed = time.monotonic() - self.began
+        self.console.print(f"{elapsed:5.1f} s  {text}", markup=False, soft_wrap=True)
+
+    def show(self, rows: list[dict], progress: dict[int, tuple[int, int]]) -> None:
+        """Show how the jobs stand."""
+        if not self.console.is_terminal:
+            if time.monotonic() - self._last >= PLAIN_EVERY_S:
+                self._last = time.monotonic()
+                self.say(line(rows, progress))
+            return
+        if self.live is None:
+            self.live = Live(console=self.console, refresh_per_second=4, transient=True)
+            self.live.start()
+        self.live.update(table(rows, progress))
+
+    def stop(self) -> None:
+        """End the live table."""
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+
+def title_of(row: dict) -> str:
+    index = f"[{row['array_index']}]" if row["array"] is not None else ""
+    return f"{row['name']}{index}"
+
+
+def counts(rows: list[dict]) -> tuple[list[dict], list[dict], int]:
+    """Return the jobs that hold resources, those that wait, and how many are done."""
+    done = sum(row["phase"] in FINAL for row in rows)
+    waiting = [row for row in rows if row["phase"] == "PENDING"]
+    held = [row for row in rows if row["phase"] not in FINAL and row["phase"] != "PENDING"]
+    return held, waiting, done
+
+
+def line(rows: list[dict], progress: dict[int, tuple[int, int]]) -> str:
+    """Return the state of all jobs in one line."""
+    held, waiting, done = counts(rows)
+    names = []
+    for row in held:
+        step = progress.get(row["id"])
+        names.append(f"{row['tenant']}/{title_of(row)}" + (f" {step[0]}/{step[1]}" if step else ""))
+    text = f"{done} of {len(rows)} done; running: {', '.join(names) or 'none'}"
+    if waiting:
+        first = waiting[0]
+        text += f"; waiting: {len(waiting)}, {title_of(first)}: {first['reason']}"
+    return text
+
+
+def table(rows: list[dict], progress: dict[int, tuple[int, int]]) -> Group:
+    """Return the live table: what runs, who waits and why, and what is done in one line."""
+    held, waiting, done = counts(rows)
+    found = Table(box=None, pad_edge=False, expand=True)
+    for name, justify in (
+        ("job", "right"),
+        ("tenant", "left"),
+        ("name", "left"),
+        ("cores", "right"),
+        ("prio", "right"),
+        ("state", "left"),
+    ):
+        found.add_column(name, justify=justify, no_wrap=True)
+    found.add_column("reason or progress", ratio=1, no_wrap=True, overflow="ellipsis")
+    for row in [*held, *waiting[:PENDING_SHOWN]]:
+        step = progress.get(row["id"])
+        last: Text | Group | ProgressBar = Text(row["reason"] or row["because"], style="dim")
+        if step:
+            last = ProgressBar(total=step[1], completed=step[0], width=30)
+        found.add_row(
+            str(row["id"]),
+            Text(row["tenant"], style=STYLES.get(row["tenant"], "")),
+            title_of(row),
+            f"{row['cpu_milli'] / 1000:g}",
+            str(row["priority"]),
+            Text(row["phase"], style="bold green" if row["phase"] == "RUNNING" else ""),
+            last,
+        )
+    more = len(waiting) - PENDING_SHOWN
+    rest = f"{done} of {len(rows)} jobs done" + (f", {more} more wait" if more > 0 else "")
+    return Group(found, Text(rest, style="bold"))
+
+
+def summary(console: Console, history: History) -> None:
+    """Print what each tenant got."""
+    found = Table(title="What each tenant got", title_justify="left", box=None, pad_edge=False)
+    found.add_column("tenant")
+    for name in ("jobs", "mean wait", "longest wait", "run time", "core-seconds", "of the machine"):
+        found.add_column(name, justify="right")
+    together = total_figures(history)
+    for row in [*tenant_figures(history), together]:
+        found.add_row(
+            row.tenant,
+            str(row.jobs),
+            seconds(row.wait_mean_s),
+            seconds(row.wait_max_s),
+            seconds(row.run_s),
+            f"{row.core_s:.1f}",
+            f"{row.share:.0%}",
+            style="bold" if row is together else "",
+        )
+    console.print()
+    console.print(found)
+    console.print()

@@ -1,0 +1,1 @@
+"""The command line: a thin client of the service, and the tools that need none."""

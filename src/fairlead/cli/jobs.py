@@ -1,0 +1,322 @@
+"""`ps`, `history`, `show`, `why`, `cancel`: looking at jobs, and ending them."""
+
+from __future__ import annotations
+
+import operator
+import shlex
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import click
+
+from fairlead.cli import output, selectors
+from fairlead.cli.client import Client, connect, me
+from fairlead.cli.errors import FAILED, notice
+from fairlead.model.units import format_cpus, format_duration, format_size
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_HEADER = (
+    *("ID", "NAME", "USER", "TENANT", "STATE", "PRIO", "CPUS", "MEM", "GPUS", "WAIT"),
+    *("TIME/LIMIT", "REASON"),
+)
+_RIGHT = ("ID", "PRIO", "CPUS", "MEM", "GPUS", "WAIT", "TIME/LIMIT")
+
+
+def filters(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that restrict a listing."""
+    for option in (
+        click.option("--state", metavar="STATE,…", help="PENDING, RUNNING, FAILED, …"),
+        click.option("--tenant", metavar="NAME,…", help="Only of these tenants."),
+        click.option("--queue", metavar="NAME,…", help="Only of these queues."),
+        click.option("--user", metavar="NAME,…", help="Only of these users."),
+        click.option("-q", "--quiet", is_flag=True, help="Print ids only."),
+        json_option,
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, metavar="[JOB…]")
+@click.option("-a", "--all", "everything", is_flag=True, help="Those that ended too.")
+@click.option("-w", "--watch", is_flag=True, help="Show it anew every second until Ctrl-C.")
+@click.option("-n", "--limit", type=click.IntRange(1), help="At most so many.")
+@filters
+def ps(
+    jobs: tuple[str, ...],
+    everything: bool,
+    watch: bool,
+    limit: int | None,
+    state: str | None,
+    tenant: str | None,
+    queue: str | None,
+    user: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """List jobs that wait or run: where they are, and why they wait.
+
+    JOB is an id (12), a range (12-15), last, or @me. Jobs named by id are listed even when they
+    have ended.
+    """
+    client = connect()
+    query: dict[str, object] = {"state": state, "tenant": tenant, "queue": queue, "user": user}
+    query |= selectors.query_of(client, jobs)
+    query["all"] = 1 if everything else None
+
+    def render() -> str:
+        found = selectors.listing(client, "/jobs", query, limit)
+        return _render(found, quiet=quiet, as_json=as_json)
+
+    if watch and not (quiet or as_json):
+        output.watch(render)
+    elif text := render():
+        print(text)
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, metavar="[JOB…]")
+@click.option("-n", "--limit", type=click.IntRange(1), default=100, help="At most so many [100].")
+@click.option("--since", metavar="DURATION", help="Submitted at most so long ago, such as 2h.")
+@filters
+def history(
+    jobs: tuple[str, ...],
+    limit: int,
+    since: str | None,
+    state: str | None,
+    tenant: str | None,
+    queue: str | None,
+    user: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """List jobs that have ended, newest first."""
+    client = connect()
+    query: dict[str, object] = {"state": state, "tenant": tenant, "queue": queue, "user": user}
+    query |= selectors.query_of(client, jobs)
+    query["since_ms"] = _since_ms(since) if since else None
+    found = selectors.listing(client, "/history", query, limit)
+    if text := _render(found, quiet=quiet, as_json=as_json):
+        print(text)
+
+
+def _since_ms(since: str) -> int:
+    import time
+
+    from fairlead.model.units import parse_duration_ms
+
+    return max(int(time.time() * 1000) - parse_duration_ms(since, "--since"), 0)
+
+
+def _render(found: dict[str, Any], *, quiet: bool, as_json: bool) -> str:
+    columns, rows = found["columns"], found["rows"]
+    if as_json:
+        import json
+
+        jobs = [dict(zip(columns, row, strict=True)) for row in rows]
+        return json.dumps({"jobs": jobs, "now_ms": found["now_ms"]}, ensure_ascii=False)
+    if quiet:
+        at = columns.index("id")
+        return "\n".join(str(row[at]) for row in rows)
+    return jobs_table(columns, rows, found["now_ms"])
+
+
+def jobs_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], now_ms: int) -> str:
+    """Return the table of `ps` for rows of the API."""
+
+    def picker(*names: str) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+        return operator.itemgetter(*(columns.index(name) for name in names))
+
+    who = picker("id", "name", "user", "tenant", "phase", "priority", "array", "array_index")
+    amounts_of = picker("cpu_milli", "memory_mib", "gpus_milli")
+    times_of = picker("phase", "submitted_ms", "started_ms", "ended_ms")
+    place_of = picker("phase", "nodes", "because", "exit_code", "exit_signal")
+    reason_of, limit_of = columns.index("reason"), columns.index("limit_ms")
+    # Thousands of jobs have a few different amounts and times: each is formatted once.
+    amounts_text = cache(
+        lambda cpu, mem, gpu: (format_cpus(cpu), output.memory(mem), output.gpus(gpu))
+    )
+    times_text = cache(_times)
+    shown = []
+    for row in rows:
+        job, name, user, tenant, phase, priority, array, index = who(row)
+        label = name if array is None else f"{name}[{index}]"
+        reason = row[reason_of] if phase == "PENDING" else _where(*place_of(row))
+        amounts = amounts_text(*amounts_of(row))
+        times = times_text(*_waited_ran(*times_of(row), now_ms), row[limit_of])
+        shown.append(
+            (str(job), label, user, tenant, phase, str(priority), *amounts, *times, reason)
+        )
+    return output.table(_HEADER, shown, right=_RIGHT)
+
+
+def _times(waited: int, ran: int | None, limit: int | None) -> tuple[str, str]:
+    most = f"/{format_duration(limit, exact=False)}" if limit else ""
+    return output.span(waited), (output.span(ran) or "-") + most
+
+
+def _waited_ran(
+    phase: str, submitted: int, started: int | None, ended: int | None, now: int
+) -> tuple[int, int | None]:
+    """Return how long a job waited and ran so far, in whole seconds (as ms)."""
+    if started is None or phase == "PENDING":
+        until = now if ended is None or phase == "PENDING" else ended
+        return max(until - submitted, 0) // 1000 * 1000, None
+    ran = (now if ended is None else ended) - started
+    return max(started - submitted, 0) // 1000 * 1000, max(ran, 0) // 1000 * 1000
+
+
+def _where(
+    phase: str, nodes: Sequence[str], because: str, code: int | None, signal: int | None
+) -> str:
+    """Return where a job runs, or how it ended."""
+    if phase in output.LIVE:
+        return ", ".join(dict.fromkeys(nodes))
+    if phase == "SUCCEEDED":
+        return ""
+    ended = output.ending({"exit_code": code, "exit_signal": signal})
+    return "; ".join(filter(None, (ended, because)))
+
+
+@click.command()
+@click.argument("job")
+@json_option
+def show(job: str, as_json: bool) -> None:
+    """Show everything about a job, and what happened to it."""
+    found = connect().get(f"/jobs/{selectors.one(job)}")
+    if as_json:
+        output.print_json(found)
+        return
+    print(output.pairs(_details(found)))
+    if found.get("events"):
+        print("\nhistory:")
+        for event in found["events"]:
+            print(f"  {output.clock(event['at_ms'])}  {_event_line(event)}")
+
+
+def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
+    spec = job.get("spec") or {}
+    shape = spec.get("shape") or {}
+    waited, ran = _waited_ran(
+        job["phase"], job["submitted_ms"], job["started_ms"], job["ended_ms"], job["now_ms"]
+    )
+    members = int(job["members"])
+    limit = job["limit_ms"]
+    element = f" (element {job['array_index']} of array {job['array']})" if job["array"] else ""
+    state = " ".join(filter(None, (job["phase"], output.ending(job))))
+    return [
+        ("job", f"{job['id']}{element}"),
+        ("name", job["name"]),
+        ("state", state),
+        ("reason", job["reason"] or job["because"]),
+        ("user", job["user"]),
+        ("tenant", job["tenant"]),
+        ("queue", f"{job['queue']}, priority {job['priority']}"),
+        ("command", shlex.join(spec.get("command") or ())),
+        ("workdir", spec.get("workdir") or ""),
+        ("asks for", _asked(shape) + (f", {members} members" if members > 1 else "")),
+        ("time limit", format_duration(limit) if limit else ""),
+        ("submitted", output.clock(job["submitted_ms"])),
+        ("waited", output.span(waited)),
+        ("started", output.clock(job["started_ms"])),
+        ("ended", output.clock(job["ended_ms"])),
+        ("ran", output.span(ran)),
+        ("nodes", ", ".join(job["nodes"])),
+        ("GPUs", "; ".join(",".join(map(str, each)) for each in job["devices"] if each)),
+        ("attempt", str(job["attempt"]) if job["attempt"] > 1 else ""),
+        ("labels", ", ".join(f"{name}={value}" for name, value in spec.get("labels") or ())),
+    ]
+
+
+def _asked(shape: dict[str, Any]) -> str:
+    parts = [f"{format_cpus(shape.get('cpu_milli', 1000))} CPUs"]
+    if memory := shape.get("memory_mib"):
+        parts.append(f"{format_size(memory)} memory")
+    if disk := shape.get("disk_mib"):
+        parts.append(f"{format_size(disk)} disk")
+    if gpus := shape.get("gpus", 0) * 1000 + shape.get("gpu_milli", 0):
+        models = " or ".join(shape.get("gpu_models") or ())
+        parts.append(f"{format_cpus(gpus)} {models + ' ' if models else ''}GPUs")
+    if gpu_memory := shape.get("gpu_memory_mib"):
+        parts.append(f"{format_size(gpu_memory)} GPU memory")
+    if shape.get("members", 1) > 1:
+        parts.append("each")
+    return ", ".join(parts)
+
+
+def _event_line(event: dict[str, Any]) -> str:
+    """Return one event in words: its kind, and what of it is worth a line."""
+    words = [str(event["kind"])]
+    if event.get("attempt"):
+        words.append(f"attempt {event['attempt']}")
+    if event.get("rank"):
+        words.append(f"rank {event['rank']}")
+    if event.get("then"):
+        words.append(f"then {event['then']}")
+    if ended := event.get("exit"):
+        how = {"exit_code": ended.get("code"), "exit_signal": ended.get("signal")}
+        words += filter(None, (output.ending(how), ended.get("why"), ended.get("detail")))
+    if event.get("because"):
+        words.append(f"({event['because']})")
+    return " ".join(words)
+
+
+@click.command()
+@click.argument("job")
+@json_option
+def why(job: str, as_json: bool) -> None:
+    """Explain why a job waits, or where it was placed."""
+    found = connect().get(f"/jobs/{selectors.one(job)}/explain")
+    if as_json:
+        output.print_json(found)
+        return
+    reason = f" ({found['reason']})" if found.get("reason") else ""
+    print(f"job {found['id']} is {found['phase']}{reason}: {found['summary']}")
+    for line in found.get("lines") or ():
+        print(f"  {line}")
+
+
+@click.command()
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB…")
+@click.option("--reason", default="", metavar="TEXT", help="Kept in the job's history.")
+@json_option
+def cancel(jobs: tuple[str, ...], reason: str, as_json: bool) -> None:
+    """Cancel jobs: those that wait at once, those that run after their notice and grace.
+
+    JOB is an id (12), a range (12-15), last, or @me (all of yours that have not ended).
+    """
+    client = connect()
+    answer = client.post("/jobs:cancel", {"ids": _ids(client, jobs), "reason": reason})
+    if as_json:
+        output.print_json(answer)
+    else:
+        for each in answer["jobs"]:
+            print(f"job {each['id']} {_cancelled(each['phase'])}")
+        for missing in answer["missing"]:
+            notice(f"there is no job {missing}")
+    if answer["missing"]:
+        raise SystemExit(FAILED)
+
+
+def _ids(client: Client, words: Sequence[str]) -> str | list[int]:
+    """Return the selected ids as the API takes them."""
+    selectors.check(words)
+    if list(words) == ["last"]:
+        return "last"
+    parts: list[str] = []
+    for word in words:
+        if word == "@me":
+            found = selectors.listing(client, "/jobs", {"user": me()})
+            parts += [str(row[found["columns"].index("id")]) for row in found["rows"]]
+        else:
+            parts.append(str(selectors.last_id(client)) if word == "last" else word)
+    return ",".join(parts) if parts else []
+
+
+def _cancelled(phase: str) -> str:
+    if phase == "CANCELLED":
+        return "is cancelled"
+    if phase in output.FINAL:
+        return f"had ended already: {phase}"
+    return "is being stopped"

@@ -1,0 +1,72 @@
+"""`nodes`: machines, and what is free on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fairlead.cli import output
+from fairlead.cli.client import connect
+from fairlead.model.units import format_cpus, format_size
+
+_HEADER = ("NODE", "STATE", "CPUS FREE", "MEM FREE", "DISK FREE", "GPUS FREE", "JOBS")
+
+
+@click.command()
+@click.option("-w", "--watch", is_flag=True, help="Show it anew every second until Ctrl-C.")
+@click.option("-q", "--quiet", is_flag=True, help="Print names only.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def nodes(watch: bool, quiet: bool, as_json: bool) -> None:
+    """List machines and what is free on them, of how much."""
+    client = connect()
+    if as_json:
+        output.print_json(client.get("/nodes"))
+    elif quiet:
+        for node in client.get("/nodes")["nodes"]:
+            print(node["name"])
+    elif watch:
+        output.watch(lambda: _table(client.get("/nodes")["nodes"]))
+    else:
+        print(_table(client.get("/nodes")["nodes"]))
+
+
+def _table(found: list[dict[str, Any]]) -> str:
+    rows = [
+        (
+            node["name"],
+            "up" if node["up"] else "down",
+            _free(node, "cpu_milli", format_cpus),
+            _free(node, "memory_mib", _size),
+            _free(node, "disk_mib", _size),
+            _free(node, "gpu_milli", format_cpus),
+            ",".join(map(str, node["jobs"])) or "-",
+        )
+        for node in found
+    ]
+    devices = [
+        f"{node['name']} GPU {device['index']}: {device['model']}, "
+        f"{format_size(device['memory_mib'], exact=False)}, {_holders(device)}"
+        for node in found
+        for device in node["devices"]
+    ]
+    return "\n".join([output.table(_HEADER, rows), *devices])
+
+
+def _size(mib: int) -> str:
+    return format_size(mib, exact=False)
+
+
+def _free(node: dict[str, Any], name: str, show: Any) -> str:
+    """Return "6 of 8" (less what others use), "-" where the machine has none."""
+    capacity = node["capacity"].get(name, 0)
+    if not capacity:
+        return "-"
+    taken = node["used"].get(name, 0) + (node.get("foreign") or {}).get(name, 0)
+    return f"{show(max(capacity - taken, 0))} of {show(capacity)}"
+
+
+def _holders(device: dict[str, Any]) -> str:
+    if device["jobs"]:
+        return "job " + ", ".join(map(str, device["jobs"]))
+    return "used by others" if device.get("foreign") else "free"

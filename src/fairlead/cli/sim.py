@@ -1,0 +1,369 @@
+"""`fairlead sim`: replay traces under policies, compare them, make traces. Imports late."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from fairlead.model.base import Misuse
+    from fairlead.sim.cluster import Cluster
+    from fairlead.sim.metrics import Summary, TenantRow
+    from fairlead.sim.traces.info import TraceInfo
+    from fairlead.sim.workload import Estimates, Workload
+
+TENANTS_SHOWN = 20
+
+_CLUSTER = click.option(
+    "--cluster",
+    metavar="SPEC",
+    help="pool:96, 12x8gpu, 4x16cpu,64GiB,8gpu:A100:80GiB or a TOML file. "
+    "Default: what the trace's header says.",
+)
+_LIMIT_JOBS = click.option(
+    "--limit-jobs", type=click.IntRange(min=1), metavar="N", help="Only the first N jobs."
+)
+_ESTIMATES = click.option(
+    "--estimates",
+    type=click.Choice(["exact", "limit"]),
+    default="exact",
+    show_default=True,
+    help="What the scheduler believes of run times: the truth, or the job's own time limit.",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.group()
+def sim() -> None:
+    """Try policies on traces, faster than real time."""
+
+
+@sim.command()
+@click.argument("trace", type=click.Path())
+@click.option(
+    "--policy", default="priority", show_default=True, metavar="NAME", help="Who is next."
+)
+@_CLUSTER
+@_LIMIT_JOBS
+@_ESTIMATES
+@click.option("--starts", type=click.Path(), metavar="FILE", help="Write a CSV row per job.")
+@_JSON
+def run(
+    trace: str,
+    policy: str,
+    cluster: str | None,
+    limit_jobs: int | None,
+    estimates: Estimates,
+    starts: str | None,
+    as_json: bool,
+) -> None:
+    """Replay TRACE under one policy.
+
+    TRACE is Standard Workload Format or JSON lines, plain or .gz.
+    """
+    from fairlead.policy.registry import describe, policy_config
+    from fairlead.sim.metrics import by_tenant, summarise, write_starts
+    from fairlead.sim.replay import replay
+
+    about = describe(policy_config(policy))
+    workload, where = _load(trace, cluster, limit_jobs, estimates)
+    with _progress(len(workload.jobs)) as progress:
+        outcome = replay(workload, where, policy, progress=lambda done: progress(policy, done))
+    summary = summarise(outcome)
+    if starts is not None:
+        with _output(starts) as file:
+            write_starts(outcome, file)
+    if as_json:
+        _print_json(summary.as_json())
+        return
+    click.echo(f"{Path(trace).name} on {where.describe()}")
+    click.echo(f"{policy}: {about}")
+    _print_summary(summary)
+    _print_tenants(by_tenant(outcome))
+    _print_left_out(summary)
+
+
+@sim.command()
+@click.argument("trace", type=click.Path())
+@click.option("--policies", default="fifo,sjf,priority", show_default=True, metavar="A,B,C")
+@_CLUSTER
+@_LIMIT_JOBS
+@_ESTIMATES
+@click.option("--html", type=click.Path(), metavar="FILE", help="Write a page with plots.")
+@_JSON
+def compare(
+    trace: str,
+    policies: str,
+    cluster: str | None,
+    limit_jobs: int | None,
+    estimates: Estimates,
+    html: str | None,
+    as_json: bool,
+) -> None:
+    """Replay TRACE under several policies, side by side."""
+    from fairlead.sim.compare import compare as outcomes_of
+    from fairlead.sim.compare import parse_policies
+    from fairlead.sim.metrics import summarise
+
+    names = parse_policies(policies)
+    if html is not None:
+        from fairlead.sim.report import need_matplotlib, render
+
+        need_matplotlib()  # before the long work, not after it
+    workload, where = _load(trace, cluster, limit_jobs, estimates)
+    with _progress(len(workload.jobs) * len(names)) as progress:
+        outcomes = list(outcomes_of(workload, where, names, progress))
+    results = [(outcome, summarise(outcome)) for outcome in outcomes]
+    if html is not None:
+        with _output(html) as file:
+            file.write(render(trace, where, results))
+    summaries = [summary for _, summary in results]
+    if as_json:
+        body = [summary.as_json() for summary in summaries]
+        _print_json({"trace": trace, "cluster": where.spec, "results": body})
+        return
+    click.echo(f"{Path(trace).name}, {summaries[0].jobs:,} jobs on {where.describe()}")
+    _print_comparison(summaries)
+    _print_left_out(summaries[0])
+    if html is not None:
+        click.echo(f"wrote {html}")
+
+
+@sim.command()
+@click.argument("pattern", type=click.Choice(["poisson", "diurnal"]))
+@click.option("--jobs", type=int, default=1000, show_default=True)
+@click.option(
+    "--load", type=float, default=0.85, show_default=True, help="Work offered, over capacity."
+)
+@click.option("--cluster", default="12x8gpu", show_default=True, metavar="SPEC")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--tenants", type=int, default=1, show_default=True)
+@click.option(
+    "-o", "--output", required=True, metavar="FILE", help='A path (.gz compresses) or "-".'
+)
+def generate(
+    pattern: str, jobs: int, load: float, cluster: str, seed: int, tenants: int, output: str
+) -> None:
+    """Make a trace: independent (poisson) arrivals, or ones that follow the day (diurnal)."""
+    from fairlead.sim.cluster import parse_cluster
+    from fairlead.sim.generate import generate as make
+    from fairlead.sim.traces.jsonl import encode
+
+    header, lines = make(
+        "poisson" if pattern == "poisson" else "diurnal",
+        jobs=jobs,
+        load=load,
+        cluster=parse_cluster(cluster),
+        seed=seed,
+        tenants=tenants,
+    )
+    body = b"".join(encode(header, lines))
+    if output == "-":
+        click.echo(body, nl=False)
+        return
+    try:
+        # Without name and time in its header, so that equal traces are equal files.
+        packed = gzip.compress(body, mtime=0) if output.endswith(".gz") else body
+        Path(output).write_bytes(packed)
+    except OSError as error:
+        raise _unwritable(output, error) from None
+    click.echo(f"wrote {jobs:,} jobs to {output}", err=True)
+
+
+@sim.group()
+def trace() -> None:
+    """Look at traces."""
+
+
+@trace.command()
+@click.argument("file", type=click.Path())
+@_JSON
+def info(file: str, as_json: bool) -> None:
+    """Summarise a trace: jobs, times, requests, what was left out."""
+    from fairlead.sim import traces
+    from fairlead.sim.traces.info import summarise_trace
+
+    found = summarise_trace(traces.read(file))
+    if as_json:
+        _print_json(found.as_json())
+    else:
+        _print_info(found)
+
+
+def _load(
+    trace: str, cluster: str | None, limit_jobs: int | None, estimates: Estimates
+) -> tuple[Workload, Cluster]:
+    from fairlead.sim import traces
+    from fairlead.sim.replay import gate
+    from fairlead.sim.workload import cluster_for, fit
+
+    found = traces.read(trace)
+    where = cluster_for(found, cluster)
+    jobs = fit(found, where, gate(where), estimates=estimates, limit_jobs=limit_jobs)
+    return jobs, where
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[str, int], None]]:
+    """Show a bar with the time left on stderr while the block runs, if somebody is watching."""
+    if not sys.stderr.isatty():
+        yield lambda policy, done: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bars:
+        bar = bars.add_task("", total=total)
+        done_by: dict[str, int] = {}
+
+        def show(policy: str, done: int) -> None:
+            done_by[policy] = done
+            bars.update(bar, description=policy, completed=sum(done_by.values()))
+
+        yield show
+
+
+@contextmanager
+def _output(path: str) -> Iterator[Any]:
+    try:
+        with Path(path).open("w", encoding="utf-8", newline="") as file:
+            yield file
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: str, error: OSError) -> Misuse:
+    from fairlead.model.base import Misuse
+
+    return Misuse(f"cannot write {path}: {error.strerror or error}", field="output")
+
+
+def _print_json(body: dict[str, Any]) -> None:
+    click.echo(json.dumps(body, ensure_ascii=False))
+
+
+def _print_table(headers: list[str], rows: list[list[str]], left: int = 1) -> None:
+    """Print a table: the first `left` columns to the left, the numbers to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=any(headers))
+    for index, header in enumerate(headers):
+        table.add_column(header, justify="left" if index < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    width = None if sys.stdout.isatty() else 160  # a pipe has no width; do not cut what it gets
+    Console(width=width, highlight=False, markup=False).print(table)
+
+
+def _print_summary(summary: Summary) -> None:
+    from fairlead.model.units import format_duration
+
+    def words(seconds: float) -> str:
+        return format_duration(round(1000 * seconds), exact=False)
+
+    rows = [
+        ["jobs", f"{summary.jobs:,}", ""],
+        ["mean wait", f"{summary.mean_wait_s:,.1f} s", words(summary.mean_wait_s)],
+        ["99th percentile of wait", f"{summary.p99_wait_s:,.1f} s", words(summary.p99_wait_s)],
+        [
+            "mean completion (end − submit)",
+            f"{summary.mean_completion_s:,.1f} s",
+            words(summary.mean_completion_s),
+        ],
+        ["mean bounded slowdown", f"{summary.mean_bounded_slowdown:,.2f}", ""],
+        ["makespan", f"{summary.makespan_s:,.1f} s", words(summary.makespan_s)],
+        ["utilisation", f"{100 * summary.utilisation_ratio:.1f} %", ""],
+        ["stopped at their time limit", f"{summary.timeouts:,}", ""],
+        ["replayed in", f"{summary.cpu_s:.2f} s CPU", f"{summary.jobs_per_s:,.0f} jobs/s"],
+        ["schedule", summary.digest, ""],
+    ]
+    _print_table(["", "", ""], rows)
+
+
+def _print_comparison(summaries: list[Summary]) -> None:
+    headers = ["policy", "mean wait s", "p99 wait s", "mean completion s", "slowdown"]
+    headers += ["makespan s", "used", "timeouts", "jobs/s"]
+    rows = [
+        [
+            summary.policy,
+            f"{summary.mean_wait_s:,.1f}",
+            f"{summary.p99_wait_s:,.1f}",
+            f"{summary.mean_completion_s:,.1f}",
+            f"{summary.mean_bounded_slowdown:,.2f}",
+            f"{summary.makespan_s:,.1f}",
+            f"{100 * summary.utilisation_ratio:.1f} %",
+            f"{summary.timeouts:,}",
+            f"{summary.jobs_per_s:,.0f}",
+        ]
+        for summary in summaries
+    ]
+    _print_table(headers, rows)
+
+
+def _print_tenants(rows: list[TenantRow]) -> None:
+    body = [
+        [
+            row.tenant,
+            f"{row.jobs:,}",
+            f"{row.mean_wait_s:,.1f}",
+            f"{row.p99_wait_s:,.1f}",
+            f"{row.mean_completion_s:,.1f}",
+            f"{100 * row.share_ratio:.1f} %",
+        ]
+        for row in rows[:TENANTS_SHOWN]
+    ]
+    headers = ["tenant", "jobs", "mean wait s", "p99 wait s", "mean completion s", "share of use"]
+    _print_table(headers, body)
+    if len(rows) > TENANTS_SHOWN:
+        click.echo(f"… and {len(rows) - TENANTS_SHOWN:,} tenants that used less")
+
+
+def _print_left_out(summary: Summary) -> None:
+    for word, counts in (("rejected", summary.rejected), ("dropped", summary.dropped)):
+        for reason, count in counts.items():
+            click.echo(f"{word} {count:,} jobs: {reason}")
+
+
+def _print_info(found: TraceInfo) -> None:
+    def seconds(value: float) -> str:
+        return f"{value:,.3f}".rstrip("0").rstrip(".") + " s"
+
+    machine = found.cluster or (f"pool:{found.processors}" if found.processors else "not named")
+    rows = [
+        ["format", found.format],
+        ["jobs", f"{found.jobs:,}"],
+        ["cluster in the header", machine],
+        ["submitted", f"{seconds(found.first_submit_s)} to {seconds(found.last_submit_s)}"],
+        ["mean run time", seconds(round(found.mean_run_s, 3))],
+        ["longest run time", seconds(found.longest_run_s)],
+        ["ran longer than their limit", f"{found.over_limit:,}"],
+        ["tenants, users, queues", f"{found.tenants:,}, {found.users:,}, {found.queues:,}"],
+    ]
+    if found.load_ratio is not None:
+        rows.append(["offered load", f"{found.load_ratio:.3f}"])
+    rows += [[f"asked for {words}", f"{count:,}"] for words, count in found.widths.items()]
+    rows += [[f"dropped: {reason}", f"{count:,}"] for reason, count in found.dropped.items()]
+    rows += [[f"header: {name}", value] for name, value in found.notes.items()]
+    _print_table([found.path, ""], rows, left=2)

@@ -1,0 +1,323 @@
+"""config.toml: the policy, tenants, queues, and how much of this machine is lent out.
+
+```toml
+policy = "priority"          # or a table: [policy] with name or order, placement, overtake, …
+
+[tenants.nlp]
+weight = 2
+quota = { cpus = 16, memory = "64G", gpus = 2 }
+
+[queues.short]
+priority = 60
+time_limit = "1h"            # the longest a job may ask for, and what it gets by default
+
+[node]
+cpus = 6                     # lend out less than the machine has
+memory = "24G"
+```
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from fairlead.model import limits
+from fairlead.model.base import Misuse, Record
+from fairlead.model.jobs import PolicyConfig, Queue, Tenant
+from fairlead.model.resources import Node
+from fairlead.model.units import (
+    format_cpus,
+    format_size,
+    parse_cpu_milli,
+    parse_duration_ms,
+    parse_size_mib,
+)
+from fairlead.service.request import Amount, Closed, Level, convert
+
+CONFIG_BYTES_MAX = 2**20
+
+
+class PolicyTable(Closed, frozen=True):
+    """`[policy]`: a name to start from, and what differs from it."""
+
+    name: str = ""
+    order: str | None = None
+    placement: str | None = None
+    overtake: str | None = None  # "never", "always", or for how long, such as "15m"
+    ageing_per_hour: int | None = None
+    ageing_cap: int | None = None
+
+
+class QuotaTable(Closed, frozen=True):
+    """The most that a tenant may use at once; in the order of DIMENSIONS."""
+
+    cpus: Amount | None = None
+    memory: Amount | None = None
+    disk: Amount | None = None
+    gpus: Amount | None = None
+    gpu_memory: Amount | None = None
+
+
+class TenantTable(Closed, frozen=True):
+    """`[tenants.NAME]`."""
+
+    weight: int = 1
+    quota: QuotaTable = QuotaTable()
+
+
+class QueueTable(Closed, frozen=True):
+    """`[queues.NAME]`."""
+
+    priority: int = 50
+    pending_max: int = limits.QUEUE_PENDING_MAX
+    time_limit: str | int | None = None
+
+
+class NodeTable(Closed, frozen=True):
+    """`[node]`: how much of this machine is lent out, where not all of it."""
+
+    cpus: Amount | None = None
+    memory: Amount | None = None
+    disk: Amount | None = None
+
+
+class ConfigFile(Closed, frozen=True):
+    """The whole file."""
+
+    policy: str | PolicyTable = ""
+    tenants: dict[str, TenantTable] = {}
+    queues: dict[str, QueueTable] = {}
+    node: NodeTable = NodeTable()
+
+
+_LEVEL = Level(
+    ConfigFile,
+    what="the configuration",
+    below={"policy": Level(PolicyTable), "node": Level(NodeTable)},
+    each={
+        "tenants": Level(TenantTable, below={"quota": Level(QuotaTable)}),
+        "queues": Level(QueueTable, aliases={"limit": "time_limit", "max_time": "time_limit"}),
+    },
+)
+
+
+class Config(Record, frozen=True):
+    """What the file says, checked. The node's amounts are None where it says nothing."""
+
+    policy: PolicyConfig = PolicyConfig()
+    tenants: tuple[Tenant, ...] = ()
+    queues: tuple[Queue, ...] = ()
+    cpu_milli: int | None = None
+    memory_mib: int | None = None
+    disk_mib: int | None = None
+
+    def lent(self, node: Node) -> Node:
+        """Return the node with what of it is lent out; Misuse for more than it has."""
+        changed: dict[str, int] = {}
+        for key, field, wanted, has, show in (
+            ("cpu_milli", "cpus", self.cpu_milli, node.cpu_milli, format_cpus),
+            ("memory_mib", "memory", self.memory_mib, node.memory_mib, format_size),
+            ("disk_mib", "disk", self.disk_mib, node.disk_mib, format_size),
+        ):
+            if wanted is None:
+                continue
+            if wanted > has:
+                raise Misuse(
+                    f"node.{field}: {show(wanted)} is more than this machine has, {show(has)}",
+                    field=f"node.{field}",
+                    hint=f"write at most {show(has)}",
+                )
+            changed[key] = wanted
+        return replace(node, **changed)
+
+
+def config_path(environ: Mapping[str, str]) -> tuple[Path, bool]:
+    """Return where the configuration is, and whether the user named it ($FAIRLEAD_CONFIG)."""
+    if named := environ.get("FAIRLEAD_CONFIG", ""):
+        return Path(named).expanduser().absolute(), True
+    base = environ.get("XDG_CONFIG_HOME", "")
+    return (Path(base) if base else Path.home() / ".config") / "fairlead" / "config.toml", False
+
+
+def load_config(environ: Mapping[str, str]) -> Config:
+    """Return the configuration of this user; the defaults where there is no file. Raises Misuse."""
+    path, named = config_path(environ)
+    try:
+        with path.open("rb") as file:
+            data = file.read(CONFIG_BYTES_MAX + 1)
+    except FileNotFoundError:
+        if named:
+            raise Misuse(
+                f"there is no file {path}",
+                field="FAIRLEAD_CONFIG",
+                hint="correct FAIRLEAD_CONFIG, or unset it to run with the defaults",
+            ) from None
+        return Config()
+    except OSError as error:
+        raise Misuse(f"cannot read {path}: {error.strerror}", field="config") from None
+    if len(data) > CONFIG_BYTES_MAX:
+        raise Misuse(f"{path} has more than {CONFIG_BYTES_MAX} bytes", field="config")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise Misuse(f"{path} is not UTF-8 text (byte {error.start})", field="config") from None
+    return parse_config(text, str(path))
+
+
+def parse_config(text: str, name: str = "config.toml") -> Config:
+    """Return the configuration in this TOML text; a Misuse begins with "name:line: "."""
+    document = parse_toml(text, name)
+    try:
+        return _checked(convert(document, _LEVEL))
+    except Misuse as wrong:
+        line = toml_line(text, wrong.field)
+        where = f"{name}:{line}" if line else name
+        key = f"{wrong.field}: " if wrong.field and wrong.field not in wrong.message else ""
+        raise Misuse(
+            f"{where}: {key}{wrong.message}", field=wrong.field, hint=wrong.hint, code=wrong.code
+        ) from None
+
+
+def parse_toml(text: str, name: str) -> dict[str, Any]:
+    """Return the document; a Misuse begins with "name:line: "."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        found = re.search(r" \(at line (\d+), column (\d+)\)$", message)
+        # "at end of document" has no line: then it is the last.
+        line = found[1] if found else str(len(text.splitlines()))
+        message = message[: found.start()] if found else message
+        raise Misuse(
+            f"{name}:{line}: not TOML: {message[0].lower()}{message[1:]}",
+            field="config",
+            hint='write key = "value"; text is quoted',
+        ) from None
+
+
+def toml_line(text: str, field: str) -> int:
+    """Return the line (from 1) of a key such as "queues.short.priority", or of a table above it.
+
+    0 when it cannot be found. It only has to find what tomllib accepted.
+    """
+    best, best_parts, table = 0, 0, ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[+\s*([^\]]+?)\s*\]", line):
+            path = table = header[1].replace('"', "")
+        elif key := re.match(r"\s*([\w\-.\"' ]+?)\s*=", line):
+            path = f"{table}.{key[1]}".lstrip(".").replace('"', "")
+        else:
+            continue
+        parts = path.count(".") + 1
+        if parts > best_parts and f"{field}.".startswith(f"{path}."):
+            best, best_parts = number, parts
+    return best
+
+
+def _checked(file: ConfigFile) -> Config:
+    node = file.node
+    return Config(
+        policy=_policy(file.policy),
+        tenants=tuple(_tenant(name, table) for name, table in file.tenants.items()),
+        queues=tuple(_queue(name, table) for name, table in file.queues.items()),
+        cpu_milli=None if node.cpus is None else parse_cpu_milli(node.cpus, "node.cpus"),
+        memory_mib=None if node.memory is None else parse_size_mib(node.memory, "node.memory"),
+        disk_mib=None if node.disk is None else parse_size_mib(node.disk, "node.disk"),
+    )
+
+
+def _policy(asked: str | PolicyTable) -> PolicyConfig:
+    # Imported late: a policy needs numpy, and this module is read by those who need no policy.
+    from fairlead.policy.registry import check, policy_config
+
+    if asked == "":
+        return PolicyConfig()
+    if isinstance(asked, str):
+        return policy_config(asked)
+    config = policy_config(asked.name) if asked.name else PolicyConfig()
+    changed: dict[str, Any] = {
+        key: value
+        for key in ("order", "placement", "ageing_per_hour", "ageing_cap")
+        if (value := getattr(asked, key)) is not None
+    }
+    if asked.overtake is not None:
+        changed["overtake_ms"] = _overtake(asked.overtake)
+    config = replace(config, **changed)
+    try:
+        check(config)
+    except Misuse as wrong:
+        prefix = "" if wrong.field.startswith("policy") else "policy."
+        wrong.field = f"{prefix}{wrong.field}".rstrip(".")
+        raise
+    return config
+
+
+def _overtake(text: str) -> int | None:
+    if text == "never":
+        return 0
+    if text == "always":
+        return None
+    try:
+        return parse_duration_ms(text, "policy.overtake")
+    except Misuse as wrong:
+        wrong.hint += '; or "never" or "always"'
+        raise
+
+
+def _name(name: str, field: str) -> str:
+    if not name or len(name) > limits.NAME_CHARS_MAX or not name.isprintable():
+        raise Misuse(f"'{name[:40]}' cannot be a name", field=field)
+    return name
+
+
+def _at_least(least: int, value: int, field: str) -> int:
+    if not least <= value <= limits.AMOUNT_MAX:
+        raise Misuse(f"{field} must be {least} or more, not {value}", field=field)
+    return value
+
+
+def _tenant(name: str, table: TenantTable) -> Tenant:
+    path = f"tenants.{name}"
+    quota = table.quota
+    amounts = tuple(
+        None if asked is None else parse(asked, f"{path}.quota.{key}")
+        for key, asked, parse in (
+            ("cpus", quota.cpus, parse_cpu_milli),
+            ("memory", quota.memory, parse_size_mib),
+            ("disk", quota.disk, parse_size_mib),
+            ("gpus", quota.gpus, parse_cpu_milli),  # thousandths too
+            ("gpu_memory", quota.gpu_memory, parse_size_mib),
+        )
+    )
+    return Tenant(
+        name=_name(name, path),
+        weight=_at_least(1, table.weight, f"{path}.weight"),
+        quota=amounts if any(amount is not None for amount in amounts) else (),
+    )
+
+
+def _queue(name: str, table: QueueTable) -> Queue:
+    path = f"queues.{name}"
+    if not limits.PRIORITY_MIN <= table.priority <= limits.PRIORITY_MAX:
+        raise Misuse(
+            f"the priority {table.priority} is out of range",
+            field=f"{path}.priority",
+            hint=f"write {limits.PRIORITY_MIN} to {limits.PRIORITY_MAX}",
+        )
+    limit = table.time_limit
+    return Queue(
+        name=_name(name, path),
+        priority=table.priority,
+        pending_max=_at_least(1, table.pending_max, f"{path}.pending_max"),
+        limit_ms=None if limit is None else _at_least_1_ms(limit, f"{path}.time_limit"),
+    )
+
+
+def _at_least_1_ms(asked: str | int, field: str) -> int:
+    return _at_least(1, parse_duration_ms(asked, field), field)

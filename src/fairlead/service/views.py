@@ -1,0 +1,183 @@
+"""What clients see of jobs and nodes. Many rows are cheap: no objects per row, one encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from fairlead.core.engine import Core
+from fairlead.core.jobs import Job
+from fairlead.model.base import JobId, Record
+from fairlead.model.status import JobStatus
+from fairlead.policy.explain import reasons
+from fairlead.policy.pipeline import Pipeline
+
+
+class JobRow(JobStatus, frozen=True, omit_defaults=False):
+    """One job in a listing: its status, and in one line why it waits ("" when it does not)."""
+
+    reason: str = ""
+
+
+COLUMNS: tuple[str, ...] = (
+    "id",
+    "name",
+    "user",
+    "tenant",
+    "queue",
+    "phase",
+    "priority",
+    "submitted_ms",
+    "started_ms",
+    "ended_ms",
+    "nodes",
+    "exit_code",
+    "exit_signal",
+    "because",
+    "cpu_milli",
+    "memory_mib",
+    "gpus_milli",
+    "members",
+    "limit_ms",
+    "attempt",
+    "placed_ms",
+    "array",
+    "array_index",
+    "array_count",
+    "reason",
+)
+
+
+def row_of_job(core: Core, job: Job, reason: str) -> tuple[Any, ...]:
+    """Return a pending or live job in the order of COLUMNS, without building a status first."""
+    spec = job.spec
+    shape, worst, members = spec.shape, job.worst, spec.shape.members
+    return (
+        job.id,
+        spec.name,
+        spec.user,
+        spec.tenant,
+        spec.queue,
+        job.phase,
+        spec.priority,
+        job.submitted_ms,
+        job.started_ms,
+        job.ended_ms,
+        tuple(core.nodes[slot.node].spec.name for slot in job.slots),
+        worst.code if worst else None,
+        worst.signal if worst else None,
+        job.because,
+        shape.cpu_milli * members,
+        shape.memory_mib * members,
+        (1000 * shape.gpus + shape.gpu_milli) * members,
+        members,
+        spec.limit_ms,
+        job.attempt,
+        job.placed_ms,
+        spec.array,
+        spec.array_index,
+        spec.array_count,
+        reason,
+    )
+
+
+def row_of_status(status: JobStatus, reason: str) -> tuple[Any, ...]:
+    """Return a job of the history in the order of COLUMNS."""
+    return (*[getattr(status, name) for name in COLUMNS[:-1]], reason)
+
+
+def view(status: JobStatus, reason: str) -> dict[str, Any]:
+    """Return a job with every field, defaults too, so that scripts need not guess."""
+    return {**msgspec.structs.asdict(status), "reason": reason}
+
+
+def page_of_jobs(
+    core: Core, jobs: Iterable[Job], why: Mapping[JobId, str], *, rows: bool
+) -> list[Any]:
+    """Return pending and live jobs as rows or as objects."""
+    if rows:
+        return [row_of_job(core, job, why.get(job.id, "")) for job in jobs]
+    return [view(core.status(job), why.get(job.id, "")) for job in jobs]
+
+
+def page_of_statuses(
+    statuses: Iterable[JobStatus], why: Mapping[JobId, str], *, rows: bool
+) -> list[Any]:
+    """Return jobs of the store's table as rows or as objects."""
+    return [(row_of_status if rows else view)(each, why.get(each.id, "")) for each in statuses]
+
+
+class Reasons:
+    """Why each pending job waits; computed when asked for, at most once per state of the core."""
+
+    def __init__(self) -> None:
+        self._of: tuple[Core | None, int] = (None, -1)
+        self._known: Mapping[JobId, str] = {}
+
+    def look(self, core: Core, pipeline: Pipeline) -> Mapping[JobId, str]:
+        """Return the reasons as of now."""
+        if self._of[0] is not core or self._of[1] != core.seq:
+            self._of = (core, core.seq)
+            self._known = reasons(core, pipeline) if core.pending else {}
+        return self._known
+
+
+AMOUNTS = ("cpu_milli", "memory_mib", "disk_mib", "gpu_milli", "gpu_memory_mib")
+
+
+def nodes(core: Core) -> list[dict[str, Any]]:
+    """Return every node: capacity, used, used by others, devices and who has them."""
+    ledger = core.ledger
+    found = []
+    for index, node in enumerate(core.nodes):
+        capacity = [int(amount) for amount in ledger.capacity[:, index]]
+        foreign = [int(amount) for amount in ledger.foreign[:, index]]
+        room = [int(amount) for amount in ledger.room[: len(AMOUNTS), index]]
+        used = [
+            all_ - other - free for all_, other, free in zip(capacity, foreign, room, strict=True)
+        ]
+        holders: dict[int, list[JobId]] = {}
+        jobs: dict[JobId, None] = {}
+        for (job_id, _, rank), job in node.members.items():
+            jobs[job_id] = None
+            for device in job.slots[rank].devices:
+                holders.setdefault(device, []).append(job_id)
+        found.append(
+            {
+                "name": node.spec.name,
+                "up": node.up,
+                "labels": dict(node.spec.labels),
+                "capacity": dict(zip(AMOUNTS, capacity, strict=True)),
+                "used": dict(zip(AMOUNTS, used, strict=True)),
+                "foreign": dict(zip(AMOUNTS, foreign, strict=True)),
+                "devices": [
+                    {
+                        "index": number,
+                        "model": device.model,
+                        "memory_mib": device.memory_mib,
+                        "uuid": device.uuid,
+                        "foreign": number in ledger.devices[index].foreign,
+                        "jobs": holders.get(number, []),
+                    }
+                    for number, device in enumerate(node.spec.devices)
+                ],
+                "jobs": list(jobs),
+            }
+        )
+    return found
+
+
+def phases(core: Core) -> dict[str, int]:
+    """Return how many pending and live jobs there are in each phase."""
+    counts: dict[str, int] = {}
+    for job in core.jobs.values():
+        counts[job.phase] = counts.get(job.phase, 0) + 1
+    return counts
+
+
+def spec_of(record: Record) -> dict[str, Any]:
+    """Return a record with every field of its top level."""
+    fields: dict[str, Any] = msgspec.structs.asdict(record)
+    return fields

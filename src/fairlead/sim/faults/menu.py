@@ -1,0 +1,229 @@
+"""From a seed to a plan: a swarm. Each seed enables a random subset of faults at random rates."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import get_args
+
+from fairlead.model.base import Ms
+from fairlead.model.jobs import JobSpec, PolicyConfig, Tenant
+from fairlead.model.limits import EXIT_REQUEUE
+from fairlead.model.resources import Device, Node, Shape, Spread
+from fairlead.policy.registry import POLICIES, policy_config
+from fairlead.sim.faults.plan import (
+    Fate,
+    Incident,
+    IncidentKind,
+    JobPlan,
+    Plan,
+    RequestPlan,
+    Weather,
+)
+
+HOUR: Ms = 3_600_000
+MINUTE: Ms = 60_000
+KINDS: tuple[IncidentKind, ...] = get_args(IncidentKind)
+ATTEMPTS_PLANNED = 4
+FATES_MAX = 24
+TENANTS = ("ada", "bob", "eve")
+PLACEMENTS = ("best-fit", "worst-fit", "dot-product", "l2")
+
+
+def draw(seed: int, hours: float = 1.0) -> Plan:
+    """Return the plan of a seed; pure. `hours`: how long faults go on."""
+    rng = Random(f"fairlead faults {seed}")
+    until = round(hours * HOUR)
+    nodes = tuple(_node(rng, index) for index in range(rng.randint(2, 8)))
+    load = rng.uniform(0.4, 1.3)
+    jobs: dict[str, JobPlan] = {}
+    requests: list[RequestPlan] = []
+    for index in range(round(rng.randint(8, 60) * hours) + 1):
+        requests.append(_request(rng, f"r{index}", until, nodes, jobs, load))
+    enabled = [kind for kind in KINDS if rng.random() < 0.35]
+    incidents = [
+        _incident(rng, kind, until, nodes)
+        for kind in enabled
+        for _ in range(_count(rng, kind, hours))
+    ]
+    return Plan(
+        seed=seed,
+        until_ms=until,
+        nodes=nodes,
+        jobs=jobs,
+        requests=tuple(sorted(requests, key=lambda request: (request.at_ms, request.key))),
+        incidents=tuple(sorted(incidents, key=lambda incident: incident.at_ms)),
+        weather=_weather(rng),
+        policy=_policy(rng),
+        tenants=tuple(_tenant(rng, nodes) for _ in range(rng.randint(0, 2))),
+        snapshot_events=rng.choice((30, 200, 100_000)),
+        heartbeat_ms=rng.choice((30_000, 60_000, 90_000)),
+    )
+
+
+def _node(rng: Random, index: int) -> Node:
+    gpus = rng.choice((0, 0, 2, 4, 8))
+    size = rng.choice((40_960, 81_920))
+    model = "A100" if size == 40_960 else "H100"
+    return Node(
+        name=f"n{index}",
+        cpu_milli=1000 * rng.choice((4, 8, 16)),
+        memory_mib=1024 * rng.choice((16, 32, 64)),
+        disk_mib=rng.choice((0, 100_000)),
+        devices=tuple(
+            Device(model=model, memory_mib=size, uuid=f"{index}-{d}") for d in range(gpus)
+        ),
+    )
+
+
+def _shape(rng: Random, nodes: tuple[Node, ...]) -> Shape:
+    """Return a request of which one member at least fits some node."""
+    node = rng.choice(nodes)
+    members = rng.choices((1, 2, 3, 4), (70, 15, 8, 7))[0]
+    spread: Spread = rng.choice(("any", "any", "same-node", "distinct-nodes"))
+    part = rng.choice((1, 2, 2, 4, 4, 8))
+    gpus = milli = memory = 0
+    if node.devices and rng.random() < 0.7:
+        if rng.random() < 0.6:
+            gpus = max(1, len(node.devices) // part)
+            memory = rng.choice((0, 0, 20_000, node.devices[0].memory_mib))
+        else:
+            milli = rng.choice((100, 250, 300, 500, 1000))
+            memory = rng.choice((0, 2_000, 10_000, 30_000))
+    return Shape(
+        cpu_milli=max(100, node.cpu_milli // part - rng.choice((0, 0, 500))),
+        memory_mib=rng.choice((0, node.memory_mib // part, 512)),
+        disk_mib=rng.choice((0, 0, node.disk_mib // 4)),
+        gpus=gpus,
+        gpu_milli=milli,
+        gpu_memory_mib=memory,
+        gpu_models=(node.devices[0].model,) if (gpus or milli) and rng.random() < 0.3 else (),
+        members=members,
+        spread=spread if members > 1 else "any",
+    )
+
+
+def _job(rng: Random, name: str, shape: Shape, load: float) -> JobPlan:
+    usual: Ms = round(min(rng.lognormvariate(11.3, 1.2) * load, 20 * MINUTE)) + 1
+    mean_streak = rng.random() < 0.25
+    most = min(ATTEMPTS_PLANNED * shape.members, FATES_MAX // shape.members * shape.members)
+    fates = [_fate(rng, usual, mean_streak) for _ in range(most)]
+    # The last attempts repeat for ever; they come to an end of their own.
+    last = [Fate(run_ms=usual, code=rng.choice((0, 0, 0, 1))) for _ in range(shape.members)]
+    limit = None
+    if any(fate.run_ms is None for fate in fates) or rng.random() < 0.15:
+        limit = max(1000, round(usual * rng.choice((0.5, 1.0, 2.0))))
+    spec = JobSpec(
+        shape=shape,
+        name=name,
+        user=rng.choice(TENANTS),
+        tenant=rng.choice(TENANTS),
+        priority=rng.choice((10, 50, 50, 90)),
+        command=("train", name),
+        env={"RUN": name},
+        limit_ms=limit,
+        # Wildly wrong on purpose: a policy may read it, safety must not depend on it.
+        expected_ms=rng.choice((None, usual, 1, usual * 1000)),
+        stop_signal=rng.choice((15, 15, 2)),
+        grace_ms=rng.choice((0, 1000, 30_000, 120_000)),
+        retries=rng.choice((0, 0, 1, 3)),
+    )
+    cancel = round(rng.expovariate(1 / (5 * MINUTE))) if rng.random() < 0.15 else None
+    return JobPlan(spec=spec, fates=(*fates, *last), cancel_after_ms=cancel)
+
+
+def _fate(rng: Random, usual: Ms, mean: bool) -> Fate:
+    if not mean:
+        return Fate(
+            run_ms=usual,
+            code=0 if rng.random() < 0.9 else rng.choice((1, 2, EXIT_REQUEUE)),
+            start_ms=rng.choice((5, 20, 200)),
+            notice_ms=rng.choice((1, 50, 5_000)),
+        )
+    return Fate(
+        run_ms=rng.choice((0, 1, usual, usual, None)),
+        code=rng.choice((0, 0, 1, EXIT_REQUEUE, 137)),
+        start_ms=rng.choice((0, 20, 3_000, 30_000)),
+        notice_ms=rng.choice((None, None, 1, 20_000)),
+        notice_code=rng.choice((None, 0, 0, 3, EXIT_REQUEUE)),
+        leftover_ms=rng.choice((0, 0, 100, 10_000)),
+        cannot_start=rng.random() < 0.1,
+        mute=rng.random() < 0.3,
+    )
+
+
+def _request(
+    rng: Random,
+    key: str,
+    until: Ms,
+    nodes: tuple[Node, ...],
+    jobs: dict[str, JobPlan],
+    load: float,
+) -> RequestPlan:
+    shape = _shape(rng, nodes)
+    names = tuple(f"{key}.{index}" for index in range(rng.choices((1, 2, 5), (80, 12, 8))[0]))
+    for name in names:
+        jobs[name] = _job(rng, name, shape, load)
+    vanishes = rng.random() < 0.15
+    return RequestPlan(
+        at_ms=rng.randrange(until),
+        key=key if rng.random() < 0.92 else "",
+        jobs=names,
+        tries=rng.randint(1, 3) if vanishes else None,
+        eager=rng.random() < 0.1,
+    )
+
+
+def _count(rng: Random, kind: IncidentKind, hours: float) -> int:
+    if kind == "node-loss":
+        return 1
+    most = {"agent-restart": 12, "supervisor-kill": 8, "foreign": 8, "crash": 6}.get(kind, 4)
+    return max(1, round(rng.randint(1, most) * hours))
+
+
+def _incident(rng: Random, kind: IncidentKind, until: Ms, nodes: tuple[Node, ...]) -> Incident:
+    node = rng.choice(nodes)
+    foreign: tuple[int, ...] = ()
+    devices: tuple[int, ...] = ()
+    if kind == "foreign":
+        share = rng.choice((0, 0, 2, 4))
+        cpu, memory = (node.cpu_milli // share, node.memory_mib // share) if share else (0, 0)
+        foreign = (cpu, memory, 0, 0, 0)
+        devices = tuple(d for d in range(len(node.devices)) if share and rng.random() < 0.3)
+    return Incident(
+        at_ms=rng.randrange(until),
+        kind=kind,
+        node=node.name,
+        amount={
+            "write-fails": rng.randint(1, 5),
+            "clock-step": rng.choice((-1, 1)) * rng.choice((100, 5_000, 10 * MINUTE)),
+        }.get(kind, rng.randrange(1 << 30)),
+        for_ms=rng.choice((10, 1_000, 20_000, 3 * MINUTE)),
+        foreign=foreign,
+        devices=devices,
+        policy=_policy(rng) if kind == "policy" else None,
+        tenant=_tenant(rng, nodes) if kind == "quota" else None,
+    )
+
+
+def _weather(rng: Random) -> Weather:
+    if rng.random() < 0.25:
+        return Weather()
+    return Weather(
+        lost=rng.choice((0, 20, 100, 300)),
+        repeated=rng.choice((0, 20, 200)),
+        delayed=rng.choice((0, 20, 200)),
+        delay_max_ms=rng.choice((500, 10_000, 5 * MINUTE)),
+        delay_usual_ms=rng.choice((2, 50, 500)),
+    )
+
+
+def _policy(rng: Random) -> PolicyConfig:
+    return policy_config(f"{rng.choice(sorted(POLICIES))}+{rng.choice(PLACEMENTS)}")
+
+
+def _tenant(rng: Random, nodes: tuple[Node, ...]) -> Tenant:
+    cpu = sum(node.cpu_milli for node in nodes)
+    most = rng.choice((None, cpu // 2, cpu // 4, 1000))
+    gpu = rng.choice((None, None, 2000, 500))
+    quota = () if most is None else (most, None, None, gpu, None)
+    return Tenant(name=rng.choice(TENANTS), weight=rng.randint(1, 3), quota=quota)

@@ -1,0 +1,106 @@
+"""Messages between the service, agents and clients: encoded, and lost, repeated, late, reordered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fairlead.model.base import JobId, Record
+from fairlead.model.events import PolicySet, TenantSet
+from fairlead.model.jobs import JobSpec
+from fairlead.model.messages import Desired, Report
+from fairlead.model.resources import Node
+
+if TYPE_CHECKING:
+    from fairlead.sim.faults.world import World
+
+
+class Word(Record, frozen=True):
+    """What an agent sends: its report, with what the machine offers and what others use on it."""
+
+    spec: Node
+    foreign: tuple[int, ...]
+    foreign_devices: tuple[int, ...]
+    report: Report
+
+
+class Ask(Record, frozen=True, tag_field="kind"):
+    """A call of a client. `number` pairs it with its answer."""
+
+    number: int
+
+
+class Submit(Ask, frozen=True, tag="submit"):
+    """Accept these jobs, all or none."""
+
+    key: str
+    specs: tuple[JobSpec, ...]
+
+
+class Cancel(Ask, frozen=True, tag="cancel"):
+    """End these jobs."""
+
+    ids: tuple[JobId, ...]
+
+
+class Configure(Ask, frozen=True, tag="configure"):
+    """Set a policy or a tenant."""
+
+    event: PolicySet | TenantSet
+
+
+class GiveUp(Ask, frozen=True, tag="give-up"):
+    """An operator says that this life of a node is over: it is switched off."""
+
+    node: str
+    boot: str
+
+
+class Answer(Record, frozen=True):
+    """What a client gets back; `refused` says why not."""
+
+    number: int
+    ids: tuple[JobId, ...] = ()
+    refused: str = ""
+
+
+encode = msgspec.json.Encoder().encode
+decode_word = msgspec.json.Decoder(Word).decode
+decode_desired = msgspec.json.Decoder(Desired).decode
+decode_ask = msgspec.json.Decoder(Submit | Cancel | Configure | GiveUp).decode
+decode_answer = msgspec.json.Decoder(Answer).decode
+
+
+class Network:
+    """Delivers encoded messages, each on its own: nothing keeps their order."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.cut: dict[str, int] = {}  # node -> time until which nothing passes
+        self.sent = 0
+
+    def send(
+        self, message: Any, deliver: Callable[[bytes], None], node: str = "", once: bool = False
+    ) -> None:
+        """Send a message from or to a node or a client. `once`: the transport never repeats it."""
+        world, rng = self.world, self.world.rng
+        weather = world.plan.weather
+        body = encode(message)
+        self.sent += 1
+        if not world.faulty:
+            world.at(rng.randint(1, weather.delay_usual_ms), deliver, body)
+            return
+        if self.cut and self.cut.get(node, 0) > world.now:
+            return
+        if weather.lost and rng.randrange(1000) < weather.lost:
+            return
+        copies = 1
+        if weather.repeated and not once and rng.randrange(1000) < weather.repeated:
+            copies = 2
+        for _ in range(copies):
+            delay = rng.randint(1, weather.delay_usual_ms)
+            if weather.delayed and rng.randrange(1000) < weather.delayed:
+                delay += rng.randint(0, weather.delay_max_ms)
+            world.at(delay, deliver, body)

@@ -1,0 +1,130 @@
+"""What one seed stands for: nodes, jobs, clients and faults, all laid out before the world starts.
+
+A plan is plain data, so a failing one can be cut down piece by piece, written to a file and run
+again. The world adds chance only to messages and small delays, from one generator seeded by it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from fairlead.model.base import Ms, Record
+from fairlead.model.jobs import JobSpec, PolicyConfig, Tenant
+from fairlead.model.resources import Node
+
+IncidentKind: TypeAlias = Literal[
+    "agent-restart",  # the agent process dies and comes back; supervisors live on
+    "supervisor-kill",  # the supervisor of one running member is killed, its processes live on
+    "reboot",  # everything on the node dies; a new life of the machine begins
+    "wipe",  # the same, and its disk is empty or out of date
+    "shrink",  # the same, and it comes back with fewer devices and cores
+    "node-loss",  # it dies for good; an operator declares it lost
+    "node-return",  # it dies, is declared lost, and comes back much later
+    "partition",  # no message to or from the node for a while
+    "crash",  # the scheduler dies between turns
+    "crash-before-commit",  # … inside its next write, before the commit (a torn tail)
+    "crash-after-commit",  # … inside its next write, after the commit
+    "write-fails",  # the n-th write from now on fails
+    "disk-full",  # all writes fail for a while
+    "snapshot",  # an image of the core is saved
+    "snapshot-damaged",  # … and a bit of it flips on the disk
+    "clock-step",  # the service's wall clock jumps
+    "policy",  # PolicySet
+    "quota",  # TenantSet, often below what is in use
+    "foreign",  # others use a part of a node, or stop to
+]
+
+
+class Fate(Record, frozen=True):
+    """What one member's processes will do. Times in ms after the process has started.
+
+    notice_ms: how long it goes on after the stop signal; None: it ignores it and has to be killed.
+    leftover_ms: how long some child of it outlives the command. run_ms None: it hangs.
+    """
+
+    run_ms: Ms | None
+    code: int = 0
+    start_ms: Ms = 20
+    notice_ms: Ms | None = 50
+    notice_code: int | None = None  # exit code after the notice; None: dies of the signal
+    leftover_ms: Ms = 0
+    cannot_start: bool = False
+    mute: bool = False  # the word that it has started gets lost on the way to the agent
+
+
+class JobPlan(Record, frozen=True):
+    """One job, what its members do (by attempt, then rank; the last ones repeat), and its end."""
+
+    spec: JobSpec
+    fates: tuple[Fate, ...]
+    cancel_after_ms: Ms | None = None  # the client asks for it so long after it was answered
+
+    def fate(self, attempt: int, rank: int) -> Fate:
+        """Return what this member of this attempt does."""
+        index = (attempt - 1) * self.spec.shape.members + rank
+        last = len(self.fates) - self.spec.shape.members
+        return self.fates[min(index, last + rank)]
+
+
+class RequestPlan(Record, frozen=True):
+    """One call of a client: jobs submitted together under one key ("": none, never repeated)."""
+
+    at_ms: Ms
+    key: str
+    jobs: tuple[str, ...]  # names in Plan.jobs
+    tries: int | None = None  # it vanishes after so many tries; None: repeats until answered
+    eager: bool = False  # repeats at once, without waiting for an answer
+
+
+class Incident(Record, frozen=True):
+    """One fault at one time. `amount` is what the kind needs: a node, a number, a duration."""
+
+    at_ms: Ms
+    kind: IncidentKind
+    node: str = ""
+    amount: int = 0
+    for_ms: Ms = 0
+    foreign: tuple[int, ...] = ()
+    devices: tuple[int, ...] = ()
+    policy: PolicyConfig | None = None
+    tenant: Tenant | None = None
+
+
+class Weather(Record, frozen=True):
+    """What the network does to messages while faults are on: chances in thousandths."""
+
+    lost: int = 0
+    repeated: int = 0
+    delayed: int = 0
+    delay_max_ms: Ms = 0
+    delay_usual_ms: Ms = 5  # every message takes 1 to this; the order is not kept
+
+
+class Plan(Record, frozen=True):
+    """Everything that a seed stands for."""
+
+    seed: int
+    until_ms: Ms  # faults until then, silence after
+    nodes: tuple[Node, ...]
+    jobs: dict[str, JobPlan]
+    requests: tuple[RequestPlan, ...]
+    incidents: tuple[Incident, ...]
+    weather: Weather
+    policy: PolicyConfig
+    tenants: tuple[Tenant, ...] = ()
+    snapshot_events: int = 100_000  # the service saves an image after so many events
+    heartbeat_ms: Ms = 60_000
+
+    def mix(self) -> str:
+        """Return the faults of this plan in words, for the report of a failure."""
+        counts: dict[str, int] = {}
+        for incident in self.incidents:
+            counts[incident.kind] = counts.get(incident.kind, 0) + 1
+        parts = [f"{kind} x{count}" for kind, count in sorted(counts.items())]
+        weather = self.weather
+        if weather.lost or weather.repeated or weather.delayed:
+            parts.append(
+                f"messages lost {weather.lost}‰, repeated {weather.repeated}‰, delayed "
+                f"{weather.delayed}‰ by up to {weather.delay_max_ms / 1000:g} s"
+            )
+        return ", ".join(parts) or "no faults"

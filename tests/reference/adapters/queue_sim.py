@@ -1,0 +1,57 @@
+"""Queue orders on identical GPUs, through the simulator: fairlead.sim.replay.
+
+The simulator counts in whole ticks; here a second has as many as make all times whole.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+from harness import NotOffered
+
+from fairlead.sim.cluster import parse_cluster
+from fairlead.sim.replay import gate, replay
+from fairlead.sim.workload import Trace, TraceJob, fit
+
+POLICIES = {"fifo_strict": "fifo", "fifo_skip": "fifo-skip", "sjf_strict": "sjf"}
+
+
+def answer(given: dict[str, Any]) -> dict[str, Any]:
+    if given["policy"] not in POLICIES:
+        raise NotOffered(f"there is no policy {given['policy']}")
+    cluster = parse_cluster(f"{given['gpus']}gpu")
+    times = [_exact(job[name]) for job in given["jobs"] for name in ("arrival", "duration")]
+    second = math.lcm(*(time.denominator for time in times))
+    jobs = [
+        TraceJob(
+            id=job["id"],
+            submit_ms=int(_exact(job["arrival"]) * second),
+            run_ms=int(_exact(job["duration"]) * second),
+            processors=job["gpus"],
+        )
+        for job in given["jobs"]
+    ]
+    trace = Trace(path="case", format="case", jobs=tuple(sorted(jobs, key=TraceJob.place_in_order)))
+    workload = fit(trace, cluster, gate(cluster))
+    assert not workload.rejected, workload.rejected
+    done = replay(workload, cluster, POLICIES[given["policy"]])
+    start = {
+        job.id: Fraction(at, second) for job, at in zip(workload.jobs, done.start_ms, strict=True)
+    }
+    finish = {
+        job.id: Fraction(at, second) for job, at in zip(workload.jobs, done.end_ms, strict=True)
+    }
+    waits = [finish[job["id"]] - _exact(job["arrival"]) for job in given["jobs"]]
+    return {
+        "start": start,
+        "finish": finish,
+        "mean_jct": sum(waits, Fraction(0)) / len(waits),
+        "makespan": max(finish.values()),
+        "preemptions": 0,  # every job of a replay has one attempt; it asserts so
+    }
+
+
+def _exact(seconds: Any) -> Fraction:
+    return Fraction(str(seconds))
