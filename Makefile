@@ -35,7 +35,8 @@ sim: $(VENV)/.dev  ## break things on purpose: SEEDS=100 histories, or one with 
 bench: $(VENV)/.dev  ## measure; JSON lines, with the noise of this machine (ONLY=place,imports for less)
 	@$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY))
 
-docs: $(VENV)/.dev  ## run the commands that the documentation shows, and check its links
+docs: $(VENV)/.dev  ## make the page of commands; run what the pages show, check their links
+	@$(BIN)/python docs/generate.py
 	@$(BIN)/python -m pytest -q tests/test_docs.py
 
 clean:  ## remove what was built here; job state elsewhere is not touched

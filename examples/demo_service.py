@@ -71,7 +71,7 @@ class Service:
 
     def jobs(self) -> list[dict]:
         """Return every job, finished ones too, in order of their ids."""
-        found = self.api.get("/jobs", all=1, limit=1000)["jobs"]
+        found = self.api.get("/jobs", {"all": 1, "limit": 1000})["jobs"]
         return sorted(found, key=lambda row: row["id"])
 
     def progress(self, rows: list[dict]) -> dict[int, tuple[int, int]]:
@@ -79,7 +79,7 @@ class Service:
         found = {}
         for row in rows:
             if row["phase"] == "RUNNING":
-                text = b"".join(self.api.stream(f"/jobs/{row['id']}/logs", tail=1).pieces())
+                text = b"".join(self.api.stream(f"/jobs/{row['id']}/logs", {"tail": 1}).pieces())
                 step = re.findall(rb"step (\d+)/(\d+)", text)
                 if step:
                     found[row["id"]] = (int(step[-1][0]), int(step[-1][1]))

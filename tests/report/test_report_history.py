@@ -10,7 +10,13 @@ from fairlead.model.events import (
 )
 from fairlead.model.jobs import Exit, JobSpec, Phase
 from fairlead.model.resources import Node, Shape, Slot
-from fairlead.report.figures import core_seconds, tenant_figures, total_figures, use_over_time
+from fairlead.report.figures import (
+    core_seconds,
+    quantile,
+    tenant_figures,
+    total_figures,
+    use_over_time,
+)
 from fairlead.report.history import read
 
 
@@ -122,3 +128,9 @@ def test_events_about_jobs_that_the_log_does_not_know_change_nothing():
     history = read(log((0, NODE), (1, started(7)), (2, placed(7)), (3, ended(7))))
     assert history.jobs == {}
     assert history.events == 4
+
+
+def test_quantiles_are_values_of_the_list_by_nearest_rank():
+    assert [quantile([1, 2], part) for part in (0, 0.5, 0.9, 1)] == [1, 1, 2, 2]
+    assert quantile(list(range(1, 101)), 0.9) == 90
+    assert quantile([], 0.5) is None

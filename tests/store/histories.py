@@ -40,7 +40,7 @@ EVERY_KIND: tuple[AnyEvent, ...] = (
         job=1,
         spec=JobSpec(
             shape=Shape(gpus=1, gpu_models=("A100", "H100")),
-            name="Größe \"x\"\n\x00 '; DROP TABLE log; --",
+            name='Größe "x"\n\x00 \'; DROP TABLE log; --',
             command=("/bin/sh", "-c", "echo ☃"),
             env={"A": "b=c"},
             labels=(("k", "v"),),

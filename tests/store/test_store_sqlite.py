@@ -15,7 +15,7 @@ from fairlead.model.base import Misuse, StoreFailed
 from fairlead.model.events import Submitted
 from fairlead.model.jobs import JobSpec, Phase
 from fairlead.model.resources import Shape
-from fairlead.store.codec import Damaged, JobFilter
+from fairlead.store.codec import JobFilter
 from fairlead.store.sqlite import SqliteStore
 
 
@@ -162,6 +162,18 @@ def test_all_files_belong_to_the_owner_alone(path):
     assert modes == dict.fromkeys(
         (path.name, f"{path.name}-wal", f"{path.name}-shm", f"{path.name}.lock"), 0o600
     )
+
+
+def test_every_commit_is_flushed_also_after_the_file_was_opened_anew(path):
+    with SqliteStore(path) as store:
+        store._db.close()
+        for _ in range(2):
+            try:
+                store.append(numbered(1, 1)[0])
+            except StoreFailed:
+                continue
+        assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 # -- who may open it, and what -----------------------------------------------------------------

@@ -186,9 +186,8 @@ def once_more(call: Callable[[], Any]) -> Any:
 
 def query_string(query: Mapping[str, object] | None) -> str:
     """Return "?a=1&b=2", percent-encoded, without the values that are None or ""."""
-    parts = [
-        f"{name}={_quoted(str(each))}" for name, each in query.items() if each not in (None, "")
-    ]
+    given = {name: str(each) for name, each in (query or {}).items() if each not in (None, "")}
+    parts = [f"{name}={_quoted(each)}" for name, each in given.items()]
     return "?" + "&".join(parts) if parts else ""
 
 

@@ -41,10 +41,7 @@ def show(failure: Failure, *, as_json: bool) -> None:
         error = {name: getattr(failure, name) for name in names}
         print(json.dumps({"error": error}), file=sys.stderr)
         return
-    message = failure.message
-    if failure.field and failure.field not in message:
-        message = f"{failure.field}: {message}"
-    print(f"fairlead: {message}", file=sys.stderr)
+    print(f"fairlead: {failure.message}", file=sys.stderr)
     for line in failure.hint.splitlines():
         print(f"  hint: {line}", file=sys.stderr)
 

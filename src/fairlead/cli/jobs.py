@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import operator
 import shlex
 from collections.abc import Callable, Sequence
@@ -67,6 +68,7 @@ def ps(
 
     def render() -> str:
         found = selectors.listing(client, "/jobs", query, limit)
+        found["rows"].sort()  # by id, also where those that ended came first
         return _render(found, quiet=quiet, as_json=as_json)
 
     if watch and not (quiet or as_json):
@@ -124,6 +126,7 @@ def _render(found: dict[str, Any], *, quiet: bool, as_json: bool) -> str:
 
 def jobs_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], now_ms: int) -> str:
     """Return the table of `ps` for rows of the API."""
+    gc.disable()  # nothing here makes cycles, and looking for them takes a fifth of the time
 
     def picker(*names: str) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
         return operator.itemgetter(*(columns.index(name) for name in names))
@@ -144,7 +147,7 @@ def jobs_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], now_ms: in
         label = name if array is None else f"{name}[{index}]"
         reason = row[reason_of] if phase == "PENDING" else _where(*place_of(row))
         amounts = amounts_text(*amounts_of(row))
-        times = times_text(*_waited_ran(*times_of(row), now_ms), row[limit_of])
+        times = times_text(*_waited_ran(now_ms, *times_of(row)), row[limit_of])
         shown.append(
             (str(job), label, user, tenant, phase, str(priority), *amounts, *times, reason)
         )
@@ -157,7 +160,7 @@ def _times(waited: int, ran: int | None, limit: int | None) -> tuple[str, str]:
 
 
 def _waited_ran(
-    phase: str, submitted: int, started: int | None, ended: int | None, now: int
+    now: int, phase: str, submitted: int, started: int | None, ended: int | None
 ) -> tuple[int, int | None]:
     """Return how long a job waited and ran so far, in whole seconds (as ms)."""
     if started is None or phase == "PENDING":
@@ -175,8 +178,7 @@ def _where(
         return ", ".join(dict.fromkeys(nodes))
     if phase == "SUCCEEDED":
         return ""
-    ended = output.ending({"exit_code": code, "exit_signal": signal})
-    return "; ".join(filter(None, (ended, because)))
+    return because or output.ending({"exit_code": code, "exit_signal": signal})
 
 
 @click.command()
@@ -199,7 +201,7 @@ def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
     spec = job.get("spec") or {}
     shape = spec.get("shape") or {}
     waited, ran = _waited_ran(
-        job["phase"], job["submitted_ms"], job["started_ms"], job["ended_ms"], job["now_ms"]
+        job["now_ms"], job["phase"], job["submitted_ms"], job["started_ms"], job["ended_ms"]
     )
     members = int(job["members"])
     limit = job["limit_ms"]
@@ -230,14 +232,17 @@ def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _asked(shape: dict[str, Any]) -> str:
-    parts = [f"{format_cpus(shape.get('cpu_milli', 1000))} CPUs"]
+    cpus = format_cpus(shape.get("cpu_milli", 1000))
+    parts = [f"{cpus} CPU{'' if cpus == '1' else 's'}"]
     if memory := shape.get("memory_mib"):
         parts.append(f"{format_size(memory)} memory")
     if disk := shape.get("disk_mib"):
         parts.append(f"{format_size(disk)} disk")
     if gpus := shape.get("gpus", 0) * 1000 + shape.get("gpu_milli", 0):
         models = " or ".join(shape.get("gpu_models") or ())
-        parts.append(f"{format_cpus(gpus)} {models + ' ' if models else ''}GPUs")
+        parts.append(
+            f"{format_cpus(gpus)} {models + ' ' if models else ''}GPU{'' if gpus == 1000 else 's'}"
+        )
     if gpu_memory := shape.get("gpu_memory_mib"):
         parts.append(f"{format_size(gpu_memory)} GPU memory")
     if shape.get("members", 1) > 1:
@@ -281,25 +286,28 @@ def why(job: str, as_json: bool) -> None:
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB…")
 @click.option("--reason", default="", metavar="TEXT", help="Kept in the job's history.")
 @json_option
-def cancel(jobs: tuple[str, ...], reason: str, as_json: bool) -> None:
+def cancel(jobs: tuple[str, ...], reason: str, as_json: bool) -> int:
     """Cancel jobs: those that wait at once, those that run after their notice and grace.
 
     JOB is an id (12), a range (12-15), last, or @me (all of yours that have not ended).
     """
     client = connect()
-    answer = client.post("/jobs:cancel", {"ids": _ids(client, jobs), "reason": reason})
+    answer = client.post("/jobs:cancel", {"ids": ids_of(client, jobs), "reason": reason})
     if as_json:
         output.print_json(answer)
     else:
-        for each in answer["jobs"]:
-            print(f"job {each['id']} {_cancelled(each['phase'])}")
-        for missing in answer["missing"]:
-            notice(f"there is no job {missing}")
-    if answer["missing"]:
-        raise SystemExit(FAILED)
+        for line in selectors.by_outcome(
+            (each["id"], _cancelled(each["phase"])) for each in answer["jobs"]
+        ):
+            print(line)
+        if answer["missing"]:
+            notice(f"there is no job {selectors.ranges(answer['missing'])}")
+        elif not answer["jobs"]:
+            notice("there is nothing to cancel")
+    return FAILED if answer["missing"] else 0
 
 
-def _ids(client: Client, words: Sequence[str]) -> str | list[int]:
+def ids_of(client: Client, words: Sequence[str]) -> str | list[int]:
     """Return the selected ids as the API takes them."""
     selectors.check(words)
     if list(words) == ["last"]:
@@ -316,7 +324,7 @@ def _ids(client: Client, words: Sequence[str]) -> str | list[int]:
 
 def _cancelled(phase: str) -> str:
     if phase == "CANCELLED":
-        return "is cancelled"
+        return "cancelled"
     if phase in output.FINAL:
         return f"had ended already: {phase}"
-    return "is being stopped"
+    return "being stopped"

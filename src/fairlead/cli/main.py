@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
 
@@ -26,6 +26,7 @@ _JOBS, _SUBMIT, _FOLLOW = "fairlead.cli.jobs", "fairlead.cli.submit", "fairlead.
 COMMANDS = {
     "up": Entry("fairlead.cli.service", "up", "Start the service on this machine."),
     "down": Entry("fairlead.cli.service", "down", "Stop the service."),
+    "status": Entry("fairlead.cli.service", "status", "Show the service itself."),
     "submit": Entry(_SUBMIT, "submit", "Queue a command, a script, or the jobs of a file."),
     "run": Entry(_SUBMIT, "run", "Submit, show the output, and exit as the job did."),
     "ps": Entry(_JOBS, "ps", "List jobs: where they are, and why they wait."),
@@ -69,7 +70,7 @@ class Commands(click.Group):
             from difflib import get_close_matches
 
             close = get_close_matches(name, [*COMMANDS, *ALIASES], n=1)
-            hint = f"Did you mean: fairlead {close[0]}" if close else "see: fairlead --help"
+            hint = f"did you mean: fairlead {close[0]}" if close else "see: fairlead --help"
             raise misuse(f"there is no command '{name}'", hint=hint, code="unknown-command")
         return super().resolve_command(ctx, args)
 
@@ -107,10 +108,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(words: list[str]) -> int:
     try:
-        result: Any = fairlead.main(words, prog_name="fairlead", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        return _invoke(words)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BrokenPipeError:
-        _forget_stdout()
+        _forget_stdout()  # `fairlead ps | head` has seen enough; that is no failure
         return 0
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
@@ -122,22 +124,42 @@ def _run(words: list[str]) -> int:
         return failure.exit_code
 
 
+def _invoke(words: list[str]) -> int:
+    """Run a command and return what it returns as its exit code, else 0."""
+    if "_FAIRLEAD_COMPLETE" in os.environ:
+        fairlead.main(words, prog_name="fairlead")  # Click's own: completion for the shell
+    try:
+        # Not `fairlead.main`: that turns a broken pipe into a failure.
+        with fairlead.make_context("fairlead", words) as ctx:
+            result = fairlead.invoke(ctx)
+    except click.exceptions.Exit as end:  # --help, --version
+        return end.exit_code
+    return result if isinstance(result, int) else 0
+
+
 def _failure_of(error: Exception) -> Failure:
     """Return the error as one that can be shown in a line."""
     if isinstance(error, Failure):
         return error
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else "fairlead"
-        message = error.format_message().rstrip(".")
-        return misuse(message[:1].lower() + message[1:], hint=f"see: {path} --help")
+        near = getattr(error, "possibilities", None)  # of an option that does not exist
+        hint = f"did you mean {' or '.join(near)}?" if near else f"see: {path} --help"
+        message = (error.message if near else error.format_message()).rstrip(".")
+        return misuse(message[:1].lower() + message[1:], hint=hint)
     if isinstance(error, click.ClickException):
         return Failure(error.format_message(), exit_code=MISUSE)
     # Only who imported the model can have raised its errors.
     base = sys.modules.get("fairlead.model.base")
     if base is not None and isinstance(error, base.Misuse):
         code = FAILED if isinstance(error, base.Refused) else MISUSE
+        named = error.field.rpartition(".")[2] in error.message
         return Failure(
-            error.message, hint=error.hint, code=error.code, field=error.field, exit_code=code
+            error.message if named else f"{error.field}: {error.message}",
+            hint=error.hint,
+            code=error.code,
+            field=error.field,
+            exit_code=code,
         )
     if base is not None and isinstance(error, base.StoreFailed):
         return Failure(f"the log cannot be written: {error}", code="store-failed")

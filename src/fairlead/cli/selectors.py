@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fairlead.cli.client import Client, me
 from fairlead.cli.errors import Failure, misuse
 
-_IDS = re.compile(r"[0-9]{1,18}(-[0-9]{1,18})?(,[0-9]{1,18}(-[0-9]{1,18})?)*")
+_RANGE = "[0-9]{1,18}(-[0-9]{1,18})?"
 _HINT = "write a job id such as 12, a range such as 12-15, last, or @me"
 PAGE_ROWS = 20_000
 
@@ -23,7 +23,7 @@ def check(words: Sequence[str]) -> None:
             raise misuse(
                 f"cannot select '{word}'", hint=f"for another user: ps --user {word[1:] or 'NAME'}"
             )
-        if not _IDS.fullmatch(word):
+        if not re.fullmatch(f"{_RANGE}(,{_RANGE})*", word):
             raise misuse(f"'{word}' is no job id", hint=_HINT, field="id")
         for part in word.split(","):
             first, _, last = part.partition("-")
@@ -75,3 +75,27 @@ def listing(
         after = page.get("next")
         if after is None or (limit is not None and len(whole["rows"]) >= limit):
             return whole
+
+
+def ranges(ids: Sequence[int]) -> str:
+    """Return "12-21" for ids in a row, else "12-14,17"; the ids must rise."""
+    parts: list[str] = []
+    first = last = ids[0]
+    for each in [*ids[1:], -1]:
+        if each == last + 1:
+            last = each
+            continue
+        parts.append(str(first) if first == last else f"{first}-{last}")
+        first = last = each
+    return ",".join(parts)
+
+
+def by_outcome(outcomes: Iterable[tuple[int, str]]) -> list[str]:
+    """Return "job 12 OUTCOME", or "jobs 12-21 OUTCOME" where many share one."""
+    ids: dict[str, list[int]] = {}
+    for job, outcome in outcomes:
+        ids.setdefault(outcome, []).append(job)
+    return [
+        f"job{'s' if len(each) > 1 else ''} {ranges(sorted(each))} {outcome}"
+        for outcome, each in ids.items()
+    ]

@@ -131,6 +131,14 @@ class Core:
         job.phase = phase
         self._changed[job.id] = job
 
+    def _ours(self, event: Placed | StopDecided | Cancelled, attempt: int | None = None) -> Job:
+        """Return the job of a decision of ours; it must be there, in this attempt."""
+        job = self.jobs.get(event.job)
+        assert job is not None, f"job {event.job} is not pending or live: {event}"
+        if attempt is not None:
+            assert job.attempt == attempt, f"job {job.id} is in attempt {job.attempt}: {event}"
+        return job
+
     def _submitted(self, event: Submitted) -> None:
         if event.job < self.next_job:
             return  # repeated
@@ -162,9 +170,8 @@ class Core:
         self.waiting[job.spec.queue] -= 1
 
     def _placed(self, event: Placed) -> None:
-        job = self.jobs[event.job]
+        job = self._ours(event, event.attempt - 1)
         request = self.shapes[job.shape_id]
-        assert event.attempt == job.attempt + 1, f"attempt {event.attempt} after {job.attempt}"
         assert len(event.slots) == request.members, "a gang is placed whole or not at all"
         self._move(job, event, Phase.STARTING)
         self._unwait(job)
@@ -175,7 +182,8 @@ class Core:
         job.started, job.exits, job.worst = set(), {}, None
         for rank, slot in enumerate(event.slots):
             node = self.nodes[slot.node]
-            assert node.up, f"node {node.spec.name} is down"
+            free = self.ledger.has_room(slot.node, request, slot.devices)
+            assert free, f"job {job.id}: node {node.spec.name} is down or has no room: {event}"
             self.ledger.take(slot.node, request, slot.devices)
             node.members[job.id, job.attempt, rank] = job
             self._dirty.add(slot.node)
@@ -219,7 +227,7 @@ class Core:
         job = self.jobs.get(job_id)
         if job is None or job.attempt != attempt or job.phase not in LIVE:
             return None
-        if rank >= len(job.slots) or rank in job.exits:
+        if not 0 <= rank < len(job.slots) or rank in job.exits:
             return None
         return job
 
@@ -285,8 +293,7 @@ class Core:
             del self.jobs[job.id]
 
     def _stop_decided(self, event: StopDecided) -> None:
-        job = self.jobs[event.job]
-        assert job.attempt == event.attempt, f"attempt {event.attempt}, now {job.attempt}"
+        job = self._ours(event, event.attempt)
         assert event.then is Phase.PENDING or event.then in FINAL
         self._move(job, event, Phase.STOPPING)
         job.then, job.because = event.then, event.because
@@ -294,7 +301,7 @@ class Core:
             self._dirty.add(slot.node)
 
     def _cancelled(self, event: Cancelled) -> None:
-        job = self.jobs[event.job]
+        job = self._ours(event)
         self._move(job, event, Phase.CANCELLED)
         self._unwait(job)
         job.ended_ms, job.because = self.now, event.because
@@ -412,7 +419,13 @@ class Core:
                 keep.append(key)
             else:
                 run.append(self._launch(job, rank))
-        return Desired(version=self.seq, run=tuple(run), keep=tuple(keep), stop=tuple(stop))
+        return Desired(
+            version=self.seq,
+            boot=self.nodes[node].spec.boot,
+            run=tuple(run),
+            keep=tuple(keep),
+            stop=tuple(stop),
+        )
 
     def _launch(self, job: Job, rank: int) -> Launch:
         slot = job.slots[rank]

@@ -90,7 +90,7 @@ class Devices:
         if request.gpus:
             chosen: list[int] = []
             for index in range(len(self.milli)):
-                if self.whole(index) and self._acceptable(index, request):
+                if self.free(index, request):
                     chosen.append(index)
                     if len(chosen) == request.gpus:
                         return tuple(chosen)
@@ -98,21 +98,19 @@ class Devices:
         if request.milli:
             best = -1
             for index, milli in enumerate(self.milli):
-                if (
-                    milli >= request.milli
-                    and self.memory[index] >= request.memory
-                    and index not in self.foreign
-                    and self._acceptable(index, request)
-                    and (best < 0 or milli < self.milli[best])
-                ):
+                if (best < 0 or milli < self.milli[best]) and self.free(index, request):
                     best = index
             return (best,) if best >= 0 else None
         return ()
 
-    def _acceptable(self, index: int, request: Request) -> bool:
+    def free(self, index: int, request: Request) -> bool:
+        """Whether a member may have this device: all of it, or its share."""
         if request.models and self.spec[index].model not in request.models:
             return False
-        return self.size[index] >= request.memory
+        if request.gpus:
+            return self.whole(index) and self.size[index] >= request.memory
+        enough = self.milli[index] >= request.milli and self.memory[index] >= request.memory
+        return enough and index not in self.foreign
 
     def move(self, request: Request, devices: tuple[int, ...], sign: int) -> tuple[int, int]:
         """Take (sign -1) or give back (+1) devices; return the change of milli and memory."""
@@ -219,6 +217,17 @@ class Ledger:
         room = self.room
         room[WHOLE, node], room[SHARE_MILLI, node], room[SHARE_MEMORY, node] = whole, milli, memory
         self._touch(node)
+
+    def has_room(self, node: int, request: Request, devices: tuple[int, ...]) -> bool:
+        """Whether a node is up and one member can be given so much of it and these devices."""
+        for row, amount in request.need:
+            if self.room[row, node] < amount:
+                return False
+        if len(devices) != (request.gpus or (request.milli > 0)):
+            return False
+        own = self.devices[node]
+        known = len(set(devices)) == len(devices) and all(0 <= i < len(own.size) for i in devices)
+        return known and all(own.free(index, request) for index in devices)
 
     def take(self, node: int, request: Request, devices: tuple[int, ...]) -> None:
         """One member of the request now holds this much of the node, with these devices."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.model.events import AnyEvent, MemberEnded, MemberStarted, NodeLost
-from fairlead.model.jobs import LIVE, Exit
+from fairlead.model.jobs import Exit
 from fairlead.model.messages import MemberKey, MemberState, Report
 
 
@@ -23,13 +23,14 @@ def reconcile(core: Core, report: Report) -> tuple[list[AnyEvent], tuple[MemberK
         # The machine started anew (or this is a late word from an earlier life of it): whatever
         # ran is gone, but only its new capacity, sent by NodeJoined, makes the node usable.
         return [], ()
+    there = core.nodes[node].members
     events: list[AnyEvent] = []
     forget: list[MemberKey] = []
     present: set[MemberKey] = set()
     for member in report.members:
         present.add(member.key)
-        _compare(core, member, events, forget)
-    for key, job in core.nodes[node].members.items():
+        _compare(there, member, events, forget)
+    for key, job in there.items():
         if key not in present and report.seen >= job.token_placed:
             gone = Exit(why="lost", detail=f"{report.node}: the agent has no record of it")
             events.append(MemberEnded(job=key[0], attempt=key[1], rank=key[2], exit=gone))
@@ -37,21 +38,16 @@ def reconcile(core: Core, report: Report) -> tuple[list[AnyEvent], tuple[MemberK
 
 
 def _compare(
-    core: Core, member: MemberState, events: list[AnyEvent], forget: list[MemberKey]
+    there: dict[MemberKey, Job],
+    member: MemberState,
+    events: list[AnyEvent],
+    forget: list[MemberKey],
 ) -> None:
-    job = core.jobs.get(member.job)
-    live = (
-        job is not None
-        and job.attempt == member.attempt
-        and job.phase in LIVE
-        and member.rank < len(job.slots)
-        and member.rank not in job.exits
-    )
-    if not live:
+    job = there.get(member.key)
+    if job is None:  # confirmed gone before, never ours, or the agent of another node speaks of it
         if member.state == "ended":
             forget.append(member.key)
         return
-    assert isinstance(job, Job)
     key = {"job": member.job, "attempt": member.attempt, "rank": member.rank}
     if member.state == "ended":
         assert member.exit is not None

@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from fairlead.core.engine import Core
+from fairlead.core.snapshot import digest
 from fairlead.model.base import Ms, NodeId
 from fairlead.model.events import AnyEvent
 from fairlead.model.jobs import PolicyConfig
@@ -104,12 +105,14 @@ class Scheduler:
 def recover(store: Store) -> Core:
     """Return the core of the durable log."""
     core = Core()
-    for seq, digest, body in store.snapshots():
+    for seq, fingerprint, body in store.snapshots():
+        if digest(body) != fingerprint:
+            continue  # damaged: an older one, or the whole log, serves as well
         try:
             image = Core.load(body)
         except msgspec.MsgspecError:
-            continue  # damaged: an older one, or the whole log, serves as well
-        if image.seq == seq and image.digest() == digest:
+            continue  # of another version
+        if image.seq == seq:
             core = image
             break
     for seq, at, event in store.replay(core.seq):

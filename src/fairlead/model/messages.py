@@ -37,6 +37,8 @@ class Launch(Record, frozen=True):
 class Desired(Record, frozen=True, tag_field="kind", tag="desired"):
     """All that should be on a node. Members in none of the lists are orphans: stop them.
 
+    boot: the life of the node that it was meant for; an agent of another life ignores it, since
+    what it would start then is about to be declared lost. "": any.
     run: members that should run; the agent launches those it does not know.
     keep: members that run already by the agent's own word: leave them, launch nothing.
     stop: members to stop (notice signal, grace, kill).
@@ -44,6 +46,7 @@ class Desired(Record, frozen=True, tag_field="kind", tag="desired"):
     """
 
     version: int
+    boot: str = ""
     run: tuple[Launch, ...] = ()
     keep: tuple[MemberKey, ...] = ()
     stop: tuple[MemberKey, ...] = ()

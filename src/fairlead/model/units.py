@@ -20,14 +20,15 @@ MIB = 2**20
 
 _MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _MS |= {"sec": _MS["s"], "min": _MS["m"], "hr": _MS["h"], "day": _MS["d"], "days": _MS["d"]}
-_BYTES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
+_BYTES = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 
+# Text, not compiled patterns: whoever only formats does not pay for compiling them.
 _NUMBER = r"([0-9]+)(?:\.([0-9]+))?"
-_PART = re.compile(_NUMBER + r"\s*([a-z]+)\s*")
-_CLOCK = re.compile(r"(?:([0-9]+)-)?([0-9]+):([0-5][0-9]):([0-5][0-9])")
-_SIZE = re.compile(_NUMBER + r"\s*([KMGTP])(?:iB|i|B)?", re.IGNORECASE)
-_BARE = re.compile(r"[0-9]+(?:\.[0-9]+)?")
-_CPUS = re.compile(_NUMBER + r"(m?)")
+_PARTS = rf"(?:{_NUMBER}\s*[a-z]+\s*)+"
+_PART = rf"{_NUMBER}\s*([a-z]+)\s*"
+_CLOCK = r"(?:([0-9]+)-)?([0-9]+):([0-5][0-9]):([0-5][0-9])"
+_SIZE = rf"{_NUMBER}\s*([kmgtp])(?:ib|i|b)?"
+_CPUS = rf"{_NUMBER}(m?)"
 
 
 def _misuse(message: str, field: str, hint: str) -> Misuse:
@@ -80,31 +81,25 @@ def parse_duration_ms(value: object, field: str = "") -> int:
 
 @lru_cache(maxsize=4096)
 def _duration_ms(text: str, field: str) -> int:
-    if _BARE.fullmatch(text):
+    if re.fullmatch(_NUMBER, text):
         raise _misuse(
             f"the duration {text} has no unit",
             field,
             f'write "{text}s" (seconds), "{text}m" (minutes) or "{text}h" (hours)',
         )
-    if clock := _CLOCK.fullmatch(text):
+    if clock := re.fullmatch(_CLOCK, text):
         days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
         if clock[1] is None or hours < 24:
             total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
             return _within(total * 1000, LIMIT_MS_MAX, text, field, "ten years")
-    amount, at, lowered = 0, 0, text.lower()
-    while at < len(lowered):
-        part = _PART.match(lowered, at)
-        scale = _MS.get(part[3]) if part else None
-        if part is None or scale is None:
-            raise _misuse(
-                f'cannot read the duration "{text}"',
-                field,
-                'write for example "90s", "1h30m", "2d", "01:30:00" or "1-02:00:00"',
-            )
-        amount += _scaled(part[1], part[2], scale)
-        at = part.end()
-    if not text:
-        raise _misuse("the duration is empty", field, 'write for example "90s" or "1h30m"')
+    parts = re.findall(_PART, text.lower()) if re.fullmatch(_PARTS, text.lower()) else []
+    if not parts or any(unit not in _MS for _, _, unit in parts):
+        raise _misuse(
+            f"cannot read the duration '{text}'",
+            field,
+            'write for example "90s", "1h30m", "2d", "01:30:00" or "1-02:00:00"',
+        )
+    amount = sum(_scaled(whole, fraction, _MS[unit]) for whole, fraction, unit in parts)
     return _within(amount, LIMIT_MS_MAX, text, field, "ten years")
 
 
@@ -119,18 +114,18 @@ def parse_size_bytes(value: object, field: str = "") -> int:
 
 @lru_cache(maxsize=4096)
 def _size_bytes(text: str, field: str) -> int:
-    if _BARE.fullmatch(text):
+    if re.fullmatch(_NUMBER, text):
         raise _misuse(
             f"the size {text} has no unit",
             field,
             f'write "{text}G" (GiB) or "{text}M" (MiB)',
         )
-    parts = _SIZE.fullmatch(text)
+    parts = re.fullmatch(_SIZE, text.lower())
     if parts is None:
         raise _misuse(
-            f'cannot read the size "{text}"', field, 'write for example "16G", "1.5GiB" or "512M"'
+            f"cannot read the size '{text}'", field, 'write for example "16G", "1.5GiB" or "512M"'
         )
-    amount = _scaled(parts[1], parts[2], _BYTES[parts[3].upper()])
+    amount = _scaled(parts[1], parts[2], _BYTES[parts[3]])
     return _within(amount, AMOUNT_MAX * MIB, text, field, f"{AMOUNT_MAX // 2**30}P")
 
 
@@ -147,9 +142,9 @@ def parse_cpu_milli(value: object, field: str = "") -> int:
 
 @lru_cache(maxsize=4096)
 def _cpu_milli(text: str, field: str) -> int:
-    parts = _CPUS.fullmatch(text)
+    parts = re.fullmatch(_CPUS, text)
     if parts is None:
-        raise _misuse(f'cannot read the CPUs "{text}"', field, 'write for example 2, 0.5 or "500m"')
+        raise _misuse(f"cannot read the CPUs '{text}'", field, 'write for example 2, 0.5 or "500m"')
     amount = _scaled(parts[1], parts[2], 1 if parts[3] else 1000)
     return _within(amount, AMOUNT_MAX, text, field, format_cpus(AMOUNT_MAX))
 

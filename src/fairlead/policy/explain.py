@@ -8,7 +8,7 @@ from fairlead.core.fits import lacking, members_that_fit
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import Request
 from fairlead.model.base import JobId, Ms, Record
-from fairlead.model.jobs import Phase
+from fairlead.model.jobs import LIVE, Phase
 from fairlead.policy import order
 from fairlead.policy.pipeline import Pipeline
 
@@ -18,6 +18,9 @@ PRIORITY = "Priority"  # it would fit, but a job before it must not be overtaken
 QUOTA = "WaitingForQuota"
 NODE_DOWN = "ReqNodeNotAvail"  # fits only nodes that are down
 PENDING_EVALUATION = "PendingEvaluation"  # the scheduler has not looked since it came
+
+
+HOLDERS_SHOWN = 8
 
 
 class Explanation(Record, frozen=True):
@@ -166,7 +169,33 @@ def _lines(
             if wait == 0
             else f"bound: no job that arrives later than {wait} s from now is ordered before it"
         )
-    ending = sum(other.phase is Phase.STOPPING for other in core.jobs.values())
-    if ending:
-        lines.append(f"{ending} jobs are stopping and still hold what they use")
+    if not fits:
+        lines += _holders(core)
     return tuple(lines)
+
+
+def _holders(core: Core) -> list[str]:
+    """Say who holds what is missing, those that must end first in time before the others."""
+    live = [job for job in core.jobs.values() if job.phase in LIVE]
+    live.sort(key=lambda job: (_ends_by(job) is None, _ends_by(job) or 0, job.id))
+    lines = []
+    for job in live[:HOLDERS_SHOWN]:
+        ends = _ends_by(job)
+        if job.phase is Phase.STOPPING:
+            until = "it is stopping"
+        elif ends is None:
+            until = "no time limit"
+        else:
+            until = f"ends within {max(0, ends - core.now) // 1000} s by its time limit"
+        lines.append(
+            f"in use by job {job.id} of {job.spec.tenant} ({describe(job.spec.shape)}): {until}"
+        )
+    if len(live) > HOLDERS_SHOWN:
+        lines.append(f"in use by {len(live) - HOLDERS_SHOWN} more jobs")
+    return lines
+
+
+def _ends_by(job: Job) -> Ms | None:
+    if job.spec.limit_ms is None or job.started_ms is None:
+        return None
+    return job.started_ms + job.spec.limit_ms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,10 +31,13 @@ class TenantFigures:
 
 
 def quantile(ordered: Sequence[float], part: float) -> float | None:
-    """Return the value below which `part` (0 to 1) of a sorted list lies; None if it is empty."""
+    """Return the least value that `part` (0 to 1) of a sorted list does not exceed (nearest rank).
+
+    None if the list is empty.
+    """
     if not ordered:
         return None
-    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+    return ordered[max(0, math.ceil(part * len(ordered)) - 1)]
 
 
 def held_ms(member: Member, placed: Ms, last: Ms) -> tuple[Ms, Ms]:

@@ -35,6 +35,9 @@ from fairlead.store.sqlite import SqliteStore
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
+# The garbage collector looks seldom: records make no cycles, and a look at 100,000 jobs takes longer
+# than a turn.
+GC_OBJECTS = 200_000
 DRAIN_S = 2  # how long answers under way may take once the service stops
 
 log = logging.getLogger("fairlead.service")
@@ -131,6 +134,7 @@ class Service:
                 log.error("the configuration is not in force: %s", error)
             link = asyncio.create_task(self.link.run())
             gc.freeze()  # what lives for ever need not be looked at again
+            gc.set_threshold(GC_OBJECTS)
             log.info("listening on %s", self.places.socket)
             await self.server.serve(sockets=[listener])
         finally:

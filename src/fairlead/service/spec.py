@@ -197,7 +197,7 @@ def _gpus(asked: ResourcesRequest) -> tuple[int, int, tuple[str, ...]]:
         model, _, rest = count.partition(":")
         if models:
             raise Misuse(
-                f'the type is given twice: gpus "{count}" and gpu_type', field="resources.gpu_type"
+                f"the type is given twice: gpus '{count}' and gpu_type", field="resources.gpu_type"
             )
         count, models = rest or 1, (model,)
     for model in models:
@@ -210,7 +210,7 @@ def _gpus(asked: ResourcesRequest) -> tuple[int, int, tuple[str, ...]]:
         if "negative" in wrong.message:
             raise Misuse("gpus cannot be negative", field=wrong.field) from None
         raise Misuse(
-            f'cannot read gpus "{asked.gpus}"',
+            f"cannot read gpus '{asked.gpus}'",
             field="resources.gpus",
             hint='write a whole number, a fraction such as 0.5, or "H100:2"',
         ) from None
@@ -277,7 +277,7 @@ def _env(own: Mapping[str, str | int | float], base: Mapping[str, str]) -> dict[
     for name in own:
         if not name or "=" in name:
             raise Misuse(
-                f'"{name}" cannot be the name of a variable',
+                f"'{name}' cannot be the name of a variable",
                 field="env",
                 hint="write env: {NAME: value}",
             )
@@ -305,7 +305,7 @@ def _priority(priority: int | str | None, of_queue: int) -> int:
             return known
         if not re.fullmatch(r"-?[0-9]{1,9}", priority):
             raise Misuse(
-                f'there is no priority "{priority}"',
+                f"there is no priority '{priority}'",
                 field="priority",
                 hint=f"write {_PRIORITY_RANGE}, or one of {', '.join(PRIORITIES)}",
             )
@@ -345,7 +345,7 @@ def _signal(name: str | int) -> int:
     if number is None:
         close = difflib.get_close_matches(text, numbers, n=1)
         hint = f"did you mean {close[0]}?" if close else "write for example TERM, INT or USR1"
-        raise Misuse(f'there is no signal "{name}"', field="preempt.signal", hint=hint)
+        raise Misuse(f"there is no signal '{name}'", field="preempt.signal", hint=hint)
     if number in (signal.SIGKILL, signal.SIGSTOP):
         raise Misuse(
             f"no program can notice {text}",
@@ -406,18 +406,18 @@ def parse_array(text: str) -> tuple[int, ...]:
             raise Misuse("a limit (%) on an array is not supported yet", field="array")
         if found is None:
             raise Misuse(
-                f'cannot read the array "{text}"'[:LINE_CHARS_MAX],
+                f"cannot read the array '{text}'"[:LINE_CHARS_MAX],
                 field="array",
                 hint='write for example "0-9", "0-99:2" or "1,3,5-7"',
             )
         first, last, step = int(found[1]), int(found[2] or found[1]), int(found[3] or 1)
         if last < first or step == 0:
-            raise Misuse(f'the range "{part}" is empty', field="array")
+            raise Misuse(f"the range '{part}' is empty", field="array")
         if last > ARRAY_INDEX_MAX:
             raise Misuse(f"an array index is at most {ARRAY_INDEX_MAX}", field="array")
         several = range(first, last + 1, step)
         _check_count(len(indices) + len(several))  # before any of them is made
         if any(index in indices for index in several):
-            raise Misuse(f'the range "{part}" repeats an index', field="array")
+            raise Misuse(f"the range '{part}' repeats an index", field="array")
         indices.update(dict.fromkeys(several))
     return tuple(indices)

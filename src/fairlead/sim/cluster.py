@@ -10,7 +10,9 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +36,13 @@ _WORDS = ("pool", "cpu", "gpu")
 _KEYS = ("count", "name", "cpus", "memory", "disk", "gpus", "gpu_type", "gpu_memory", "rack")
 
 
-class Cluster(Record, frozen=True):
+class Cluster(Record, frozen=True, dict=True):
     """A simulated cluster: the text it was asked for with, and its nodes in order of their ids."""
 
     spec: str
     nodes: tuple[Node, ...]
 
-    @property
+    @cached_property
     def gpus(self) -> int:
         """Return the number of GPUs of all nodes."""
         return sum(len(node.devices) for node in self.nodes)
@@ -57,28 +59,39 @@ class Cluster(Record, frozen=True):
             return WHOLE_GPU_MILLI * self.gpus
         return sum(node.cpu_milli for node in self.nodes)
 
+    @cached_property
+    def widths(self) -> dict[int, int]:
+        """Return how many nodes there are by their number of processors."""
+        if self.gpus:
+            return dict(Counter(len(node.devices) for node in self.nodes))
+        return dict(Counter(node.cpu_milli // 1000 for node in self.nodes))
+
     @property
     def widest(self) -> int:
         """Return the processors of the node that has most."""
-        if self.gpus:
-            return max(len(node.devices) for node in self.nodes)
-        return max(node.cpu_milli for node in self.nodes) // 1000
+        return max(self.widths)
 
     def shape(self, processors: int) -> Shape:
         """Return what a job of so many processors asks for here.
 
         One that is wider than the widest node becomes a gang of equal members, as wide as divides
-        it evenly and fits a node.
+        it evenly and lets all of them fit the empty cluster together.
         """
-        each = next(
-            width
-            for width in range(min(processors, max(self.widest, 1)), 0, -1)
-            if processors % width == 0
-        )
+        each = self._member_width(processors)
         members = processors // each
         if self.gpus:
             return Shape(cpu_milli=0, gpus=each, members=members)
         return Shape(cpu_milli=1000 * each, members=members)
+
+    def _member_width(self, processors: int) -> int:
+        widest_that_divides = 0
+        for width in range(min(processors, max(self.widest, 1)), 0, -1):
+            if processors % width == 0:
+                widest_that_divides = widest_that_divides or width
+                fitting = sum(count * (node // width) for node, count in self.widths.items())
+                if fitting * width >= processors:
+                    return width
+        return widest_that_divides  # the cluster is too small: the scheduler will say so
 
     def used_milli(self, shape: Shape) -> int:
         """Return the thousandths of a processor that a job of this shape uses."""

@@ -190,7 +190,7 @@ def _statuses_of(db: sqlite3.Connection, engine: EngineType, upto: int) -> dict[
     """
     core = engine()
     statuses: dict[JobId, JobStatus] = {}
-    for rows in chunks(db):
+    for rows in chunks(db) if upto else ():
         for row in rows:
             if row[0] > upto:
                 break

@@ -57,6 +57,8 @@ def connect(path: Path) -> sqlite3.Connection:
     """Open for writing, create what is not there. Raises sqlite3.Error, OSError, Misuse."""
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    if not os.access(path, os.W_OK):  # SQLite would open it, and fail at the first write
+        raise PermissionError("it may only be read")
     db = sqlite3.connect(path, isolation_level=None, timeout=10)
     try:
         mode = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
@@ -78,8 +80,6 @@ def connect(path: Path) -> sqlite3.Connection:
             db.execute(f"PRAGMA {pragma}")
         if not db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
             create(db)
-        db.execute("BEGIN IMMEDIATE")  # a file that may only be read opens well, and fails here
-        db.execute("ROLLBACK")
     except BaseException:
         db.close()
         raise

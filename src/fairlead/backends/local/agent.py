@@ -3,6 +3,7 @@
 The real agent (host.py) and the fault simulator drive these very lines. What makes lost,
 repeated, delayed and reordered messages harmless:
 
+- a `Desired` for another life of the machine is ignored;
 - a `Desired` older than the newest one seen is ignored; the host makes `seen` durable *before*
   it acts, so this holds across restarts of the agent;
 - a key that is known is never started again; it is known until the service says `forget`, and
@@ -76,7 +77,7 @@ class Agent:
 
     def desired(self, message: Desired) -> list[Action]:
         """Return what to do to get there; the caller makes `seen` durable before it does any."""
-        if message.version < self.seen:
+        if message.version < self.seen or message.boot not in ("", self.boot):
             return []
         if message.version > self.seen:
             self.seen = message.version

@@ -16,6 +16,7 @@ from fairlead.model.base import Record
 
 _PERIOD_US = 100_000
 _QUOTA_US_MIN = 1_000  # the kernel refuses less
+_MEMORY_MIB_MIN = 4  # with less, the command dies before it is executed
 _MIB = 2**20
 
 
@@ -170,7 +171,7 @@ def _limit_cpu(folder: str, cpu_milli: int) -> None:
 
 
 def _limit_memory(folder: str, memory_mib: int) -> None:
-    limit = str(memory_mib * _MIB)
+    limit = str(max(_MEMORY_MIB_MIN, memory_mib) * _MIB)
     if os.path.exists(f"{folder}/memory.max"):
         _write(f"{folder}/memory.max", limit)
         swap = (f"{folder}/memory.swap.max", "0")

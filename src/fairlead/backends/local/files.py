@@ -17,6 +17,7 @@ no process is left that they could describe. Lines that are torn count as not wr
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import TypeAlias
 
@@ -94,7 +95,8 @@ def append(fd: int, entry: Entry) -> None:
     """Append to a journal. Raises OSError; what then was written in part counts as nothing."""
     line = b"\n%b\n" % msgspec.json.encode(entry)  # a torn line before it stays by itself
     if os.write(fd, line) != len(line):
-        raise OSError(28, os.strerror(28))  # ENOSPC: regular files take less for no other reason
+        # A regular file takes less for no other reason.
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def key_name(key: MemberKey) -> str:

@@ -51,6 +51,7 @@ class Host:
         self.poll = select.epoll()
         self.watched: dict[int, MemberKey] = {}  # pidfd of a supervisor -> member
         self.pidfds: dict[MemberKey, int] = {}
+        self.forked: dict[MemberKey, int] = {}  # supervisors that are children of this process
         self.unsettled: set[MemberKey] = set()  # no supervisor to watch, no end known
         self.todo: collections.deque[Action] = collections.deque()
         self.peer: Connection | None = None
@@ -174,10 +175,10 @@ class Host:
     def _beat(self) -> None:
         self.reported = -1
         for key, record in self.agent.members.items():
-            if record.state.started_ms is None and record.state.state != "ended":
-                # Its word may have been lost.
-                if (started := files.journal(self.state, key).started) is not None:
-                    self.agent.started(key, started.at_ms)
+            if record.state.started_ms is not None or record.state.state == "ended":
+                continue
+            if (started := files.journal(self.state, key).started) is not None:
+                self.agent.started(key, started.at_ms)  # its word got lost
         if not os.path.exists(f"{self.folder}/agent.lock") and not self.agent.members:
             _log("the state folder is gone")
             self.ending = True
@@ -209,8 +210,9 @@ class Host:
         except (OSError, LookupError) as error:
             _log(f"{files.key_name(key)}: cannot start: {error}")
             how = Exit(why="cannot-start", detail=str(error))
-            self._ended(key, Ended(exit=how, ended_ms=_now_ms()))
+            self._conclude(key, Ended(exit=how, ended_ms=_now_ms()))
             return
+        self.forked[key] = pid
         self._watch(key, os.pidfd_open(pid))
 
     def _fork(self, work: Assigned) -> int:
@@ -250,6 +252,7 @@ class Host:
     def _supervisor_gone(self, pidfd: int) -> None:
         key = self.watched.pop(pidfd)
         del self.pidfds[key]
+        self.forked.pop(key, None)
         self.poll.unregister(pidfd)
         os.close(pidfd)
         self._settle(key)
@@ -270,7 +273,7 @@ class Host:
         elif self._kill_remains(key, journal):
             self.unsettled.add(key)
         else:
-            self._lost(key, journal, path)
+            self._lost(key, journal)
 
     def _adopt(self, key: MemberKey, journal: Journal, path: str) -> bool:
         """Watch the supervisor of an earlier life of the agent; whether that worked."""
@@ -294,24 +297,26 @@ class Host:
         if journal.assigned is None or journal.assigned.boot != self.agent.boot:
             return False  # of before a reboot, and so are its numbers
         pid = journal.supervised.pid if journal.supervised else 0
-        found = process.remains(pid, environment.marker(self.state, key), {os.getpid()})
+        found = process.remains(pid, environment.marker(self.state, key), set(self.forked.values()))
         for remaining in found:
             process.kill(remaining)
         self._reap()
         groups = journal.supervised.groups if journal.supervised else ()
         return Group(groups).kill() or bool(found)
 
-    def _lost(self, key: MemberKey, journal: Journal, path: str) -> None:
+    def _lost(self, key: MemberKey, journal: Journal) -> None:
         _log(f"{files.key_name(key)}: {_LOST}")
         if journal.supervised:
             Group(journal.supervised.groups).remove()
-        ended = Ended(
-            exit=Exit(why="lost", detail=_LOST),
-            started_ms=journal.started.at_ms if journal.started else None,
-            ended_ms=_now_ms(),
-        )
-        with contextlib.suppress(OSError):  # a full disk: the next agent finds the same
-            file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        started_ms = journal.started.at_ms if journal.started else None
+        how = Exit(why="lost", detail=_LOST)
+        self._conclude(key, Ended(exit=how, started_ms=started_ms, ended_ms=_now_ms()))
+
+    def _conclude(self, key: MemberKey, ended: Ended) -> None:
+        """Write the end in the supervisor's place, so that a later agent says the same."""
+        with contextlib.suppress(OSError):  # no journal yet, or a full disk: it finds the same
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+            file = os.open(files.journal_file(self.state, key), flags)
             try:
                 files.append(file, ended)
             finally:
@@ -391,7 +396,9 @@ class Host:
         os.chdir(self.folder)  # socket names are short, state folders need not be
         with contextlib.suppress(FileNotFoundError):
             os.unlink("agent.sock")
+        mask = os.umask(0o177)  # for the socket only: jobs inherit the user's
         listener.bind("agent.sock")
+        os.umask(mask)
         listener.listen(8)
         listener.setblocking(False)
         return listener
@@ -459,7 +466,6 @@ def main() -> None:
     parser.add_argument("--cores", default="", help="core ids to give out, e.g. 0,1,4")
     parser.add_argument("--idle", type=float, default=IDLE_S, help="seconds idle until it ends")
     options = parser.parse_args()
-    os.umask(0o077)
     state = os.path.abspath(options.state)
     os.makedirs(files.agent_folder(state), 0o700, exist_ok=True)
     _lock_or_exit(files.agent_folder(state))

@@ -55,22 +55,26 @@ def descendants(roots: set[int], processes: Mapping[int, Process]) -> set[int]:
     return found
 
 
-def remains(supervisor: int, marker: Mapping[str, str], spare: set[int]) -> set[int]:
-    """Return the live processes of a member whose supervisor is gone, `spare` excepted.
+def remains(supervisor: int, marker: Mapping[str, str], supervisors: set[int]) -> set[int]:
+    """Return the live processes of a member whose supervisor is gone.
 
-    Known by the marker in their environment, by the supervisor's session, or as a descendant of
-    such a process. The session alone counts only while no process has the supervisor's id: a
-    reused id may lead a session of strangers. `supervisor` 0: not known.
+    Known by the marker in their environment, by the supervisor's session, as an orphan that this
+    process (which has no other children than `supervisors`) adopted, or as a descendant of such
+    a one. The session alone counts only while no process has the supervisor's id: a reused id
+    may lead a session of strangers. `supervisor` 0: not known.
     """
     processes = table()
-    for pid in spare:
+    me = os.getpid()
+    for pid in (me, *supervisors):
         processes.pop(pid, None)
     wanted = {f"{name}={value}".encode() for name, value in marker.items()}
     by_session = supervisor > 0 and supervisor not in processes
     found = {
         pid
         for pid, process in processes.items()
-        if (by_session and process.session == supervisor) or wanted <= _environment(pid)
+        if process.parent == me
+        or (by_session and process.session == supervisor)
+        or wanted <= _environment(pid)
     }
     return found | descendants(found, processes)
 

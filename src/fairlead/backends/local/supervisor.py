@@ -148,11 +148,12 @@ class _Supervisor:
         os.makedirs(self.task, 0o700, exist_ok=True)
         at_ms = _now_ms()
         env = environment.of_member(self.work, self.state, os.environ, at_ms)
+        workdir = self.spec.workdir or env.get("HOME", "/")
         try:
-            os.chdir(self.spec.workdir or env.get("HOME", "/"))
+            os.chdir(workdir)
         except OSError as error:
             reason = os.strerror(error.errno or 0).lower()
-            detail = f"working directory {self.spec.workdir}: {reason}"
+            detail = f"working directory {workdir}: {reason}"
             return Exit(why="cannot-start", detail=detail[:_DETAIL_CHARS_MAX])
         # What a child inherits is set here: posix_spawn is twice as fast as a fork, and says
         # exactly why it failed. In its group this process is only meanwhile, lest a lack of

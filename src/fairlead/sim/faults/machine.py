@@ -246,6 +246,11 @@ class Machine:
 
     def _launch(self, action: Start) -> None:
         launch = action.launch
+        if launch.devices and max(launch.devices) >= len(self.spec.devices):
+            assert self.agent is not None
+            how = Exit(why="cannot-start", detail="no such GPU on this machine")
+            self.agent.ended(launch.key, how, None, self.world.now)
+            return
         fate = self.world.plan.jobs[launch.spec.name].fate(launch.attempt, launch.rank)
         self.folders[launch.key] = Folder(launch, action.cores)
         member = self.members[launch.key] = Member(launch, fate)

@@ -1,0 +1,194 @@
+"""Whoever runs the cluster: brings about the planned incidents, and clears up after them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from fairlead.model.events import PolicySet, TenantSet
+from fairlead.model.jobs import Phase
+from fairlead.sim.faults.client import Call
+from fairlead.sim.faults.machine import Machine
+from fairlead.sim.faults.network import Ask, Cancel, Configure, GiveUp
+from fairlead.sim.faults.plan import Incident
+from fairlead.sim.faults.truth import can_ever_run
+
+if TYPE_CHECKING:
+    from fairlead.sim.faults.world import World
+
+
+class Operator:
+    """Makes things happen at their time; its calls are repeated until they are answered."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.calls: list[Call] = []
+        self._kinds = {
+            "agent-restart": self._agent_restart,
+            "supervisor-kill": self._supervisor_kill,
+            "reboot": self._reboot,
+            "wipe": self._reboot,
+            "shrink": self._reboot,
+            "node-loss": self._node_loss,
+            "node-return": self._node_loss,
+            "partition": self._partition,
+            "crash": self._crash,
+            "crash-before-commit": self._write_fault,
+            "crash-after-commit": self._write_fault,
+            "write-fails": self._write_fault,
+            "disk-full": self._disk_full,
+            "snapshot": self._snapshot,
+            "snapshot-damaged": self._snapshot,
+            "clock-step": self._clock_step,
+            "policy": self._configure,
+            "quota": self._configure,
+            "foreign": self._foreign,
+        }
+
+    @property
+    def waiting(self) -> int:
+        """How many calls are not answered."""
+        self.calls = [call for call in self.calls if not call.over]
+        return len(self.calls)
+
+    def start(self) -> None:
+        """Configure the service and lay out all incidents."""
+        plan = self.world.plan
+        self._call(Configure(number=self._number(), event=PolicySet(policy=plan.policy)))
+        for tenant in plan.tenants:
+            self._call(Configure(number=self._number(), event=TenantSet(tenant=tenant)))
+        for incident in plan.incidents:
+            self.world.at(incident.at_ms, self._incident, incident)
+
+    def heal(self) -> None:
+        """Take quotas back, so that everything may run in the end."""
+        plan = self.world.plan
+        changed = [incident.tenant for incident in plan.incidents if incident.tenant is not None]
+        for tenant in {tenant.name: tenant for tenant in (*plan.tenants, *changed)}.values():
+            event = TenantSet(tenant=replace(tenant, quota=()))
+            self._call(Configure(number=self._number(), event=event))
+
+    def cancel_what_cannot_run(self) -> None:
+        """Cancel pending jobs that the remaining machines could not even run alone."""
+        service = self.world.service
+        if not service.up or any(isinstance(call.ask, Cancel) and not call.over for call in self.calls):
+            return
+        nodes = [machine.spec for machine in self.world.machines.values() if machine.up]
+        ids = tuple(
+            job.id
+            for job in service.core.jobs.values()
+            if job.phase is Phase.PENDING and not can_ever_run(job.spec.shape, nodes)
+        )
+        for job in ids:
+            self.world.tell(job, "the operator cancels job {}: it can never run now", job)
+            self.world.oracles.cancels(job)
+        if ids:
+            self._call(Cancel(number=self._number(), ids=ids))
+
+    def _number(self) -> int:
+        return self.world.clients.number()
+
+    def _call(self, ask: Ask) -> None:
+        call = Call(self.world, ask, None)
+        self.calls.append(call)
+        call.send()
+
+    # ---- incidents ----------------------------------------------------------------------------
+
+    def _incident(self, incident: Incident) -> None:
+        if self.world.faulty:
+            self._kinds[incident.kind](incident)
+
+    def _machine(self, incident: Incident) -> Machine | None:
+        return self.world.machines.get(incident.node)  # a shrunk plan may lack it
+
+    def _agent_restart(self, incident: Incident) -> None:
+        machine = self._machine(incident)
+        if machine is None or machine.agent is None:
+            return
+        if incident.amount % 2:  # in the middle of its work
+            machine.agent_dies_after = 1 + incident.amount // 2 % 3
+        else:
+            machine.stop_agent()
+            self.world.at(incident.for_ms, machine.start_agent, machine.life)
+
+    def _supervisor_kill(self, incident: Incident) -> None:
+        machine = self._machine(incident)
+        if machine is not None and machine.up:
+            machine.kill_supervisor(incident.amount)
+
+    def _reboot(self, incident: Incident) -> None:
+        machine = self._machine(incident)
+        if machine is None or not machine.up:
+            return
+        machine.die(wipe=incident.kind == "wipe")
+        if incident.kind == "shrink":
+            spec = machine.spec
+            machine.spec = replace(
+                spec, cpu_milli=max(1000, spec.cpu_milli // 2), devices=spec.devices[:-1]
+            )
+        self.world.at(incident.for_ms, machine.start)
+
+    def _node_loss(self, incident: Incident) -> None:
+        machine = self._machine(incident)
+        if machine is None or not machine.up:
+            return
+        up = [other for other in self.world.machines.values() if not other.lost]
+        machine.lost = incident.kind == "node-loss" and len(up) > 1
+        boot = machine.spec.boot
+        machine.die(wipe=bool(incident.amount % 2))
+        self.world.at(incident.for_ms, self._give_up, machine.name, boot)
+        if not machine.lost:
+            self.world.at(incident.for_ms + incident.amount % 600_000, machine.start)
+
+    def _give_up(self, name: str, boot: str) -> None:
+        self.world.tell(0, "the operator gives up {} ({})", name, boot)
+        self._call(GiveUp(number=self._number(), node=name, boot=boot))
+
+    def _partition(self, incident: Incident) -> None:
+        self.world.tell(0, "{} is cut off for {} ms", incident.node, incident.for_ms)
+        self.world.network.cut[incident.node] = self.world.now + incident.for_ms
+
+    def _crash(self, incident: Incident) -> None:
+        self.world.service.die(incident.for_ms)
+
+    def _write_fault(self, incident: Incident) -> None:
+        if not self.world.service.up:
+            return
+        if incident.kind == "write-fails":
+            self.world.disk.fail_next(incident.amount)
+        else:
+            torn = incident.kind == "crash-before-commit"
+            self.world.disk.fail_next(1, "torn" if torn else "unheard")
+
+    def _disk_full(self, incident: Incident) -> None:
+        self.world.tell(0, "the disk is full for {} ms", incident.for_ms)
+        self.world.disk.full = True
+        self.world.at(incident.for_ms, self._disk_has_room)
+
+    def _disk_has_room(self) -> None:
+        self.world.disk.full = False
+
+    def _snapshot(self, incident: Incident) -> None:
+        self.world.service.snapshot()
+        if incident.kind == "snapshot-damaged":
+            self.world.disk.damage(incident.amount)
+
+    def _clock_step(self, incident: Incident) -> None:
+        self.world.tell(0, "the service's clock steps by {} ms", incident.amount)
+        self.world.service.offset_ms += incident.amount
+
+    def _configure(self, incident: Incident) -> None:
+        event: PolicySet | TenantSet
+        if incident.policy is not None:
+            event = PolicySet(policy=incident.policy)
+        else:
+            assert incident.tenant is not None
+            event = TenantSet(tenant=incident.tenant)
+        self._call(Configure(number=self._number(), event=event))
+
+    def _foreign(self, incident: Incident) -> None:
+        machine = self._machine(incident)
+        if machine is not None:
+            machine.set_foreign(incident.foreign, incident.devices)

@@ -1,0 +1,91 @@
+"""What machines really carry, counted in the plainest way and without the core's ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fairlead.model.resources import DIMENSIONS, WHOLE_GPU_MILLI, Node, Shape
+
+
+class Load:
+    """What the processes on one machine use: host amounts, and per device time and memory."""
+
+    def __init__(self) -> None:
+        self.host = [0, 0, 0]
+        self.milli: dict[int, int] = {}
+        self.memory: dict[int, int] = {}
+
+    def add(self, shape: Shape, devices: Sequence[int], sizes: Sequence[int], sign: int) -> None:
+        """Add (sign 1) or take away (-1) one member; `sizes` are the devices' memories."""
+        for row, amount in enumerate(shape.amounts()):
+            self.host[row] += sign * amount
+        for device in devices:
+            milli = WHOLE_GPU_MILLI if shape.gpus else shape.gpu_milli
+            memory = sizes[device] if shape.gpus else shape.gpu_memory_mib
+            self.milli[device] = self.milli.get(device, 0) + sign * milli
+            self.memory[device] = self.memory.get(device, 0) + sign * memory
+
+    def excess(
+        self,
+        node: Node,
+        shape: Shape,
+        devices: Sequence[int],
+        foreign: Sequence[int] = (),
+        foreign_devices: frozenset[int] = frozenset(),
+    ) -> str:
+        """Return in words what one of the members here has too much of; "" when all is well.
+
+        Others may come in beside those who run, so only what the member itself uses counts.
+        """
+        capacity = (node.cpu_milli, node.memory_mib, node.disk_mib)
+        for row, asked in enumerate(shape.amounts()):
+            theirs = foreign[row] if foreign else 0
+            if asked and self.host[row] + theirs > capacity[row]:
+                name = DIMENSIONS[row]
+                return f"{name}: {self.host[row]} + {theirs} by others of {capacity[row]}"
+        for device in devices:
+            milli, memory = self.milli[device], self.memory[device]
+            if milli > WHOLE_GPU_MILLI:
+                return f"device {device}: {milli} thousandths"
+            if memory > node.devices[device].memory_mib:
+                return f"device {device}: {memory} MiB"
+            if device in foreign_devices:
+                return f"device {device} is in use by others"
+        return ""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs."""
+        return not any(self.host) and not any(self.milli.values())
+
+
+def can_ever_run(shape: Shape, nodes: Sequence[Node]) -> bool:
+    """Whether the whole gang fits these machines when nobody else is there."""
+    each = [_copies(shape, node) for node in nodes]
+    if shape.spread == "same-node":
+        return max(each, default=0) >= shape.members
+    if shape.spread == "distinct-nodes":
+        return sum(count > 0 for count in each) >= shape.members
+    return sum(each) >= shape.members
+
+
+def _copies(shape: Shape, node: Node) -> int:
+    """Return how many members one empty machine takes."""
+    counts = [shape.members]
+    for amount, most in zip(
+        shape.amounts(), (node.cpu_milli, node.memory_mib, node.disk_mib), strict=True
+    ):
+        if amount:
+            counts.append(most // amount)
+    sizes = [
+        device.memory_mib
+        for device in node.devices
+        if device.memory_mib >= shape.gpu_memory_mib
+        and (not shape.gpu_models or device.model in shape.gpu_models)
+    ]
+    if shape.gpus:
+        counts.append(len(sizes) // shape.gpus)
+    elif shape.gpu_milli:
+        by_time, memory = WHOLE_GPU_MILLI // shape.gpu_milli, shape.gpu_memory_mib
+        counts.append(sum(min(by_time, size // memory) if memory else by_time for size in sizes))
+    return min(counts)
