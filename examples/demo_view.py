@@ -15,7 +15,6 @@ from fairlead.report.figures import tenant_figures, total_figures
 from fairlead.report.history import History
 from fairlead.report.page import seconds
 
-PENDING_SHOWN = 8
 PLAIN_EVERY_S = 4.0
 STYLES = {"vision": "cyan", "nlp": "yellow", "risk": "magenta"}
 
@@ -94,23 +93,30 @@ def table(rows: list[dict], progress: dict[int, tuple[int, int]]) -> Group:
     ):
         found.add_column(name, justify=justify, no_wrap=True)
     found.add_column("reason or progress", ratio=1, no_wrap=True, overflow="ellipsis")
-    for row in [*held, *waiting[:PENDING_SHOWN]]:
+    for row in held:
         step = progress.get(row["id"])
-        last: Text | Group | ProgressBar = Text(row["reason"] or row["because"], style="dim")
-        if step:
-            last = ProgressBar(total=step[1], completed=step[0], width=30)
-        found.add_row(
-            str(row["id"]),
-            Text(row["tenant"], style=STYLES.get(row["tenant"], "")),
-            title_of(row),
-            f"{row['cpu_milli'] / 1000:g}",
-            str(row["priority"]),
-            Text(row["phase"], style="bold green" if row["phase"] == "RUNNING" else ""),
-            last,
-        )
-    more = len(waiting) - PENDING_SHOWN
-    rest = f"{done} of {len(rows)} jobs done" + (f", {more} more wait" if more > 0 else "")
-    return Group(found, Text(rest, style="bold"))
+        bar = ProgressBar(total=step[1], completed=step[0], width=30) if step else Text("")
+        found.add_row(*cells(row, str(row["id"]), title_of(row)), bar)
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for row in sorted(waiting, key=lambda row: (-row["priority"], row["id"])):
+        groups.setdefault((row["tenant"], row["name"]), []).append(row)
+    for rows_of in groups.values():
+        row, count = rows_of[0], len(rows_of)
+        title = row["name"] + (f" x {count}" if count > 1 else "")
+        found.add_row(*cells(row, "", title), Text(row["reason"], style="dim"))
+    return Group(found, Text(f"{done} of {len(rows)} jobs done", style="bold"))
+
+
+def cells(row: dict, job: str, title: str) -> tuple[str | Text, ...]:
+    """Return what a row shows but for its last column."""
+    return (
+        job,
+        Text(row["tenant"], style=STYLES.get(row["tenant"], "")),
+        title,
+        f"{row['cpu_milli'] / 1000:g}",
+        str(row["priority"]),
+        Text(row["phase"], style="bold green" if row["phase"] == "RUNNING" else ""),
+    )
 
 
 def summary(console: Console, history: History) -> None:

@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("numpy")
 EXAMPLES = Path(__file__).parent.parent / "examples"
+sys.path.insert(0, str(EXAMPLES))  # where the demo finds its own modules
+
+import demo  # noqa: E402
+from demo_service import Failed  # noqa: E402
+
 REQUEUE = 75
 
 
@@ -139,3 +143,39 @@ def test_a_job_file_is_understood_and_its_program_exists(path):
     specs = parse_jobs([YAML(typ="safe").load(path)], Defaults(user="me"))
     assert specs[0].shape.members * specs[0].shape.cpu_milli <= 2000
     assert (EXAMPLES / specs[0].command[1]).exists()
+
+
+def rows(**changed):
+    """Two finished jobs as the API shows them: `train` in two attempts, a gang of two members."""
+    train = {"id": 1, "name": "train", "phase": "SUCCEEDED", "attempt": 2, "members": 1}
+    gang = {"id": 2, "name": "gang", "phase": "SUCCEEDED", "attempt": 1, "members": 2}
+    return [train | changed, gang]
+
+
+LEDGER = ("1 0 0", "1 1 0", "2 0 0", "2 0 1")
+
+
+def checked(tmp_path, lines, found, submitted=2):
+    ledger = tmp_path / "ledger"
+    ledger.write_text("".join(f"{line}\n" for line in lines))
+    return demo.check(found, submitted, ledger)
+
+
+def test_the_demo_accepts_a_ledger_that_agrees_with_the_service(tmp_path):
+    assert "4 starts" in checked(tmp_path, LEDGER, rows())
+
+
+@pytest.mark.parametrize(
+    ("lines", "found", "submitted", "words"),
+    [
+        ((*LEDGER, "2 0 1"), rows(), 2, "ran twice"),
+        (LEDGER[:-1], rows(), 2, "known but never began"),
+        ((*LEDGER, "9 0 0"), rows(), 2, "began but unknown"),
+        (LEDGER, rows(), 3, "3 jobs were submitted, but 2 are known"),
+        (LEDGER, rows(phase="FAILED"), 2, "not every job succeeded"),
+        (LEDGER, rows(name="sweep"), 2, "more than one attempt"),
+    ],
+)
+def test_the_demo_notices_what_must_not_be(tmp_path, lines, found, submitted, words):
+    with pytest.raises(Failed, match=words):
+        checked(tmp_path, lines, found, submitted)

@@ -25,12 +25,12 @@ def launch(
     job: int, *command: str, attempt: int = 1, shape: Shape | None = None, **spec: object
 ) -> Launch:
     """A member of one, on no control group unless `shape` asks for one."""
-    made = JobSpec(shape=shape or Shape(cpu_milli=0), command=command, **spec)  # type: ignore[arg-type]
+    made = JobSpec(shape=shape or Shape(cpu_milli=0), command=command, **spec)
     return Launch(job=job, attempt=attempt, rank=0, spec=made, nodes=("127.0.0.1",))
 
 
 def shell(job: int, script: str, **more: object) -> Launch:
-    return launch(job, "/bin/sh", "-c", script, **more)  # type: ignore[arg-type]
+    return launch(job, "/bin/sh", "-c", script, **more)
 
 
 class Node:
@@ -65,8 +65,8 @@ class Node:
 
     def send(self, **desired: object) -> None:
         """Send the desired state as a newer version unless `version` is given."""
-        self.version = int(desired.pop("version", self.version + 1))  # type: ignore[call-overload]
-        message = Desired(version=self.version, **desired)  # type: ignore[arg-type]
+        self.version = int(desired.pop("version", self.version + 1))
+        message = Desired(version=self.version, **desired)
         self.socket.sendall(msgspec.json.encode(message) + b"\n")
 
     def report(self, wait_s: float = WAIT_S) -> Report | None:

@@ -133,7 +133,7 @@ def test_other_names_are_no_member_keys(name: str) -> None:
 
 
 def assigned(attempt: int = 1, **spec: object) -> Assigned:
-    made = JobSpec(shape=Shape(cpu_milli=2500, members=3), command=("x",), **spec)  # type: ignore[arg-type]
+    made = JobSpec(shape=Shape(cpu_milli=2500, members=3), command=("x",), **spec)
     return Assigned(
         launch=Launch(
             job=9, attempt=attempt, rank=2, spec=made, local_rank=1, nodes=("a", "b", "b")

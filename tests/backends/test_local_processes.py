@@ -41,12 +41,14 @@ def test_a_command_that_cannot_start_says_why(node: Node, tmp_path: Path) -> Non
         launch(2, str(plain)),
         launch(3, "true", workdir="/no/such/folder"),
         launch(4, str(script)),
+        launch(5, "echo", "zero\0byte"),
     )
     assert [(end.why, end.code) for end in found] == [
         ("cannot-start", 127),
         ("cannot-start", 126),
         ("cannot-start", None),
         ("cannot-start", 127),
+        ("cannot-start", None),
     ]
     assert found[0].detail == "no-such-command: command not found"
     assert found[1].detail == f"{plain}: permission denied"

@@ -19,6 +19,7 @@ from fairlead.model.resources import Node
 from fairlead.policy.registry import build
 from fairlead.service.api import Api
 from fairlead.service.commands import Configure
+from fairlead.service.lifecycle import members_left
 from fairlead.service.lock import running_pid
 from fairlead.service.places import Places
 from fairlead.service.shell import Shell
@@ -105,9 +106,9 @@ class World:
         return b"".join(self.client.stream(f"/jobs/{job}/logs", query).pieces()).decode()
 
     def clean(self) -> None:
-        if self.state.exists() and self.places.database.exists():
-            if self.pid is None:
-                self.fairlead("up")
+        if self.pid is None and members_left(self.places):
+            self.fairlead("up")
+        if self.pid is not None and self.client.get("/status")["jobs"]:
             self.fairlead("down", "--cancel-jobs")
         for pid in (self.pid, self.agent):
             if pid:

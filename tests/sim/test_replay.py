@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,7 @@ def test_every_run_conserves_resources_and_jobs_and_obeys_littles_law(jobs, spec
     outcome = run(spec, *jobs, policy=policy, observe=observe)
     cols = columns(outcome)
     # Little's law, exactly: the area under what the core said of its queue is the sum of waits.
-    steps = list(zip(seen, seen[1:], strict=False))
+    steps = list(pairwise(seen))
     queued = sum(waiting * (after[0] - now) for (now, waiting, _), after in steps)
     busy = sum(used * (after[0] - now) for (now, _, used), after in steps)
     assert queued == int((cols.start - cols.submit).sum())

@@ -16,7 +16,17 @@ HEADER = b"; Version: 2.2\n; MaxNodes: 12\n; MaxProcs: 96\n"
 def line(**fields: object) -> bytes:
     """Return a line of 18 fields; those not named are -1, but for a plain job's."""
     order = ["id", "submit", "wait", "run", "allocated", "cpu", "used", "requested", "limit"]
-    order += ["memory", "status", "user", "group", "program", "queue", "partition", "before", "think"]
+    order += [
+        "memory",
+        "status",
+        "user",
+        "group",
+        "program",
+        "queue",
+        "partition",
+        "before",
+        "think",
+    ]
     values = dict.fromkeys(order, -1) | {"id": 1, "submit": 0, "run": 10, "requested": 2} | fields
     return " ".join(str(values[name]) for name in order).encode() + b"\n"
 
@@ -126,7 +136,11 @@ def test_gzip_is_recognised_by_content_whatever_the_name(read):
 @pytest.mark.parametrize(
     ("damage", "message", "field"),
     [
-        (b"2 5 -1 ten" + b" 1" * 14, 'field 4 (run time): found "ten", expected a number', "run time"),
+        (
+            b"2 5 -1 ten" + b" 1" * 14,
+            'field 4 (run time): found "ten", expected a number',
+            "run time",
+        ),
         (b"x" + b" 1" * 17, 'field 1 (job number): found "x"', "job number"),
         (b"2 nan" + b" 1" * 16, 'field 2 (submit time): found "nan"', "submit time"),
         (b"2 1e999" + b" 1" * 16, 'field 2 (submit time): found "1e999"', "submit time"),

@@ -78,14 +78,18 @@ def the_rest_of_a_failed_gang_runs_on(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def the_end_of_an_older_attempt_counts(patch: pytest.MonkeyPatch) -> None:
-    original = Core._current
-    patch.setattr(
-        Core,
-        "_current",
-        lambda self, job, attempt, rank: original(
-            self, job, self.jobs[job].attempt if job in self.jobs else attempt, rank
-        ),
-    )
+    original = service.reconcile
+
+    def hasty(core, report: Report):
+        members = tuple(
+            msgspec.structs.replace(member, attempt=core.jobs[member.job].attempt)
+            if member.state == "ended" and member.job in core.jobs
+            else member
+            for member in report.members
+        )
+        return original(core, msgspec.structs.replace(report, members=members))
+
+    patch.setattr(service, "reconcile", hasty)
 
 
 @plant
@@ -219,13 +223,20 @@ def recovery_loses_the_tail(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def recovery_trusts_a_damaged_snapshot(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Core, "digest", lambda self: "")
-    original = disk.Disk.save_snapshot
-    patch.setattr(
-        disk.Disk,
-        "save_snapshot",
-        lambda self, seq, digest, body: original(self, seq, "", body),
-    )
+    def trusting(store):
+        core = Core()
+        for _, _, body in store.snapshots():
+            try:
+                core = Core.load(body)
+                break
+            except (msgspec.MsgspecError, AssertionError, LookupError):
+                continue
+        for _, at, event in store.replay(core.seq):
+            core.apply(at, event)
+        core.forget_changes()
+        return core
+
+    patch.setattr(turn, "recover", trusting)
 
 
 @plant
@@ -310,21 +321,6 @@ def an_agent_starts_again_what_its_predecessor_has_started(patch: pytest.MonkeyP
         original(self, node, boot, cores, (), 0)
 
     patch.setattr(Agent, "__init__", blank)
-
-
-@plant
-def an_agent_does_not_stop_orphans(patch: pytest.MonkeyPatch) -> None:
-    original = Agent._stop
-    wanted: set = set()
-    desired = Agent.desired
-
-    def note(self, message):
-        wanted.clear()
-        wanted.update(message.stop)
-        return desired(self, message)
-
-    patch.setattr(Agent, "desired", note)
-    patch.setattr(Agent, "_stop", lambda self, key: key in wanted and original(self, key))
 
 
 @plant

@@ -196,15 +196,37 @@ def test_a_rebuild_for_which_there_is_no_space_changes_nothing(path):
     assert left <= {"", ".lock", "-wal", "-shm"}, "no half-made file stays"
 
 
-def test_an_interrupted_swap_is_finished_at_the_next_start(path, tmp_path):
-    other = tmp_path / "other.db"
+def test_an_interrupted_swap_is_finished_at_the_next_start(tmp_path):
+    path, other = tmp_path / "fairlead.db", tmp_path / "other.db"
     with SqliteStore(other) as store:
         for records, statuses in turns(3):
             store.append(records, statuses)
     content = everything(other)
+
+    def fill_and_die() -> None:
+        fill(SqliteStore(path))
+        os._exit(0)
+
+    assert in_child(fill_and_die) == 0
+    assert path.with_name(path.name + "-wal").stat().st_size > 100_000, "must not reach the new one"
     other.rename(path.with_name(path.name + ".swap"))
-    path.with_name(path.name + "-wal").write_bytes(b"of the old file")
     assert everything(path) == content
+
+
+def test_the_write_ahead_log_of_a_damaged_file_is_kept_with_it(path):
+    wal = path.with_name(path.name + "-wal")
+
+    def damage_and_die() -> None:
+        db = sqlite3.connect(path, isolation_level=None)
+        db.execute("UPDATE log SET at_ms = 0 WHERE seq = 42")
+        os._exit(0)
+
+    assert in_child(damage_and_die) == 0
+    before = path.read_bytes(), wal.read_bytes()
+    done = rebuild(path, Core, damaged=True)
+    assert done.events == 41
+    kept = Path(done.kept_as)
+    assert (kept.read_bytes(), kept.with_name(kept.name + "-wal").read_bytes()) == before
 
 
 def test_a_damaged_page_is_reported_and_the_events_before_it_are_saved(path):
@@ -317,6 +339,16 @@ def test_what_never_was_a_store_is_not_salvaged(tmp_path):
         rebuild(path, Core, damaged=True)
     assert path.read_bytes() == before
     assert sorted(file.name for file in tmp_path.iterdir()) == ["letter.db", "letter.db.lock"]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_rebuild_refuses_what_is_empty_or_newer_by_its_own_name(path, tmp_path, damaged):
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    run_sql(path, "UPDATE meta SET value = '2'")
+    for place, words in ((empty, "is empty"), (path, "was written by a newer")):
+        with pytest.raises(Misuse, match=f"{place} {words}"):
+            rebuild(place, Core, damaged=damaged)
 
 
 def test_an_event_that_cannot_follow_ends_the_log(path):

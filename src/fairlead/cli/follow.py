@@ -207,11 +207,11 @@ def wait(jobs: tuple[str, ...], timeout: str | None, as_json: bool) -> int:
         if as_json:
             output.print_json({"jobs": ended})
         else:
-            for job in ended:
-                print(
-                    " ".join(filter(None, (f"job {job['id']}", job["phase"], output.ending(job))))
-                )
-    raise SystemExit(next((code for job in ended if (code := exit_code_of(job))), 0))
+            outcomes = (
+                (job["id"], f"{job['phase']} {output.ending(job)}".strip()) for job in ended
+            )
+            print("\n".join(selectors.by_outcome(outcomes)))
+    return next((code for job in ended if (code := exit_code_of(job))), 0)
 
 
 def _ended(client: Client, ids: list[int] | str, until: float | None) -> list[dict[str, Any]]:

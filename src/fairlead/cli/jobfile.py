@@ -72,22 +72,22 @@ def read_job_file(path: str) -> JobFile:
     if name.endswith(".toml"):
         from fairlead.service.config import parse_toml
 
-        content: Any = parse_toml(text, name)
+        jobs = _documents([parse_toml(text, name)])
     elif name.endswith(".json"):
-        try:
-            content = json.loads(text)
-        except ValueError as error:
-            line = getattr(error, "lineno", 1)
-            message = getattr(error, "msg", str(error))
-            raise misuse(f"{name}:{line}: not JSON: {message}", field="file") from None
+        jobs = _documents([_json(text, name)])
     else:
         tree = _yaml(text, name)
-        content = [_plain(each) for each in tree]
-        content = content[0] if len(content) == 1 else content
-    jobs = _documents([content])
-    if not jobs or jobs == [None]:
+        jobs = _documents([_plain(each) for each in tree])
+    if not jobs:
         raise misuse(f"{name}: there is no job in this file", hint="write at least: run: COMMAND")
     return JobFile(name, text, jobs, tree)
+
+
+def _json(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise misuse(f"{name}:{error.lineno}: not JSON: {error.msg}", field="file") from None
 
 
 def _read(path: str) -> str:
@@ -128,9 +128,11 @@ def _yaml(text: str, name: str) -> list[Any]:
     try:
         return [each for each in YAML(typ="rt").load_all(text) if each is not None]
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{name}:{mark.line + 1}" if mark else name
         problem = str(error.problem or error.context).splitlines()[0]
+        # What never ends is best looked for where it begins.
+        endless = "end of stream" in problem and error.context_mark
+        mark = error.context_mark if endless else error.problem_mark or error.context_mark
+        where = f"{name}:{mark.line + 1}" if mark else name
         raise misuse(
             f"{where}: not YAML: {problem}", field="file", hint="write key: value; indent by spaces"
         ) from None

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fairlead.cli.client import Client
 from fairlead.cli.errors import Failure, notice
+
+if TYPE_CHECKING:
+    from fairlead.service.lifecycle import Started
 
 READY_S_MAX = 60.0
 NOTICE_S = 5.0
@@ -40,13 +43,12 @@ def up(
 
     places = _places(state)
     places.ensure()
-    config = _config(policy, cpus, memory)
     pid = running_pid(places.pid)
     if pid is not None:
         _print_up(Client(str(places.socket)), as_json, already=pid)
         return 0
     if foreground:
-        return _serve(places, config)
+        return _serve(places, _config(policy, cpus, memory))
     options = [
         word
         for name, value in (("--policy", policy), ("--cpus", cpus), ("--memory", memory))
@@ -57,10 +59,9 @@ def up(
     client = Client(str(places.socket))
     if not started.wait(lambda: bool(_status(client).get("ready")), READY_S_MAX):
         running = running_pid(places.pid)
-        if running is None or started.process.poll() is not None:
-            if running is None:
-                _show_failure(started.last_words(), str(places.log))
-        else:
+        if running is None:
+            raise _failure_of(started, str(places.log))
+        if running == started.process.pid:  # else another `up` was faster
             problem = _status(client).get("agent", {}).get("problem") or "no answer"
             notice(f"the service runs (process {running}) but is not ready: {problem}")
     _print_up(client, as_json, already=0)
@@ -116,15 +117,17 @@ def _status(client: Client) -> dict[str, Any]:
     return answer
 
 
-def _show_failure(lines: list[str], log: str) -> None:
-    """Raise the failure that the service process wrote before it ended."""
-    said = [line for line in lines if line.startswith("fairlead: ")]
-    if said:
-        at = len(lines) - 1 - lines[::-1].index(said[-1])
-        hints = [line.removeprefix("  hint: ") for line in lines[at + 1 :]]
-        raise Failure(said[-1].removeprefix("fairlead: "), hint="\n".join(hints), code="not-up")
-    last = lines[-1] if lines else "it said nothing"
-    raise Failure(f"the service did not start: {last}", hint=f"see {log}", code="not-up")
+def _failure_of(started: Started, log: str) -> Failure:
+    """Return what the service process said before it ended."""
+    lines = started.last_words()
+    code = started.process.returncode or 1
+    said = [number for number, line in enumerate(lines) if line.startswith("fairlead: ")]
+    if not said:
+        last = lines[-1] if lines else "it said nothing"
+        return Failure(f"the service did not start: {last}", hint=f"see {log}", code="not-up")
+    hints = [line.removeprefix("  hint: ") for line in lines[said[-1] + 1 :]]
+    message = lines[said[-1]].removeprefix("fairlead: ")
+    return Failure(message, hint="\n".join(hints), code="not-up", exit_code=code)
 
 
 def _print_up(client: Client, as_json: bool, already: int) -> None:

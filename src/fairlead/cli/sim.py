@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from errno import EISDIR, ENOENT
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,7 @@ def run(
     from fairlead.sim.replay import replay
 
     about = describe(policy_config(policy))
+    _check_writable(starts)
     workload, where = _load(trace, cluster, limit_jobs, estimates)
     with _progress(len(workload.jobs)) as progress:
         outcome = replay(workload, where, policy, progress=lambda done: progress(policy, done))
@@ -113,10 +115,11 @@ def compare(
     from fairlead.sim.metrics import summarise
 
     names = parse_policies(policies)
+    _check_writable(html)
     if html is not None:
         from fairlead.sim.report import need_matplotlib, render
 
-        need_matplotlib()  # before the long work, not after it
+        need_matplotlib()
     workload, where = _load(trace, cluster, limit_jobs, estimates)
     with _progress(len(workload.jobs) * len(names)) as progress:
         outcomes = list(outcomes_of(workload, where, names, progress))
@@ -156,6 +159,7 @@ def generate(
     from fairlead.sim.generate import generate as make
     from fairlead.sim.traces.jsonl import encode
 
+    _check_writable(None if output == "-" else output)
     header, lines = make(
         "poisson" if pattern == "poisson" else "diurnal",
         jobs=jobs,
@@ -241,6 +245,16 @@ def _progress(total: int) -> Iterator[Callable[[str, int], None]]:
             bars.update(bar, description=policy, completed=sum(done_by.values()))
 
         yield show
+
+
+def _check_writable(*paths: str | None) -> None:
+    """Raise Misuse for a path that cannot be written: before the long work, not after it."""
+    for path in filter(None, paths):
+        folder = Path(path).parent
+        if Path(path).is_dir():
+            raise _unwritable(path, IsADirectoryError(EISDIR, "it is a folder"))
+        if not folder.is_dir():
+            raise _unwritable(path, FileNotFoundError(ENOENT, f"there is no folder {folder}"))
 
 
 @contextmanager

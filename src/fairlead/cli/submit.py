@@ -145,7 +145,6 @@ def send(ctx: click.Context, client: Client, options: dict[str, Any]) -> dict[st
     base = _request(options, explicit, words, script)
     file = _file(options, words)
     jobs = [_merged(each, base) for each in file.jobs] if file else [base]
-    _check_workdirs(jobs)
     body = {
         "jobs": jobs,
         "request": os.urandom(16).hex(),
@@ -153,6 +152,7 @@ def send(ctx: click.Context, client: Client, options: dict[str, Any]) -> dict[st
         "workdir": os.getcwd(),
     }
     try:
+        _check_workdirs(jobs)
         answer: dict[str, Any] = client.post("/jobs", body, key=str(body["request"]))
     except Failure as failure:
         raise _in_user_words(failure, file, options) from None
@@ -251,11 +251,11 @@ def _merged(job: Any, over: Mapping[str, Any]) -> Any:
 
 def _check_workdirs(jobs: list[Any]) -> None:
     """Refuse a folder that is not there, now rather than when the job starts."""
-    for folder in {
-        str(job["workdir"]) for job in jobs if isinstance(job, dict) and "workdir" in job
-    }:
-        if not os.path.isdir(folder):
-            raise misuse(f"there is no folder {folder}", field="--workdir", hint="create it first")
+    for position, job in enumerate(jobs):
+        folder = job.get("workdir") if isinstance(job, dict) else None
+        if isinstance(folder, str) and not os.path.isdir(folder):
+            field = f"jobs[{position}].workdir" if len(jobs) > 1 else "workdir"
+            raise misuse(f"there is no folder {folder}", field=field, hint="create it first")
 
 
 def _in_user_words(

@@ -52,7 +52,7 @@ def _compare(
     if member.state == "ended":
         assert member.exit is not None
         events.append(MemberEnded(**key, exit=member.exit))
-    elif member.state != "starting" and member.rank not in job.started:
+    elif member.started_ms is not None and member.rank not in job.started:
         events.append(MemberStarted(**key))
 
 

@@ -37,7 +37,7 @@ _INK = "#010203"  # stands for the text colour of the page, which follows its th
 def render(trace: str, cluster: Cluster, outcomes: Sequence[tuple[Outcome, Summary]]) -> str:
     """Return the page. Misuse if matplotlib, which is an extra, is not installed."""
     need_matplotlib()
-    import matplotlib.pyplot as plt
+    import matplotlib
 
     # Imported late: a service that never writes a page need not load a template engine.
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -54,17 +54,19 @@ def render(trace: str, cluster: Cluster, outcomes: Sequence[tuple[Outcome, Summa
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    with matplotlib.rc_context(_STYLE):
+        figures = [
+            ("Waiting time", _WAITS, _ecdf(runs)),
+            ("Jobs waiting", _QUEUE, _queue(runs, span)),
+            ("Use of the cluster", _USE, _use(runs, span, cluster)),
+        ]
     return environment.get_template("compare.html.j2").render(
         trace=Path(trace).name,
         cluster=cluster,
         version=fairlead.__version__,
         rows=[_row(summary) for _, summary in outcomes],
         first=outcomes[0][1],
-        figures=[
-            ("Waiting time", _WAITS, _ecdf(plt, runs)),
-            ("Jobs waiting", _QUEUE, _queue(plt, runs, span)),
-            ("Use of the cluster", _USE, _use(plt, runs, span, cluster)),
-        ],
+        figures=figures,
     )
 
 
@@ -74,9 +76,9 @@ _USE = "Share of the processors in use, on average over each part of the time sh
 
 
 def need_matplotlib() -> None:
-    """Raise Misuse if matplotlib, which is an extra, is not installed; else make it draw SVG."""
+    """Raise Misuse if matplotlib, which is an extra, is not installed."""
     try:
-        import matplotlib
+        import matplotlib  # noqa: F401
     except ImportError:
         raise Misuse(
             "the HTML page needs matplotlib, which is not installed",
@@ -84,7 +86,6 @@ def need_matplotlib() -> None:
             hint="pip install 'fairlead[sim]'",
             code="missing-extra",
         ) from None
-    matplotlib.use("svg")
 
 
 def _row(summary: Summary) -> dict[str, str]:
@@ -110,29 +111,28 @@ def duration(seconds: float) -> str:
     return format_duration(round(1000 * seconds), exact=False)
 
 
-def _figure(plt: Any, panels: int = 1) -> tuple[Any, Any]:
+_STYLE: Any = {
+    "svg.fonttype": "none",  # text stays text: small, searchable, in the reader's font
+    "svg.hashsalt": "fairlead",  # the same comparison gives the same bytes
+    "font.family": "sans-serif",
+    "font.size": 11,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def _figure(panels: int = 1) -> tuple[Any, Any]:
     """Return an empty figure in the ink of the page, and its axes, from top to bottom."""
-    style = {
-        "svg.fonttype": "none",  # text stays text: small, searchable, in the reader's font
-        "svg.hashsalt": "fairlead",  # the same comparison gives the same bytes
-        "font.family": "sans-serif",
-        "font.size": 11,
-        "text.color": _INK,
-        "axes.labelcolor": _INK,
-        "axes.edgecolor": _INK,
-        "xtick.color": _INK,
-        "ytick.color": _INK,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-    plt.rcParams.update(style)
-    figure, axes = plt.subplots(
-        panels,
-        figsize=(WIDTH_INCHES, 3.2 if panels == 1 else 0.6 + 0.9 * panels),
-        layout="constrained",
-        sharex=True,
-        squeeze=False,
-    )
+    from matplotlib.figure import Figure
+
+    height = 3.2 if panels == 1 else 0.6 + 0.9 * panels
+    figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
+    axes = figure.subplots(panels, sharex=True, squeeze=False)
     for panel in axes[:, 0]:
         panel.grid(True, color=_INK, alpha=0.15, linewidth=0.6)
     return figure, list(axes[:, 0])
@@ -144,11 +144,10 @@ def _legend(figure: Any, axes: Any) -> None:
     figure.legend(lines, labels, loc="outside upper left", ncols=columns, frameon=False)
 
 
-def _svg(plt: Any, figure: Any, label: str) -> str:
-    """Return the figure as an element of the page and forget it."""
+def _svg(figure: Any, label: str) -> str:
+    """Return the figure as an element of the page."""
     target = io.StringIO()
     figure.savefig(target, format="svg", transparent=True, metadata={"Date": None})
-    plt.close(figure)
     text = target.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
     text = re.sub(r' (width|height)="[0-9.]+pt"', "", text, count=2)
@@ -162,9 +161,9 @@ def _line(index: int) -> dict[str, Any]:
     return {"color": colour, "linestyle": dashes, "linewidth": 1.8}
 
 
-def _ecdf(plt: Any, runs: Sequence[tuple[str, Columns]]) -> str:
+def _ecdf(runs: Sequence[tuple[str, Columns]]) -> str:
     """Draw the distribution of waits."""
-    figure, (axes,) = _figure(plt)
+    figure, (axes,) = _figure()
     for index, (policy, cols) in enumerate(runs):
         wait = np.sort(cols.start - cols.submit) / 1000
         at = np.unique(np.linspace(0, len(wait) - 1, ECDF_POINTS).astype(int))
@@ -178,7 +177,7 @@ def _ecdf(plt: Any, runs: Sequence[tuple[str, Columns]]) -> str:
     axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
     axes.set_xlabel("wait")
     _legend(figure, axes)
-    return _svg(plt, figure, "waits")
+    return _svg(figure, "waits")
 
 
 _WAIT_TICKS = (
@@ -195,9 +194,9 @@ _WAIT_TICKS = (
 )
 
 
-def _queue(plt: Any, runs: Sequence[tuple[str, Columns]], span: tuple[int, int]) -> str:
+def _queue(runs: Sequence[tuple[str, Columns]], span: tuple[int, int]) -> str:
     """Draw how many jobs wait, over the time of all replays."""
-    figure, (axes,) = _figure(plt)
+    figure, (axes,) = _figure()
     at, label = _time_axis(span)
     for index, (policy, cols) in enumerate(runs):
         values = binned(*queue_length(cols), *span, BINS)
@@ -207,14 +206,12 @@ def _queue(plt: Any, runs: Sequence[tuple[str, Columns]], span: tuple[int, int])
     axes.set_xlabel(label)
     axes.set_ylabel("jobs")
     _legend(figure, axes)
-    return _svg(plt, figure, "queue")
+    return _svg(figure, "queue")
 
 
-def _use(
-    plt: Any, runs: Sequence[tuple[str, Columns]], span: tuple[int, int], cluster: Cluster
-) -> str:
+def _use(runs: Sequence[tuple[str, Columns]], span: tuple[int, int], cluster: Cluster) -> str:
     """Draw the use of the cluster over time, a panel per policy: lines would cross all over."""
-    figure, panels = _figure(plt, len(runs))
+    figure, panels = _figure(len(runs))
     at, label = _time_axis(span)
     for index, (panel, (policy, cols)) in enumerate(zip(panels, runs, strict=True)):
         values = 100 * binned(*busy_milli(cols), *span, BINS) / cluster.capacity_milli
@@ -224,7 +221,7 @@ def _use(
         panel.set_ylim(0, 100)
         panel.set_yticks([0, 50, 100], ["0", "50", "100 %"])
     panels[-1].set_xlabel(label)
-    return _svg(plt, figure, "use")
+    return _svg(figure, "use")
 
 
 def _time_axis(span: tuple[int, int]) -> tuple[Any, str]:

@@ -243,7 +243,7 @@ def _snapshots(
     summary = (
         f"{len(problems)} of {len(stored)} cannot be used (a restart replays more of the log)"
         if problems
-        else f"{len(stored)}: each equals a replay"
+        else (f"{len(stored)}: each equals a replay" if stored else "none yet")
     )
     return Finding(
         part="snapshots", ok=not problems, summary=summary, problems=_shown(tuple(problems))

@@ -157,24 +157,30 @@ def _write_anew(
 def _source(path: Path, copy: bool) -> Iterator[sqlite3.Connection]:
     """Open the old file for reading: itself, or, if it is damaged, a copy that may be repaired."""
     with contextlib.ExitStack() as stack:
+        place = path
         if copy:
             folder = stack.enter_context(tempfile.TemporaryDirectory(dir=path.parent))
-            original, path = path, Path(folder, path.name)
-            shutil.copyfile(original, path)
-            if _sibling(original, "-wal").exists():
-                shutil.copyfile(_sibling(original, "-wal"), _sibling(path, "-wal"))
-        db = stack.enter_context(contextlib.closing(schema.connect_reader(path)))
+            place = Path(folder, path.name)
+            shutil.copyfile(path, place)
+            if _sibling(path, "-wal").exists():
+                shutil.copyfile(_sibling(path, "-wal"), _sibling(place, "-wal"))
+        db = stack.enter_context(contextlib.closing(schema.connect_reader(place)))
         try:
             ours = schema.require_ours(db, path)
         except sqlite3.Error as error:
             if not (copy and schema.is_damage(error)):
                 raise
             db.close()
-            _graft_first_page(path)
-            db = stack.enter_context(contextlib.closing(schema.connect_reader(path)))
+            _graft_first_page(place)
+            db = stack.enter_context(contextlib.closing(schema.connect_reader(place)))
             ours = schema.require_ours(db, path)
         if not ours:
-            raise Misuse(f"{path} is empty", field="state", hint="there is nothing to rebuild")
+            raise Misuse(
+                f"{path} is empty: no event was ever stored",
+                field="state",
+                hint="there is nothing to rebuild",
+                code="store-empty",
+            )
         yield db
 
 

@@ -102,7 +102,7 @@ class Cgroups:
                 which = controller if controller in mounts else ""
                 self._homes[folder] = _below(mounts[which], _own(proc)[which])
             except (OSError, KeyError) as error:
-                self._because[controller] = f"no control group for {controller}: {error}"
+                self._because[controller] = f"no control group for {controller}: {_reason(error)}"
 
     def group(self, name: str, cpu_milli: int, memory_mib: int) -> Group | None:
         """Make a member's group with these limits (0: none); None where there is none to make."""
@@ -230,6 +230,13 @@ def _own(proc: str) -> dict[str, str]:
         for controller in controllers.split(","):
             found[controller] = path
     return found
+
+
+def _reason(error: OSError | KeyError) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f" ({os.path.dirname(error.filename)})" if error.filename else ""
+        return f"{error.strerror.lower()}{where}"
+    return str(error)
 
 
 def _version(group: Group) -> str:

@@ -98,7 +98,6 @@ class _Supervisor:
         self.group: Group | None = None
         self.main = 0  # process id, also the job's process group
         self.status: int | None = None  # of the main process, once it is reaped
-        self.usage: resource.struct_rusage | None = None
         self.kill_at: float | None = None  # monotonic seconds; set while stopping
         self.started_ms: Ms | None = None
 
@@ -106,7 +105,7 @@ class _Supervisor:
         try:
             self._confine()
             failed = self._start()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in an argument
             failed = Exit(why="cannot-start", detail=str(error)[:_DETAIL_CHARS_MAX])
         if failed is None:
             self._serve()
@@ -159,9 +158,9 @@ class _Supervisor:
         # exactly why it failed. In its group this process is only meanwhile, lest a lack of
         # memory or cores in there hit it too.
         resource.setrlimit(resource.RLIMIT_NOFILE, self.files_max)
-        if self.group is not None:
-            self.group.enter()
         try:
+            if self.group is not None:
+                self.group.enter()
             failed = self._spawn(env)
         finally:
             if self.group is not None:
@@ -273,13 +272,13 @@ class _Supervisor:
         """Collect children that ended; whether none is left."""
         while True:
             try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return True
             if pid == 0:
                 return False
             if pid == self.main:
-                self.status, self.usage = status, usage
+                self.status = status
 
     def _end_tree(self) -> None:
         """Kill all descendants (orphans are adopted) and reap them.

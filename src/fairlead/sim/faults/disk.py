@@ -41,15 +41,17 @@ class Disk(MemoryStore):
         super().save_snapshot(seq, digest, body)
 
     def damage(self, chance: int) -> None:
-        """Change a byte of the newest image, or cut it off; `chance` says which."""
+        """Change a digit of the newest image, or cut it off; `chance` says which and where."""
         if not self._snapshots:
             return
         seq = max(self._snapshots)
         digest, body = self._snapshots[seq]
-        where = chance % len(body)
-        changed = bytes([body[where] ^ (1 << chance % 7)])
-        rest = body[where + 1 :] if chance % 2 else b""
-        self._snapshots[seq] = (digest, body[:where] + changed + rest)
+        if chance % 3 == 0:
+            self._snapshots[seq] = (digest, body[: chance // 3 % len(body)])
+            return
+        digits = [index for index, byte in enumerate(body) if 48 < byte < 57]
+        where = digits[chance // 3 % len(digits)]
+        self._snapshots[seq] = (digest, body[:where] + bytes([body[where] + 1]) + body[where + 1 :])
 
     def heal(self) -> None:
         """No more faults."""

@@ -155,7 +155,7 @@ class Machine:
         self.seen = agent.seen  # durable before anything is done
         if actions:
             if not self._todo:
-                self.world.at(self.world.rng.randint(0, 3), self._work, self.agent_life)
+                self.world.at(int(self.world.rng.random() * 4), self._work, self.agent_life)
             self._todo += actions
         self._word_soon()
 

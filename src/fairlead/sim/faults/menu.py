@@ -56,7 +56,7 @@ def draw(seed: int, hours: float = 1.0) -> Plan:
         policy=_policy(rng),
         tenants=tuple(_tenant(rng, nodes) for _ in range(rng.randint(0, 2))),
         snapshot_events=rng.choice((30, 200, 100_000)),
-        heartbeat_ms=rng.choice((30_000, 60_000, 90_000)),
+        heartbeat_ms=rng.choice((60_000, 120_000, 180_000)),
     )
 
 

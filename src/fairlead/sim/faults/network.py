@@ -85,22 +85,23 @@ class Network:
         self, message: Any, deliver: Callable[[bytes], None], node: str = "", once: bool = False
     ) -> None:
         """Send a message from or to a node or a client. `once`: the transport never repeats it."""
-        world, rng = self.world, self.world.rng
+        world, chance = self.world, self.world.rng.random
         weather = world.plan.weather
         body = encode(message)
         self.sent += 1
+        usual = weather.delay_usual_ms
         if not world.faulty:
-            world.at(rng.randint(1, weather.delay_usual_ms), deliver, body)
+            world.at(1 + int(chance() * usual), deliver, body)
             return
         if self.cut and self.cut.get(node, 0) > world.now:
             return
-        if weather.lost and rng.randrange(1000) < weather.lost:
+        if weather.lost and chance() * 1000 < weather.lost:
             return
         copies = 1
-        if weather.repeated and not once and rng.randrange(1000) < weather.repeated:
+        if weather.repeated and not once and chance() * 1000 < weather.repeated:
             copies = 2
         for _ in range(copies):
-            delay = rng.randint(1, weather.delay_usual_ms)
-            if weather.delayed and rng.randrange(1000) < weather.delayed:
-                delay += rng.randint(0, weather.delay_max_ms)
+            delay = 1 + int(chance() * usual)
+            if weather.delayed and chance() * 1000 < weather.delayed:
+                delay += int(chance() * weather.delay_max_ms)
             world.at(delay, deliver, body)

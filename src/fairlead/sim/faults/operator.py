@@ -174,6 +174,7 @@ class Operator:
         self.world.service.snapshot()
         if incident.kind == "snapshot-damaged":
             self.world.disk.damage(incident.amount)
+            self.world.service.die(incident.for_ms)
 
     def _clock_step(self, incident: Incident) -> None:
         self.world.tell(0, "the service's clock steps by {} ms", incident.amount)

@@ -27,7 +27,7 @@ IncidentKind: TypeAlias = Literal[
     "write-fails",  # the n-th write from now on fails
     "disk-full",  # all writes fail for a while
     "snapshot",  # an image of the core is saved
-    "snapshot-damaged",  # … and a bit of it flips on the disk
+    "snapshot-damaged",  # … and altered on the disk, and the scheduler dies
     "clock-step",  # the service's wall clock jumps
     "policy",  # PolicySet
     "quota",  # TenantSet, often below what is in use

@@ -155,7 +155,7 @@ class Service:
     def _wake(self) -> None:
         if not self._planned:
             self._planned = True
-            delay = STORE_RETRY_MS if self.failing else self.world.rng.randint(0, 3)
+            delay = STORE_RETRY_MS if self.failing else int(self.world.rng.random() * 4)
             self.world.at(delay, self._turn, self.life)
 
     def _timer(self, at: Ms, life: int) -> None:

@@ -1,0 +1,33 @@
+"""The log of every release replays to the state that the release had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fairlead.core.engine import Core
+from fairlead.core.invariants import check
+from fairlead.model.base import Ms
+from fairlead.model.events import AnyEvent, Event
+
+LOGS = sorted(Path(__file__).parent.glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("path", LOGS, ids=lambda path: path.stem)
+def test_the_log_of_a_release_replays_to_its_digest(path: Path) -> None:
+    header, *lines = path.read_bytes().splitlines()
+    decoder = msgspec.json.Decoder(tuple[Ms, AnyEvent])
+    core = Core()
+    for line in lines:
+        core.apply(*decoder.decode(line))
+        check(core)
+    assert core.digest() == msgspec.json.decode(header)["digest"]
+
+
+def test_the_newest_golden_log_has_every_kind_of_event() -> None:
+    kinds = {
+        msgspec.json.decode(line)[1]["kind"] for line in LOGS[-1].read_bytes().splitlines()[1:]
+    }
+    assert kinds == {kind.__struct_config__.tag for kind in Event.__subclasses__()}

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fairlead.cli.main import main
+from fairlead.cli.sim import sim
+
+KEYS = [
+    "policy",
+    "jobs",
+    "mean_wait_s",
+    "mean_completion_s",
+    "mean_bounded_slowdown",
+    "p99_wait_s",
+    "makespan_s",
+    "utilisation_ratio",
+    "wall_s",
+    "cpu_s",
+    "jobs_per_s",
+    "digest",
+]
+
+
+def call(*words: object) -> Result:
+    result = CliRunner().invoke(sim, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def fails(capsys, *words: object) -> tuple[int, str]:
+    """Return the exit code and what stands on stderr."""
+    with pytest.raises(SystemExit) as left:
+        main(["sim", *(str(word) for word in words)])
+    assert isinstance(left.value.code, int)
+    return left.value.code, capsys.readouterr().err
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    path = tmp_path / "made.jsonl"
+    call("generate", "poisson", "--jobs", 60, "--cluster", "2x4gpu", "--tenants", 30, "-o", path)
+    return path
+
+
+def test_run_prints_one_json_object_with_exactly_the_promised_keys(trace):
+    result = call("run", trace, "--policy", "fifo", "--json")
+    assert list(json.loads(result.stdout)) == KEYS
+    assert result.stdout.count("\n") == 1
+    assert result.stderr == ""  # no progress bar where nobody watches
+
+
+def test_run_in_words_names_figures_tenants_and_what_was_left_out(tmp_path):
+    path = tmp_path / "t.swf"
+    rows = ["1 0 -1 60 2 -1 -1 2 -1 -1 1 3 4 -1 -1 -1 -1 -1", "2 5 " + "-1 " * 16]
+    rows.append("3 5 -1 60 9 -1 -1 9 -1 -1 1 3 4 -1 -1 -1 -1 -1")
+    path.write_text("; MaxProcs: 8\n" + "\n".join(rows))
+    shown = call("run", path, "--policy", "fifo").stdout
+    assert "pool:8 (1 node, 8 cores)" in shown
+    assert "mean completion" in shown and "60.0 s" in shown
+    assert "group4" in shown
+    assert "rejected 1 jobs: can never run" in shown
+    assert "dropped 1 jobs: unknown run time" in shown
+
+
+def test_run_shows_twenty_tenants_and_how_many_more(trace):
+    shown = call("run", trace).stdout
+    assert "tenants that used less" in shown
+
+
+def test_starts_has_a_row_per_job_that_adds_up(trace, tmp_path):
+    out = tmp_path / "starts.csv"
+    summary = json.loads(call("run", trace, "--starts", out, "--json").stdout)
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["job", "submit_s", "start_s", "end_s", "nodes"]
+    assert len(rows) == summary["jobs"] == 60
+    waits = [float(row["start_s"]) - float(row["submit_s"]) for row in rows]
+    assert sum(waits) / 60 == pytest.approx(summary["mean_wait_s"])
+    assert {row["nodes"] for row in rows} <= {"node1", "node2"}
+
+
+def test_limit_jobs_takes_the_first(trace):
+    assert json.loads(call("run", trace, "--limit-jobs", 7, "--json").stdout)["jobs"] == 7
+
+
+def test_compare_gives_what_run_gives_for_each_policy(trace):
+    both = json.loads(call("compare", trace, "--policies", "fifo, sjf", "--json").stdout)
+    assert [result["policy"] for result in both["results"]] == ["fifo", "sjf"]
+    for result in both["results"]:
+        alone = json.loads(call("run", trace, "--policy", result["policy"], "--json").stdout)
+        assert alone["digest"] == result["digest"]
+    shown = call("compare", trace, "--policies", "fifo,sjf").stdout
+    assert "fifo" in shown and "sjf" in shown and "p99 wait s" in shown
+
+
+def test_generated_traces_are_equal_for_equal_seeds_and_packed_on_request(tmp_path):
+    for name in ("a.jsonl.gz", "b.jsonl.gz", "c.jsonl"):
+        call("generate", "diurnal", "--jobs", 50, "--seed", 4, "-o", tmp_path / name)
+    packed = (tmp_path / "a.jsonl.gz").read_bytes()
+    assert packed == (tmp_path / "b.jsonl.gz").read_bytes()
+    plain = (tmp_path / "c.jsonl").read_bytes()
+    assert gzip.decompress(packed) == plain
+    printed = call("generate", "diurnal", "--jobs", 50, "--seed", 4, "-o", "-").stdout
+    assert printed.encode() == plain
+
+
+def test_trace_info_says_what_is_in_it(trace):
+    info = json.loads(call("trace", "info", trace, "--json").stdout)
+    assert (info["jobs"], info["cluster"], info["format"]) == (60, "2x4gpu", "jsonl")
+    assert sum(info["widths"].values()) == 60
+    shown = call("trace", "info", trace).stdout
+    assert "asked for 1 GPU" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "TRACE", "--policy", "fifoo"], "did you mean 'fifo'?"),
+        (["run", "TRACE", "--cluster", "12x8gup"], 'did you mean "8gpu"?'),
+        (["run", "none.swf"], "there is no file none.swf"),
+        (["run", "TRACE", "--limit-jobs", "0"], "limit-jobs"),
+        (["run", "TRACE", "--starts", "/none/x.csv"], "cannot write /none/x.csv"),
+        (["compare", "TRACE", "--policies", "fifo,fifo"], "fifo is there twice"),
+        (["compare", "TRACE", "--policies", ","], "0 policies"),
+        (["compare", "TRACE", "--policies", "fifo,best"], "there is no policy 'best'"),
+        (["compare", "TRACE", "--html", "/none/x.html"], "cannot write /none/x.html"),
+        (["generate", "poisson", "--load", "-1", "-o", "-"], "a load of -1"),
+        (["generate", "poisson", "-o", "/none/x.jsonl"], "cannot write /none/x.jsonl"),
+        (["trace", "info", "/"], "is a folder"),
+    ],
+)
+def test_mistakes_are_one_clear_error_with_exit_code_two(capsys, trace, words, said):
+    code, shown = fails(capsys, *(trace if word == "TRACE" else word for word in words))
+    assert code == 2
+    assert said in shown
+    assert "Traceback" not in shown
+
+
+def test_what_can_never_run_is_refused_with_exit_code_one(capsys, trace):
+    code, shown = fails(capsys, "run", trace, "--cluster", "pool:4")
+    assert code == 1
+    assert "can run on pool:4" in shown and "choose a larger --cluster" in shown
+
+
+def test_errors_are_json_where_json_was_asked_for(capsys, tmp_path):
+    path = tmp_path / "bad.swf"
+    path.write_text("1 2 3\n")
+    code, shown = fails(capsys, "run", path, "--json")
+    error = json.loads(shown)["error"]
+    assert (code, error["code"]) == (2, "damaged-trace")
+    assert f"{path}:1: found 3 fields" in error["message"]
