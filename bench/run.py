@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,10 +33,16 @@ def known() -> list[str]:
 def with_ratio(line: dict[str, object]) -> dict[str, object]:
     """Return the line, with how many times better than its target the value is."""
     value, target = line.get("value"), line.get("target")
+    less = line.get("better") == "less"
+    if isinstance(target, str):  # such as "<= 15 ms"
+        found = re.match(r"\s*(<|>|≤|≥)=?\s*([\d.,]+)", target)
+        if found is None:
+            return line
+        less, target = found[1] in "<≤", float(found[2].replace(",", ""))
     if not isinstance(value, int | float) or not isinstance(target, int | float):
         return line
-    better, worse = (target, value) if line.get("better") == "less" else (value, target)
-    return line | {"ratio": round(better / worse, 2) if worse else None}
+    good, bad = (target, value) if less else (value, target)
+    return line | {"ratio": round(good / bad, 2) if bad else None}
 
 
 def say(line: dict[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""Jobs per second of CPU that a replay decides: the 16,000-job Poisson trace, first come first served.
+"""Jobs per second of CPU that a replay decides: the Poisson trace of 16,000 jobs.
 
 Without ../shared/traces (or FAIRLEAD_TRACES) a generated workload of that size stands in for the
 trace, and the lines say so. Repeats of the cases alternate, so that a slow spell hits all of them.

@@ -74,7 +74,7 @@ def line(rows: list[dict], progress: dict[int, tuple[int, int]]) -> str:
         names.append(f"{row['tenant']}/{title_of(row)}" + (f" {step[0]}/{step[1]}" if step else ""))
     text = f"{done} of {len(rows)} done; running: {', '.join(names) or 'none'}"
     if waiting:
-        first = waiting[0]
+        first = min(waiting, key=lambda row: (-row["priority"], row["id"]))
         text += f"; waiting: {len(waiting)}, {title_of(first)}: {first['reason']}"
     return text
 

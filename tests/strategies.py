@@ -8,9 +8,11 @@ from random import Random
 import msgspec
 from hypothesis import strategies as st
 
+from fairlead.core.admission import admit
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.turn import Scheduler
+from fairlead.model.base import Misuse
 from fairlead.model.events import (
     AnyEvent,
     Cancelled,
@@ -179,6 +181,17 @@ class History:
         inbox += [NodeJoined(node=n, spec=self.random_node(n)) for n in range(node_count)]
         self.turn(inbox)
 
+    def admitted_spec(self) -> JobSpec | None:
+        """Return a spec that passes the gate, None if a few tries find none."""
+        for _ in range(5):
+            spec = self.random_spec()
+            try:
+                admit(self.core, spec)
+            except Misuse:
+                continue
+            return spec
+        return None
+
     def turn(self, inbox: Sequence[AnyEvent]) -> list[AnyEvent]:
         events = self.scheduler.turn(self.now, inbox).events
         self.log += [(self.now, event) for event in events]
@@ -199,7 +212,11 @@ class History:
                 continue
             touched.add(about)
             inbox.append(event)
-            fresh += isinstance(event, Submitted)
+            if isinstance(event, Submitted):
+                fresh += 1
+                if self.rng.random() < 0.1:  # an array: equal jobs in a row
+                    inbox += [Submitted(job=fresh + n, spec=event.spec) for n in range(11)]
+                    fresh += 11
             if isinstance(event, NodeLost | NodeJoined):
                 break  # it changes what may be said of jobs
         return self.turn(inbox)
@@ -208,20 +225,22 @@ class History:
         rng, core = self.rng, self.core
         live = [job for job in core.jobs.values() if job.phase in LIVE]
         kind = rng.random()
-        if kind < 0.45:
-            return Submitted(job=fresh, spec=self.random_spec())
-        if kind < 0.8 and live:
+        if kind < 0.3:
+            spec = self.admitted_spec()
+            return None if spec is None else Submitted(job=fresh, spec=spec)
+        if kind < 0.82 and live:
             return self.random_report(rng.choice(live))
-        if kind < 0.84 and live:
+        if kind < 0.86 and live:
             job = rng.choice(live)
             then = rng.choice([Phase.PENDING, Phase.PENDING, Phase.CANCELLED])
             return StopDecided(job=job.id, attempt=job.attempt, then=then, because="random")
-        if kind < 0.88 and core.pending:
+        if kind < 0.89 and core.pending:
             return Cancelled(job=rng.choice(sorted(core.pending)), because="random")
-        if kind < 0.91:
+        if kind < 0.905:
             return NodeLost(node=rng.randrange(self.node_count))
         if kind < 0.95:
-            which = rng.randrange(self.node_count)
+            down = [index for index, each in enumerate(core.nodes) if not each.up]
+            which = rng.choice(down or range(self.node_count))
             same = core.nodes[which].spec if core.nodes else None
             again = rng.random() < 0.6 and same is not None
             return NodeJoined(node=which, spec=same if again else self.random_node(which))
@@ -234,9 +253,9 @@ class History:
         rng = self.rng
         attempt = job.attempt - (rng.random() < 0.1)  # now and then a late word
         rank = rng.randrange(len(job.slots))
-        if rng.random() < 0.4:
+        if rng.random() < 0.3:
             return MemberStarted(job=job.id, attempt=attempt, rank=rank)
-        exit = rng.choice([OK, OK, OK, FAILED, TERMINATED, Exit(code=75), Exit(why="oom"), LOST])
+        exit = rng.choice([*[OK] * 8, FAILED, TERMINATED, Exit(code=75), Exit(why="oom"), LOST])
         return MemberEnded(job=job.id, attempt=attempt, rank=rank, exit=exit)
 
     def random_foreign(self, which: int) -> AnyEvent:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.backends.local import files, output, process
 from fairlead.backends.local.launch import agent_pid, connect, ensure_agent
@@ -38,6 +39,7 @@ class Node:
 
     def __init__(self, state: Path) -> None:
         self.state, self.version = state, 0
+        self.placed: dict[MemberKey, int] = {}  # the version that first asked for a member
         self.start_agent()
 
     def start_agent(self) -> None:
@@ -66,6 +68,10 @@ class Node:
     def send(self, **desired: object) -> None:
         """Send the desired state as a newer version unless `version` is given."""
         self.version = int(desired.pop("version", self.version + 1))
+        desired["run"] = tuple(
+            replace(each, placed=self.placed.setdefault(each.key, self.version))
+            for each in desired.get("run", ())
+        )
         message = Desired(version=self.version, **desired)
         self.socket.sendall(msgspec.json.encode(message) + b"\n")
 

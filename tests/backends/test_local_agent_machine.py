@@ -6,6 +6,7 @@ import random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fairlead.backends.local.agent import Agent, Drop, Start, Stop
 from fairlead.model.jobs import Exit, JobSpec
@@ -127,14 +128,22 @@ def test_an_ended_member_is_reported_until_it_is_forgotten() -> None:
     assert subject.report().members == ()
 
 
-def test_a_new_life_starts_nothing_that_its_predecessor_was_told_to_start() -> None:
+def test_a_new_life_starts_nothing_that_its_predecessor_had_seen_placed() -> None:
     subject = Agent("n0", "boot", range(4), (), seen=7)
-    assert subject.desired(Desired(version=7, run=(made((1, 1, 0)),))) == []
-    assert len(subject.desired(Desired(version=8, run=(made((1, 1, 0)),)))) == 1
+    old, new = replace(made((1, 1, 0)), placed=7), replace(made((2, 1, 0)), placed=8)
+    assert subject.desired(Desired(version=7, run=(old,))) == []
+    assert subject.desired(Desired(version=9, run=(old, new))) == [Start(launch=new, cores=(0,))]
+
+
+def test_a_message_to_another_life_of_the_machine_is_ignored() -> None:
+    subject = agent()
+    assert subject.desired(Desired(version=3, boot="before", run=(made((1, 1, 0)),))) == []
+    assert subject.seen == 0
+    assert len(subject.desired(Desired(version=3, boot="boot", run=(made((1, 1, 0)),)))) == 1
 
 
 def cores_of(subject: Agent, version: int, *wanted: tuple[int, int]) -> list[tuple[int, ...]]:
-    run = tuple(made((job, 1, 0), cpu_milli) for job, cpu_milli in wanted)
+    run = tuple(replace(made((job, 1, 0), cpu), placed=version) for job, cpu in wanted)
     keep = tuple(subject.members)
     actions = subject.desired(Desired(version=version, run=run, keep=keep))
     return [action.cores for action in actions if isinstance(action, Start)]

@@ -19,7 +19,7 @@ class Result(NamedTuple):
 
 @pytest.fixture
 def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty state folder with a short path (sockets have little room), here and in FAIRLEAD_STATE."""
+    """An empty state folder, also in FAIRLEAD_STATE; its path is short, as sockets need."""
     with tempfile.TemporaryDirectory(prefix="fl-") as folder:
         monkeypatch.setenv("FAIRLEAD_STATE", folder)
         monkeypatch.delenv("FAIRLEAD_DEBUG", raising=False)

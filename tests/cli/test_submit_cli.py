@@ -1,4 +1,4 @@
-"""`submit`: options, scripts and files become requests; what is wrong is named as it was written."""
+"""`submit`: options, scripts and files become requests; errors name what the user wrote."""
 
 from __future__ import annotations
 

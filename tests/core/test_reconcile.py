@@ -53,11 +53,11 @@ def test_a_member_known_to_run_is_no_news(core):
     assert said(core, (1, 1, 0, "running")) == ([], ())
 
 
-def test_a_member_that_winds_down_before_its_start_was_heard_of_has_started(core):
+def test_a_member_that_is_told_to_stop_before_it_ran_has_not_started(core):
     job = placed(core)
     stop(core, job)
     take(core, said(core, (1, 1, 0, "stopping")))
-    assert job.started == {0}
+    assert job.started == set()
 
 
 def test_an_end_is_reported_with_its_exit_and_forgotten_only_once_it_is_in_the_log(core):

@@ -68,10 +68,11 @@ def test_a_clock_that_jumps_back_does_not_move_time_back(scheduler):
 
 def test_a_new_policy_decides_from_its_turn_on(scheduler):
     scheduler.turn(0, [PolicySet(policy=policy_config("fifo")), NodeJoined(node=0, spec=node())])
-    scheduler.turn(0, [Submitted(job=1, spec=spec(9, gpus=1)), Submitted(job=2, spec=spec())])
-    assert len(scheduler.core.pending) == 2
+    jobs = [Submitted(job=n, spec=spec(cpus)) for n, cpus in enumerate((1, 8, 1), 1)]
+    assert [event.job for event in scheduler.turn(0, jobs).events[3:]] == [1]
     turn = scheduler.turn(0, [PolicySet(policy=policy_config("fifo-skip"))])
     assert [type(event) for event in turn.events] == [PolicySet, Placed]
+    assert turn.events[1].job == 3
 
 
 def test_without_a_store_the_changed_nodes_are_told_all_the_same():

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from fairlead.backends.local.launch import agent_pid
 from fairlead.cli.client import Client
+from fairlead.cli.errors import Failure
 from fairlead.model.resources import Node
 from fairlead.policy.registry import build
 from fairlead.service.api import Api
@@ -98,6 +99,12 @@ class World:
             if status["ended_ms"] is not None:
                 return status
             assert time.monotonic() < end, status
+
+    def answers(self) -> bool:
+        try:
+            return bool(self.client.get("/status")["ready"])
+        except Failure:
+            return False
 
     def runs(self, job: int) -> None:
         until(lambda: self.show(job)["phase"] == "RUNNING")

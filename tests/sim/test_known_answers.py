@@ -13,7 +13,6 @@ import os
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from fairlead.sim import traces
@@ -96,8 +95,5 @@ def test_philly_on_a_pool_gives_the_table(
     assert summary.jobs == 62_194
     assert round(summary.mean_wait_s, 2) == wait
     assert round(summary.mean_completion_s, 2) == completion
-    # The table takes the nearest rank; ours lies between it and the rank below.
-    waits = columns(outcome).start - columns(outcome).submit
-    assert np.percentile(waits, 99, method="inverted_cdf") == 1000 * p99_wait
-    assert p99_wait - 5 < summary.p99_wait_s <= p99_wait
+    assert summary.p99_wait_s == p99_wait
     assert round(summary.makespan_s) == makespan

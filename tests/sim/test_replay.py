@@ -42,7 +42,8 @@ def trace_of(*jobs: TraceJob) -> Trace:
 
 def run(spec: str, *jobs: TraceJob, policy: str = "fifo", **more: object) -> Outcome:
     cluster = parse_cluster(spec)
-    return replay(fit(trace_of(*jobs), cluster, gate(cluster)), cluster, policy, **more)  # type: ignore[arg-type]
+    workload = fit(trace_of(*jobs), cluster, gate(cluster))
+    return replay(workload, cluster, policy, **more)  # type: ignore[arg-type]
 
 
 def spans(outcome: Outcome) -> dict[int | str, tuple[float, float]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import operator
 import shlex
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -21,6 +20,8 @@ _HEADER = (
     *("ID", "NAME", "USER", "TENANT", "STATE", "PRIO", "CPUS", "MEM", "GPUS", "WAIT"),
     *("TIME/LIMIT", "REASON"),
 )
+_TIMES = ("phase", "submitted_ms", "started_ms", "ended_ms")
+_REASON = ("phase", "reason", "nodes", "because", "exit_code", "exit_signal")
 _RIGHT = ("ID", "PRIO", "CPUS", "MEM", "GPUS", "WAIT", "TIME/LIMIT")
 
 
@@ -125,38 +126,39 @@ def _render(found: dict[str, Any], *, quiet: bool, as_json: bool) -> str:
 
 
 def jobs_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], now_ms: int) -> str:
-    """Return the table of `ps` for rows of the API."""
+    """Return the table of `ps` for rows of the API.
+
+    Column by column, and each different amount or time formatted once: with thousands of jobs
+    that takes half the time of row by row.
+    """
     gc.disable()  # nothing here makes cycles, and looking for them takes a fifth of the time
-
-    def picker(*names: str) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
-        return operator.itemgetter(*(columns.index(name) for name in names))
-
-    who = picker("id", "name", "user", "tenant", "phase", "priority", "array", "array_index")
-    amounts_of = picker("cpu_milli", "memory_mib", "gpus_milli")
-    times_of = picker("phase", "submitted_ms", "started_ms", "ended_ms")
-    place_of = picker("phase", "nodes", "because", "exit_code", "exit_signal")
-    reason_of, limit_of = columns.index("reason"), columns.index("limit_ms")
-    # Thousands of jobs have a few different amounts and times: each is formatted once.
-    amounts_text = cache(
-        lambda cpu, mem, gpu: (format_cpus(cpu), output.memory(mem), output.gpus(gpu))
+    if not rows:
+        return output.table(_HEADER, ())
+    of = dict(zip(columns, zip(*rows, strict=True), strict=True))
+    times = [
+        _waited_ran(now_ms, *each) for each in zip(*(of[name] for name in _TIMES), strict=True)
+    ]
+    labels = zip(of["name"], of["array"], of["array_index"], strict=True)
+    shown = (
+        map(str, of["id"]),
+        (name if array is None else f"{name}[{index}]" for name, array, index in labels),
+        of["user"],
+        of["tenant"],
+        of["phase"],
+        map(str, of["priority"]),
+        map(cache(format_cpus), of["cpu_milli"]),
+        map(cache(output.memory), of["memory_mib"]),
+        map(cache(output.gpus), of["gpus_milli"]),
+        map(cache(output.span), (waited for waited, _ in times)),
+        map(cache(_ran_of_limit), (ran for _, ran in times), of["limit_ms"]),
+        map(_reason, *(of[name] for name in _REASON)),
     )
-    times_text = cache(_times)
-    shown = []
-    for row in rows:
-        job, name, user, tenant, phase, priority, array, index = who(row)
-        label = name if array is None else f"{name}[{index}]"
-        reason = row[reason_of] if phase == "PENDING" else _where(*place_of(row))
-        amounts = amounts_text(*amounts_of(row))
-        times = times_text(*_waited_ran(now_ms, *times_of(row)), row[limit_of])
-        shown.append(
-            (str(job), label, user, tenant, phase, str(priority), *amounts, *times, reason)
-        )
-    return output.table(_HEADER, shown, right=_RIGHT)
+    return output.grid(_HEADER, [tuple(column) for column in shown], right=_RIGHT)
 
 
-def _times(waited: int, ran: int | None, limit: int | None) -> tuple[str, str]:
+def _ran_of_limit(ran: int | None, limit: int | None) -> str:
     most = f"/{format_duration(limit, exact=False)}" if limit else ""
-    return output.span(waited), (output.span(ran) or "-") + most
+    return (output.span(ran) or "-") + most
 
 
 def _waited_ran(
@@ -170,10 +172,17 @@ def _waited_ran(
     return max(started - submitted, 0) // 1000 * 1000, max(ran, 0) // 1000 * 1000
 
 
-def _where(
-    phase: str, nodes: Sequence[str], because: str, code: int | None, signal: int | None
+def _reason(
+    phase: str,
+    reason: str,
+    nodes: Sequence[str],
+    because: str,
+    code: int | None,
+    signal: int | None,
 ) -> str:
-    """Return where a job runs, or how it ended."""
+    """Return why a job waits, where it runs, or how it ended."""
+    if phase == "PENDING":
+        return reason
     if phase in output.LIVE:
         return ", ".join(dict.fromkeys(nodes))
     if phase == "SUCCEEDED":

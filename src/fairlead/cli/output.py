@@ -18,6 +18,7 @@ Row: TypeAlias = Sequence[str]
 FINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "TIMEOUT", "OOM", "NODE_FAIL"})
 LIVE = frozenset({"STARTING", "RUNNING", "STOPPING"})
 _COLOURS = {
+    "up": "32",
     "RUNNING": "32",
     "STARTING": "32",
     "STOPPING": "33",
@@ -45,12 +46,17 @@ def print_json(value: object) -> None:
 
 
 def table(header: Row, rows: Sequence[Row], right: Iterable[str] = ()) -> str:
-    """Return the rows under their header, aligned; the columns named in `right` to the right.
+    """Return the rows under their header, aligned; see `grid`."""
+    return grid(header, list(zip(*rows, strict=True)) or [()] * len(header), right)
+
+
+def grid(header: Row, columns: Sequence[Row], right: Iterable[str] = ()) -> str:
+    """Return the columns under their names, aligned; those named in `right` to the right.
 
     On a terminal lines are cut at its width, and job states have colours.
     """
-    columns = zip(header, *rows, strict=True) if rows else ((name,) for name in header)
-    widths = [max(map(len, column)) for column in columns]
+    # A column has few different texts: only those are measured.
+    widths = [max(map(len, {name, *column})) for name, column in zip(header, columns, strict=True)]
     rights = set(right)
     forms = [
         f"%{'' if name in rights else '-'}{width}s"
@@ -58,29 +64,27 @@ def table(header: Row, rows: Sequence[Row], right: Iterable[str] = ()) -> str:
     ]
     forms[-1] = "%s"  # nothing stands behind the last column: no spaces either
     form = "  ".join(forms)
-    lines = [form % tuple(row) for row in (header, *rows)]
+    lines = [(form % tuple(header)).rstrip(), *[form % row for row in zip(*columns, strict=True)]]
     if is_terminal():
-        width = _terminal_width()
+        width = _terminal_size()[0]
         lines = [line[:width].rstrip() for line in lines]
         if _coloured():
-            lines = _colour(lines, header, rows)
+            lines = _colour(lines, header, columns)
     return "\n".join(lines)
 
 
-def _terminal_width() -> int:
-    try:
-        return max(os.get_terminal_size(sys.stdout.fileno()).columns, 20)
-    except OSError:
-        return 80
+def _terminal_size() -> tuple[int, int]:
+    """Return columns and lines."""
+    from shutil import get_terminal_size  # 5 ms that pipes need not pay
+
+    return get_terminal_size()
 
 
-def _colour(lines: list[str], header: Row, rows: Sequence[Row]) -> list[str]:
+def _colour(lines: list[str], header: Row, columns: Sequence[Row]) -> list[str]:
     lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
     if "STATE" not in header:
         return lines
-    at = list(header).index("STATE")
-    for number, row in enumerate(rows, 1):
-        state = row[at]
+    for number, state in enumerate(columns[list(header).index("STATE")], 1):
         colour = _COLOURS.get(state, _BAD)
         lines[number] = lines[number].replace(f" {state}", f" \x1b[{colour}m{state}\x1b[0m", 1)
     return lines
@@ -133,7 +137,7 @@ def watch(render: Callable[[], str]) -> None:
         return
     while True:
         text = render()
-        rows = max(os.get_terminal_size(sys.stdout.fileno()).lines - 1, 1)
+        rows = max(_terminal_size()[1] - 1, 1)
         cut = "\n".join(text.splitlines()[:rows])
         # Home, then each line with "erase to its end", then erase below: no flicker.
         body = cut.replace("\n", "\x1b[K\n")

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EISDIR, ENOENT
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
+
+from fairlead.cli.faults import faults
 
 if TYPE_CHECKING:
     from fairlead.model.base import Misuse
@@ -43,7 +45,10 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 
 @click.group()
 def sim() -> None:
-    """Try policies on traces, faster than real time."""
+    """Try policies on traces, faster than real time; break things on purpose."""
+
+
+sim.add_command(faults)
 
 
 @sim.command()
@@ -282,52 +287,57 @@ def _print_table(headers: list[str], rows: list[list[str]], left: int = 1) -> No
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=any(headers))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_header=any(headers))
     for index, header in enumerate(headers):
-        table.add_column(header, justify="left" if index < left else "right", overflow="fold")
+        words = index < left
+        justify: Literal["left", "right"] = "left" if words else "right"
+        table.add_column(header, justify=justify, overflow="fold", no_wrap=not words)
     for row in rows:
         table.add_row(*row)
     width = None if sys.stdout.isatty() else 160  # a pipe has no width; do not cut what it gets
     Console(width=width, highlight=False, markup=False).print(table)
 
 
-def _print_summary(summary: Summary) -> None:
+def _words(seconds: float) -> str:
+    """Return seconds in the two largest units; a comparison then fits a narrow terminal."""
     from fairlead.model.units import format_duration
 
-    def words(seconds: float) -> str:
-        return format_duration(round(1000 * seconds), exact=False)
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    return format_duration(round(1000 * seconds), exact=False)
+
+
+def _print_summary(summary: Summary) -> None:
+    def both(name: str, seconds: float) -> list[str]:
+        return [name, f"{seconds:,.1f} s", _words(seconds)]
 
     rows = [
         ["jobs", f"{summary.jobs:,}", ""],
-        ["mean wait", f"{summary.mean_wait_s:,.1f} s", words(summary.mean_wait_s)],
-        ["99th percentile of wait", f"{summary.p99_wait_s:,.1f} s", words(summary.p99_wait_s)],
-        [
-            "mean completion (end − submit)",
-            f"{summary.mean_completion_s:,.1f} s",
-            words(summary.mean_completion_s),
-        ],
+        both("mean wait", summary.mean_wait_s),
+        both("99th percentile of wait", summary.p99_wait_s),
+        both("mean completion (end − submit)", summary.mean_completion_s),
         ["mean bounded slowdown", f"{summary.mean_bounded_slowdown:,.2f}", ""],
-        ["makespan", f"{summary.makespan_s:,.1f} s", words(summary.makespan_s)],
+        both("makespan", summary.makespan_s),
         ["utilisation", f"{100 * summary.utilisation_ratio:.1f} %", ""],
         ["stopped at their time limit", f"{summary.timeouts:,}", ""],
         ["replayed in", f"{summary.cpu_s:.2f} s CPU", f"{summary.jobs_per_s:,.0f} jobs/s"],
-        ["schedule", summary.digest, ""],
     ]
     _print_table(["", "", ""], rows)
+    click.echo(f"schedule {summary.digest}")
 
 
 def _print_comparison(summaries: list[Summary]) -> None:
-    headers = ["policy", "mean wait s", "p99 wait s", "mean completion s", "slowdown"]
-    headers += ["makespan s", "used", "timeouts", "jobs/s"]
+    headers = ["policy", "mean\nwait", "p99\nwait", "mean\ncompletion", "bounded\nslowdown"]
+    headers += ["makespan", "used", "timeouts", "jobs/s"]
     rows = [
         [
             summary.policy,
-            f"{summary.mean_wait_s:,.1f}",
-            f"{summary.p99_wait_s:,.1f}",
-            f"{summary.mean_completion_s:,.1f}",
+            _words(summary.mean_wait_s),
+            _words(summary.p99_wait_s),
+            _words(summary.mean_completion_s),
             f"{summary.mean_bounded_slowdown:,.2f}",
-            f"{summary.makespan_s:,.1f}",
-            f"{100 * summary.utilisation_ratio:.1f} %",
+            _words(summary.makespan_s),
+            f"{100 * summary.utilisation_ratio:.1f}%",
             f"{summary.timeouts:,}",
             f"{summary.jobs_per_s:,.0f}",
         ]
@@ -341,14 +351,14 @@ def _print_tenants(rows: list[TenantRow]) -> None:
         [
             row.tenant,
             f"{row.jobs:,}",
-            f"{row.mean_wait_s:,.1f}",
-            f"{row.p99_wait_s:,.1f}",
-            f"{row.mean_completion_s:,.1f}",
-            f"{100 * row.share_ratio:.1f} %",
+            _words(row.mean_wait_s),
+            _words(row.p99_wait_s),
+            _words(row.mean_completion_s),
+            f"{100 * row.share_ratio:.1f}%",
         ]
         for row in rows[:TENANTS_SHOWN]
     ]
-    headers = ["tenant", "jobs", "mean wait s", "p99 wait s", "mean completion s", "share of use"]
+    headers = ["tenant", "jobs", "mean\nwait", "p99\nwait", "mean\ncompletion", "share\nof use"]
     _print_table(headers, body)
     if len(rows) > TENANTS_SHOWN:
         click.echo(f"… and {len(rows) - TENANTS_SHOWN:,} tenants that used less")

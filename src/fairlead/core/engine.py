@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 
+from fairlead.core.ending import after_failure
 from fairlead.core.jobs import TRANSITIONS, Job
 from fairlead.core.ledger import Ledger, Request
-from fairlead.model import limits
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import (
     AnyEvent,
@@ -73,6 +73,7 @@ class Core:
         self.node_ids: dict[str, NodeId] = {}
         self.tenants: dict[str, Tenant] = {}
         self.queues: dict[str, Queue] = {"default": Queue(name="default")}
+        self.quota_tenants: frozenset[str] = frozenset()
         self.waiting: dict[str, int] = {}  # pending jobs per queue
         self.usage: dict[str, list[int]] = {}  # held per tenant, in the order of DIMENSIONS
         self.policy = PolicyConfig()
@@ -179,7 +180,7 @@ class Core:
         job.started_ms = None
         job.token_placed = self.seq
         job.because = event.because
-        job.started, job.exits, job.worst = set(), {}, None
+        job.started, job.exits, job.worst, job.kill = set(), {}, None, False
         for rank, slot in enumerate(event.slots):
             node = self.nodes[slot.node]
             free = self.ledger.has_room(slot.node, request, slot.devices)
@@ -193,7 +194,7 @@ class Core:
         usage = self.usage.get(job.spec.tenant)
         if usage is None:
             usage = self.usage[job.spec.tenant] = [0] * len(DIMENSIONS)
-        for row, amount in enumerate(held(self, job, request)):
+        for row, amount in enumerate(self.ledger.held(request, job.slots)):
             usage[row] += sign * amount
 
     def _member_started(self, event: MemberStarted) -> None:
@@ -244,7 +245,7 @@ class Core:
             if len(job.started) == len(job.slots) and job.phase is Phase.STARTING:
                 self._run(job, event)
         if not exit.ok and job.phase is not Phase.STOPPING:
-            job.then, job.because = self._after_failure(job, rank, exit)
+            job.then, job.because = after_failure(job, rank, exit)
             if len(job.exits) < len(job.slots):  # the rest of the gang has to go first
                 for slot in job.slots:
                     self._dirty.add(slot.node)
@@ -254,22 +255,6 @@ class Core:
             self._changed[job.id] = job
             return
         self._release(job, event)
-
-    def _after_failure(self, job: Job, rank: int, exit: Exit) -> tuple[Phase, str]:
-        who = f"rank {rank} " if len(job.slots) > 1 else ""
-        what = describe_exit(exit)
-        if job.attempt >= limits.RESTARTS_MAX:
-            return Phase.FAILED, f"{who}{what}; {limits.RESTARTS_MAX} attempts are the most"
-        if exit.why == "lost":
-            return Phase.PENDING, f"{who}{what}; it runs again"
-        if exit.code == limits.EXIT_REQUEUE:
-            return Phase.PENDING, f"{who}asked to run again (exit {limits.EXIT_REQUEUE})"
-        if exit.why == "cannot-start":
-            return Phase.FAILED, f"{who}{what}"
-        job.failures += 1
-        if job.failures <= job.spec.retries:
-            return Phase.PENDING, f"{who}{what}; retry {job.failures} of {job.spec.retries}"
-        return (Phase.OOM if exit.why == "oom" else Phase.FAILED), f"{who}{what}"
 
     def _release(self, job: Job, event: Event) -> None:
         """Every member is confirmed gone: give everything back, once, and go on."""
@@ -297,6 +282,7 @@ class Core:
         assert event.then is Phase.PENDING or event.then in FINAL
         self._move(job, event, Phase.STOPPING)
         job.then, job.because = event.then, event.because
+        job.kill = job.kill or event.now
         for slot in job.slots:
             self._dirty.add(slot.node)
 
@@ -368,8 +354,15 @@ class Core:
         self.wakeups += 1
 
     def _tenant_set(self, event: TenantSet) -> None:
-        self.tenants[event.tenant.name] = event.tenant
+        self.set_tenants({**self.tenants, event.tenant.name: event.tenant})
         self.wakeups += 1
+
+    def set_tenants(self, tenants: dict[str, Tenant]) -> None:
+        """Replace the table of tenants (by `apply` and by a snapshot alone)."""
+        self.tenants = tenants
+        quotas = frozenset(name for name, tenant in tenants.items() if tenant.quota)
+        if quotas != self.quota_tenants:
+            self.quota_tenants = quotas
 
     def _queue_set(self, event: QueueSet) -> None:
         self.queues[event.queue.name] = event.queue
@@ -411,10 +404,13 @@ class Core:
         run: list[Launch] = []
         keep: list[MemberKey] = []
         stop: list[MemberKey] = []
+        kill: list[MemberKey] = []
         for key, job in sorted(self.nodes[node].members.items(), key=_by_key):
             rank = key[2]
             if job.phase is Phase.STOPPING:
                 stop.append(key)
+                if job.kill:
+                    kill.append(key)
             elif rank in job.started:
                 keep.append(key)
             else:
@@ -425,6 +421,7 @@ class Core:
             run=tuple(run),
             keep=tuple(keep),
             stop=tuple(stop),
+            kill=tuple(kill),
         )
 
     def _launch(self, job: Job, rank: int) -> Launch:
@@ -435,6 +432,7 @@ class Core:
             attempt=job.attempt,
             rank=rank,
             spec=job.spec,
+            placed=job.token_placed,
             devices=slot.devices,
             nodes=tuple(node.address or node.name for node in nodes),
             local_rank=sum(other.node == slot.node for other in job.slots[:rank]),
@@ -508,34 +506,3 @@ class Core:
 
 def _by_key(member: tuple[MemberKey, Job]) -> MemberKey:
     return member[0]
-
-
-def held(core: Core, job: Job, request: Request) -> tuple[int, ...]:
-    """Return what all members of a job hold together, in the order of DIMENSIONS."""
-    count = len(job.slots)
-    milli = memory = 0
-    for slot in job.slots:
-        if not slot.devices:
-            continue
-        if request.gpus:
-            size = core.ledger.devices[slot.node].size
-            milli += 1000 * len(slot.devices)
-            memory += sum(size[index] for index in slot.devices)
-        else:
-            milli += request.milli
-            memory += request.memory
-    cpu, ram, disk = request.host
-    return (cpu * count, ram * count, disk * count, milli, memory)
-
-
-def describe_exit(exit: Exit) -> str:
-    """Return an exit in words."""
-    if exit.why == "lost":
-        return f"lost ({exit.detail})" if exit.detail else "lost"
-    if exit.why == "cannot-start":
-        return f"could not start: {exit.detail}"
-    if exit.why == "oom":
-        return f"ran out of memory ({exit.detail})" if exit.detail else "ran out of memory"
-    if exit.signal is not None:
-        return f"killed by signal {exit.signal}"
-    return f"exit {exit.code}"

@@ -90,23 +90,23 @@ def copies(ledger: Ledger, request: Request, node: int, most: int, *, empty: boo
 def members_that_fit(
     ledger: Ledger, request: Request, *, empty: bool, up_only: bool = False
 ) -> int:
-    """Return how many members of a gang could be placed together, by its spread rule.
+    """Return how many members of a gang, at most all, could be placed together by its spread rule.
 
     `empty`: with nobody on the nodes, also on those that are down unless `up_only`.
     """
-    most = request.members
-    each = [
-        copies(ledger, request, node, most, empty=empty)
-        for node in range(ledger.count)
-        if not up_only or ledger.room[UP, node]
-    ]
-    if not each:
-        return 0
-    if request.shape.spread == "same-node":
-        return max(each)
-    if request.shape.spread == "distinct-nodes":
-        return sum(count > 0 for count in each)
-    return sum(each)
+    most, spread = request.members, request.shape.spread
+    fitting = 0
+    for node in range(ledger.count):
+        if fitting >= most:
+            break  # enough: most questions are answered by a few nodes
+        if up_only and not ledger.room[UP, node]:
+            continue
+        here = copies(ledger, request, node, most, empty=empty)
+        if spread == "same-node":
+            fitting = max(fitting, here)
+        else:
+            fitting += min(here, 1) if spread == "distinct-nodes" else here
+    return min(fitting, most)
 
 
 def largest(ledger: Ledger, request: Request) -> Shape | None:

@@ -5,7 +5,7 @@ The numbers are those of docs/design/architecture.md, section 8 (invariants of t
 
 from __future__ import annotations
 
-from fairlead.core.engine import Core, held
+from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import HOST, SHARE_MEMORY, SHARE_MILLI, UP, WHOLE
 from fairlead.model.jobs import LIVE, Phase
@@ -69,8 +69,11 @@ def _check_nodes(core: Core) -> None:
                 memory[device] += size if request.gpus else request.memory
         taken[HOST], taken[HOST + 1] = sum(milli), sum(memory)
         _compare_node(core, index, taken, milli, memory)
-        for row in range(HOST):  # a node may come back smaller, with parts of gangs that died there
-            assert alive[row] <= core.ledger.capacity[row, index], f"{name}: {DIMENSIONS[row]} twice"
+        # A node may come back smaller, with parts of gangs that died there.
+        for row in range(HOST):
+            assert alive[row] <= core.ledger.capacity[row, index], (
+                f"{name}: {DIMENSIONS[row]} twice"
+            )
 
 
 def _held_by_node(core: Core) -> list[list[tuple[Job, int, tuple[int, ...]]]]:
@@ -113,7 +116,7 @@ def _check_usage(core: Core) -> None:
     for job in core.jobs.values():
         if job.phase in LIVE:
             total = usage.setdefault(job.spec.tenant, [0] * D)
-            for row, amount in enumerate(held(core, job, core.shapes[job.shape_id])):
+            for row, amount in enumerate(core.ledger.held(core.shapes[job.shape_id], job.slots)):
                 total[row] += amount
     for tenant in {*usage, *core.usage}:
         expected = usage.get(tenant, [0] * D)

@@ -31,6 +31,7 @@ class Job:
         "failures",
         "first_started_ms",
         "id",
+        "kill",
         "phase",
         "placed_ms",
         "shape_id",
@@ -59,6 +60,7 @@ class Job:
         self.started: set[int] = set()  # ranks confirmed running at some time in this attempt
         self.exits: dict[int, Exit] = {}  # ranks confirmed gone, in order
         self.worst: Exit | None = None  # of this attempt: the first bad exit, else a good one
+        self.kill = False  # stopping without grace
         self.then: Phase | None = None  # where a stopping job goes
         self.placed_ms: Ms | None = None
         self.started_ms: Ms | None = None

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fairlead.model.resources import DIMENSIONS, GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Node, Shape
+from fairlead.model.resources import DIMENSIONS, GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Node, Shape, Slot
 
 Columns: TypeAlias = npt.NDArray[np.int64]
 
@@ -250,6 +250,23 @@ class Ledger:
             self._summarise(node)
         else:
             self._touch(node)
+
+    def held(self, request: Request, slots: tuple[Slot, ...]) -> tuple[int, ...]:
+        """Return what members on these slots hold together, in the order of DIMENSIONS."""
+        milli = memory = 0
+        for slot in slots:
+            if not slot.devices:
+                continue
+            if request.gpus:
+                size = self.devices[slot.node].size
+                milli += WHOLE_GPU_MILLI * len(slot.devices)
+                memory += sum(size[index] for index in slot.devices)
+            else:
+                milli += request.milli
+                memory += request.memory
+        count = len(slots)
+        cpu, ram, disk = request.host
+        return (cpu * count, ram * count, disk * count, milli, memory)
 
     def view(self) -> Columns:
         """Return the room of all nodes, read-only: writing raises ValueError."""

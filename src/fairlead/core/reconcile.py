@@ -52,8 +52,13 @@ def _compare(
     if member.state == "ended":
         assert member.exit is not None
         events.append(MemberEnded(**key, exit=member.exit))
-    elif member.started_ms is not None and member.rank not in job.started:
+    elif _has_run(member) and member.rank not in job.started:
         events.append(MemberStarted(**key))
+
+
+def _has_run(member: MemberState) -> bool:
+    """Whether it started: one that is told to stop before it was executed may never do so."""
+    return member.state == "running" or member.started_ms is not None
 
 
 def lost_node(core: Core, name: str, because: str) -> list[AnyEvent]:

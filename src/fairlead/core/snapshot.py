@@ -35,6 +35,7 @@ class JobImage(Record, frozen=True):
     exits: tuple[tuple[int, Exit], ...] = ()
     worst: Exit | None = None
     then: Phase | None = None
+    kill: bool = False
     placed_ms: Ms | None = None
     started_ms: Ms | None = None
     first_started_ms: Ms | None = None
@@ -95,6 +96,7 @@ def dump(core: Core) -> bytes:
             exits=tuple(job.exits.items()),
             worst=job.worst,
             then=job.then,
+            kill=job.kill,
             placed_ms=job.placed_ms,
             started_ms=job.started_ms,
             first_started_ms=job.first_started_ms,
@@ -130,7 +132,7 @@ def load(body: bytes) -> Core:
     core = Core()
     core.seq, core.now, core.next_job = image.seq, image.now, image.next_job
     core.policy = image.policy
-    core.tenants = {tenant.name: tenant for tenant in image.tenants}
+    core.set_tenants({tenant.name: tenant for tenant in image.tenants})
     core.queues = {queue.name: queue for queue in image.queues}
     core.requests = dict(image.requests)
     for index, node in enumerate(image.nodes):
@@ -157,7 +159,8 @@ def _restore(core: Core, item: JobImage) -> None:
     job.phase, job.attempt, job.failures = item.phase, item.attempt, item.failures
     job.token_placed = item.token_placed
     job.slots, job.started, job.exits = item.slots, set(item.started), dict(item.exits)
-    job.worst, job.then, job.because = item.worst, item.then, item.because
+    job.worst, job.then, job.kill = item.worst, item.then, item.kill
+    job.because = item.because
     job.placed_ms, job.started_ms = item.placed_ms, item.started_ms
     job.first_started_ms = item.first_started_ms
     core.jobs[job.id] = job

@@ -85,6 +85,7 @@ class StopDecided(Event, frozen=True, tag="stop-decided"):
     attempt: int
     then: Phase  # PENDING after preemption, CANCELLED after a cancel, TIMEOUT at the limit
     because: str = ""
+    now: bool = False  # kill at once, without notice and grace
 
 
 class Cancelled(Event, frozen=True, tag="cancelled"):

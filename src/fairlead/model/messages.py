@@ -18,12 +18,17 @@ MemberKey: TypeAlias = tuple[int, int, int]  # job, attempt, rank
 
 
 class Launch(Record, frozen=True):
-    """Start this member once, if it was never seen before."""
+    """Start this member once, if it was never seen before.
+
+    placed: the version of the log that placed it. An agent that comes back starts nothing that
+    an earlier life of it had seen placed: its absence from a report has proved it lost.
+    """
 
     job: JobId
     attempt: int
     rank: int
     spec: JobSpec
+    placed: int = 0
     devices: tuple[int, ...] = ()
     nodes: tuple[str, ...] = ()  # address (or name) of every rank's node, in rank order
     local_rank: int = 0  # which of this job's members on this node it is, from 0
@@ -42,6 +47,7 @@ class Desired(Record, frozen=True, tag_field="kind", tag="desired"):
     run: members that should run; the agent launches those it does not know.
     keep: members that run already by the agent's own word: leave them, launch nothing.
     stop: members to stop (notice signal, grace, kill).
+    kill: those of `stop` that get no grace, or no more of it.
     forget: members whose end is durable in the log; the agent may drop its record of them.
     """
 
@@ -50,6 +56,7 @@ class Desired(Record, frozen=True, tag_field="kind", tag="desired"):
     run: tuple[Launch, ...] = ()
     keep: tuple[MemberKey, ...] = ()
     stop: tuple[MemberKey, ...] = ()
+    kill: tuple[MemberKey, ...] = ()
     forget: tuple[MemberKey, ...] = ()
 
 

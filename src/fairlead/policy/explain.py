@@ -16,7 +16,7 @@ from fairlead.policy.pipeline import Pipeline
 RESOURCES = "Resources"  # nothing free that fits now
 PRIORITY = "Priority"  # it would fit, but a job before it must not be overtaken
 QUOTA = "WaitingForQuota"
-NODE_DOWN = "ReqNodeNotAvail"  # fits only nodes that are down
+NODE_DOWN = "ReqNodeNotAvail"  # waits for nodes that are down or came back smaller
 PENDING_EVALUATION = "PendingEvaluation"  # the scheduler has not looked since it came
 
 
@@ -79,7 +79,7 @@ def _reason(
     fits, words, _ = shapes.look(job.shape_id)
     if not fits:
         if not pipeline.possible(core, job):
-            return NODE_DOWN, f"fits only with nodes that are down now; {words}", None
+            return NODE_DOWN, f"no nodes that are up could ever take it; {words}", None
         return RESOURCES, words, None
     if stuck is not None and not before and pipeline.protected(core.now, stuck):
         return PRIORITY, f"job {stuck.id} is before it and must not be overtaken", stuck.id

@@ -23,7 +23,6 @@ from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.queue import Entry, Group, Queue
 
-
 RUN_MIN = 8  # below this many equal jobs in a row, one by one is quicker
 RUN_MAX = 4096
 
@@ -40,7 +39,6 @@ class Pipeline:
         self.queue = Queue(self.order)
         self.fit: Fit
         self._layout = -1
-        self._all_up = True
         self._possible: dict[int, bool] = {}  # per shape, for this layout
         self._because = f"{config.order}, {config.placement}"
 
@@ -126,14 +124,12 @@ class Pipeline:
     def possible(self, core: Core, job: Job) -> bool:
         """Whether the nodes that are up could ever take the job.
 
-        One that waits for a node to come back holds nobody else up.
+        Admission has seen to it, but nodes go down or come back smaller. A job that waits for one
+        to come back holds nobody else up.
         """
         if self._layout != core.ledger.layout:
             self._layout = core.ledger.layout
-            self._all_up = all(node.up for node in core.nodes)
             self._possible.clear()
-        if self._all_up:
-            return True  # admission has seen to it
         known = self._possible.get(job.shape_id)
         if known is None:
             request = core.shapes[job.shape_id]

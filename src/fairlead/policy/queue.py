@@ -77,17 +77,17 @@ class Queue:
 
     def sync(self, core: Core) -> None:
         """Take in what has happened since the last time."""
-        if self._wakeups != core.wakeups:
-            quotas = frozenset(name for name, t in core.tenants.items() if t.quota)
-            if quotas != self._quotas:
-                self._quotas, self._read = quotas, -1
+        if self._quotas is not core.quota_tenants:
+            self._quotas, self._read = core.quota_tenants, -1  # the groups are other ones now
         if self._read < core.arrivals_forgotten:
             for index in (self.groups, self._heads, self._queued, self.stuck, self.gated):
                 index.clear()
             self._read = core.arrivals_forgotten
-        fresh = core.arrivals[self._read - core.arrivals_forgotten :]
-        self._read += len(fresh)
-        self._add(core, fresh)
+        place = self._read - core.arrivals_forgotten
+        if place < len(core.arrivals):
+            fresh = core.arrivals[place:]
+            self._read += len(fresh)
+            self._add(core, fresh)
         if self._wakeups != core.wakeups:
             self._wakeups = core.wakeups
             for parked in (self.stuck, self.gated):

@@ -230,16 +230,12 @@ class Api:
         return await self._cancel(ids, body)
 
     async def _cancel(self, ids: Sequence[JobId] | None, body: Mapping[str, Any]) -> Response:
-        if body.get("now"):
-            raise Misuse(
-                "a job's grace cannot be cut short yet",
-                field="now",
-                hint="cancel without `now`; the job is killed when its grace is over",
-                code="not-supported",
-            )
+        now = body.get("now", False)
+        if not isinstance(now, bool):
+            raise Misuse("now is true or false", field="now")
         because = str(body.get("reason") or "")[:1000]
         because = f"cancelled: {because}" if because else "cancelled"
-        command = CancelAll(because) if ids is None else Cancel(ids, because)
+        command = CancelAll(because, now) if ids is None else Cancel(ids, because, now)
         await self.shell.ask(command)
         known = {status.id: status.phase for status in self._statuses(command.ids)}
         return web.respond(

@@ -108,10 +108,13 @@ def _admit_all(batch: Batch, specs: Sequence[JobSpec]) -> None:
 
 
 class Cancel:
-    """Cancel jobs: those that wait at once, those that run by stopping them."""
+    """Cancel jobs: those that wait at once, those that run by stopping them.
 
-    def __init__(self, ids: Sequence[JobId], because: str) -> None:
-        self.ids, self.because = ids, because
+    `now`: kill without grace, also those that are stopping already.
+    """
+
+    def __init__(self, ids: Sequence[JobId], because: str, now: bool = False) -> None:
+        self.ids, self.because, self.now = ids, because, now
 
     def plan(self, batch: Batch) -> Sequence[AnyEvent]:
         """Leave alone what is gone, unknown, or on its way to an end already."""
@@ -122,13 +125,18 @@ class Cancel:
                 continue
             if job.phase is Phase.PENDING:
                 events.append(Cancelled(job=job_id, because=self.because))
-            elif job.phase is not Phase.STOPPING or job.then is Phase.PENDING:
+            elif (
+                job.phase is not Phase.STOPPING
+                or job.then is Phase.PENDING
+                or (self.now and not job.kill)
+            ):
                 events.append(
                     StopDecided(
                         job=job_id,
                         attempt=job.attempt,
                         then=Phase.CANCELLED,
                         because=self.because,
+                        now=self.now,
                     )
                 )
             else:
@@ -144,8 +152,8 @@ class Cancel:
 class CancelAll(Cancel):
     """Cancel everything that waits or runs, in one turn, so that nothing moves up."""
 
-    def __init__(self, because: str) -> None:
-        super().__init__((), because)
+    def __init__(self, because: str, now: bool = False) -> None:
+        super().__init__((), because, now)
 
     def plan(self, batch: Batch) -> Sequence[AnyEvent]:
         """Take the jobs of the moment."""

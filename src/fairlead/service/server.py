@@ -30,13 +30,13 @@ from fairlead.service.commands import Configure
 from fairlead.service.config import Config
 from fairlead.service.lock import Lock
 from fairlead.service.places import Places
-from fairlead.service.shell import Shell
+from fairlead.service.shell import STORE_RETRY_S, Shell
 from fairlead.store.sqlite import SqliteStore
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
-# The garbage collector looks seldom: records make no cycles, and a look at 100,000 jobs takes longer
-# than a turn.
+# The garbage collector looks seldom: records make no cycles, and a look at 100,000 jobs takes
+# longer than a turn.
 GC_OBJECTS = 200_000
 DRAIN_S = 2  # how long answers under way may take once the service stops
 
@@ -106,10 +106,12 @@ class Service:
         when the core contradicts itself.
         """
         self.places.ensure()
-        with Lock(self.places.pid), SqliteStore(self.places.database) as store:
+        with Lock(self.places.pid):
             self.node = self.config.lent(inventory(state=self.places.state))
             publish_gpus(self.places.state, [device.uuid for device in self.node.devices])
-            asyncio.run(self._serve(store))
+            gc.disable()  # until all is recovered: nothing of that is garbage
+            with SqliteStore(self.places.database) as store:
+                asyncio.run(self._serve(store))
 
     async def _serve(self, store: SqliteStore) -> None:
         shell = Shell(store, build, self._poke)
@@ -122,27 +124,32 @@ class Service:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self.stop)
-        configure = Configure(
-            [self.node], self.config.tenants, self.config.queues, self.config.policy
-        )
-        link: asyncio.Task[None] | None = None
+        tasks = [asyncio.create_task(each) for each in (self._configure(), self.link.run())]
+        gc.freeze()  # what lives for ever need not be looked at again
+        gc.set_threshold(GC_OBJECTS)
+        gc.enable()
         listener = listen(self.places.socket)
+        log.info("listening on %s", self.places.socket)
         try:
-            try:
-                await shell.ask(configure)
-            except StoreFailed as error:
-                log.error("the configuration is not in force: %s", error)
-            link = asyncio.create_task(self.link.run())
-            gc.freeze()  # what lives for ever need not be looked at again
-            gc.set_threshold(GC_OBJECTS)
-            log.info("listening on %s", self.places.socket)
             await self.server.serve(sockets=[listener])
         finally:
-            if link is not None:
-                link.cancel()
+            for task in tasks:
+                task.cancel()
             self.places.socket.unlink(missing_ok=True)
         shell.snapshot()
         log.info("stopped at event %d", shell.core.seq)
+
+    async def _configure(self) -> None:
+        """Make the log agree with the configuration, as soon as it can be written."""
+        config = self.config
+        command = Configure([self.node], config.tenants, config.queues, config.policy)
+        while True:
+            try:
+                await self.shell.ask(command)
+                return
+            except StoreFailed as error:
+                log.error("the configuration is not in force yet: %s", error)
+            await asyncio.sleep(STORE_RETRY_S)
 
     def stop(self) -> None:
         """Begin to leave: no more turns; waiting clients are answered, jobs run on."""

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
+import msgspec
+
 from fairlead.core.engine import Core
 from fairlead.core.reconcile import reconcile
 from fairlead.core.snapshot import digest
@@ -103,13 +105,7 @@ class Shell:
         if report is None or not any(member.exit for member in report.members):
             return desired
         forget = reconcile(core, report)[1]
-        return Desired(
-            version=desired.version,
-            run=desired.run,
-            keep=desired.keep,
-            stop=desired.stop,
-            forget=forget,
-        )
+        return msgspec.structs.replace(desired, forget=forget)
 
     # ---- out ----------------------------------------------------------------------------------
 

@@ -65,7 +65,7 @@ def row_of_job(core: Core, job: Job, reason: str) -> tuple[Any, ...]:
         job.submitted_ms,
         job.started_ms,
         job.ended_ms,
-        tuple(core.nodes[slot.node].spec.name for slot in job.slots),
+        tuple([core.nodes[slot.node].spec.name for slot in job.slots]) if job.slots else (),
         worst.code if worst else None,
         worst.signal if worst else None,
         job.because,

@@ -8,8 +8,9 @@ repeated, delayed and reordered messages harmless:
   it acts, so this holds across restarts of the agent;
 - a key that is known is never started again; it is known until the service says `forget`, and
   every message from before that moment is older than `seen`;
-- an agent that comes back starts nothing from a message that its predecessor had seen: what the
-  predecessor did not start is missing from the report, hence lost, and may run elsewhere by now.
+- an agent that comes back starts nothing that its predecessor had seen placed: what that did not
+  start is missing from the report, hence lost, and may run elsewhere by now, even if newer
+  messages, made before the service knew, still ask for it.
 """
 
 from __future__ import annotations
@@ -32,9 +33,13 @@ class Start(Record, frozen=True):
 
 
 class Stop(Record, frozen=True):
-    """Tell the member's supervisor to begin: notice signal, grace, kill. Harmless when repeated."""
+    """Tell the member's supervisor to begin: notice signal, grace, kill. Harmless when repeated.
+
+    `now`: no grace, also when it has begun already.
+    """
 
     key: MemberKey
+    now: bool = False
 
 
 class Drop(Record, frozen=True):
@@ -68,7 +73,7 @@ class Agent:
         self.node, self.boot, self.seen = node, boot, seen
         self.changes = 0  # grows whenever the report would differ
         self.members = {record.state.key: record for record in known}
-        self._seen_before = seen  # by an earlier life of the agent
+        self._unseen = seen + 1 if seen else 0  # first placement that no earlier life has seen
         self._barred: set[MemberKey] = set()  # stopped or forgotten at version `seen`
         self._load = dict.fromkeys(sorted(cores), 0)
         for record in self.members.values():
@@ -88,13 +93,18 @@ class Agent:
         wanted = {launch.key for launch in message.run}
         wanted.update(message.keep)
         wanted.difference_update(message.stop)
-        actions += [Stop(key=key) for key in self.members if key not in wanted and self._stop(key)]
-        if message.version > self._seen_before:
-            actions += [
-                self._start(launch)
-                for launch in message.run
-                if launch.key not in self.members and launch.key not in self._barred
-            ]
+        actions += [
+            Stop(key=key, now=key in message.kill)
+            for key in self.members
+            if key not in wanted and self._stop(key)
+        ]
+        actions += [
+            self._start(launch)
+            for launch in message.run
+            if launch.placed >= self._unseen
+            and launch.key not in self.members
+            and launch.key not in self._barred
+        ]
         return actions
 
     def started(self, key: MemberKey, at_ms: Ms) -> None:

@@ -192,7 +192,7 @@ class Host:
             if isinstance(action, Start):
                 self._start(action)
             elif isinstance(action, Stop):
-                self._stop(action.key)
+                self._stop(action)
             else:
                 try:
                     files.drop_member(self.state, action.key)
@@ -223,13 +223,13 @@ class Host:
             fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
             files.append(journal, work)
             # A stop may follow at once: it waits until the supervisor is ready for it.
-            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+            signal.pthread_sigmask(signal.SIG_BLOCK, (supervisor.STOP, supervisor.KILL))
             pid = os.fork()
             if pid == 0:
                 supervisor.supervise(work, self.state, journal, self.cgroups, self.files_max)
             return pid
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (supervisor.STOP, supervisor.KILL))
             os.close(journal)
 
     def _gpus(self, devices: tuple[int, ...]) -> tuple[str, ...]:
@@ -240,10 +240,10 @@ class Host:
             raise LookupError(f"GPU {max(devices)} is not known to the agent of this machine")
         return tuple(known[device] for device in devices)
 
-    def _stop(self, key: MemberKey) -> None:
-        if (pidfd := self.pidfds.get(key)) is not None:
+    def _stop(self, action: Stop) -> None:
+        if (pidfd := self.pidfds.get(action.key)) is not None:
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+                signal.pidfd_send_signal(pidfd, supervisor.KILL if action.now else supervisor.STOP)
 
     def _watch(self, key: MemberKey, pidfd: int) -> None:
         self.watched[pidfd], self.pidfds[key] = key, pidfd

@@ -30,7 +30,9 @@ _READ_BYTES = 65536  # what a pipe holds
 _WAIT_MIN_S, _WAIT_MAX_S = 0.0005, 0.05
 _FULL_S = 1.0  # between attempts to write to a full disk
 _DETAIL_CHARS_MAX = 500
-_RESTORED = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
+# What the agent sends: stop (notice, grace, kill), or kill without grace.
+STOP, KILL = signal.SIGTERM, signal.SIGUSR1
+_RESTORED = (STOP, KILL, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
 # `Exit.code` of a command that could not be started, as shells have it.
 CODE_NOT_FOUND, CODE_NOT_EXECUTABLE = 127, 126
 
@@ -38,7 +40,7 @@ CODE_NOT_FOUND, CODE_NOT_EXECUTABLE = 127, 126
 def supervise(
     work: Assigned, state: str, journal: int, cgroups: Cgroups, files_max: tuple[int, int]
 ) -> NoReturn:
-    """Run one member to its end; called in the fork, with SIGTERM blocked. Never returns.
+    """Run one member to its end; called in the fork, with STOP and KILL blocked. Never returns.
 
     `journal`: descriptor of the member's journal, locked. `files_max`: RLIMIT_NOFILE for the job.
     """
@@ -64,7 +66,7 @@ def _prepare(journal: int) -> int:
     signal.set_wakeup_fd(wake_in, warn_on_full_buffer=False)
     for ignored in (signal.SIGHUP, signal.SIGINT):
         signal.signal(ignored, signal.SIG_IGN)
-    for handled in (signal.SIGTERM, signal.SIGCHLD):
+    for handled in (STOP, KILL, signal.SIGCHLD):
         signal.signal(handled, _noted)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     return wake
@@ -216,8 +218,11 @@ class _Supervisor:
         while not self._over():
             for fd, _ in poll.poll(self._timeout_ms()):
                 if fd == self.wake:
-                    if signal.SIGTERM in os.read(self.wake, _READ_BYTES):
-                        self._stop()
+                    signals = os.read(self.wake, _READ_BYTES)
+                    if STOP in signals:
+                        self._stop(self.spec.grace_ms)
+                    if KILL in signals:
+                        self._stop(0)
                 elif not self._copy():
                     poll.unregister(self.pipe)
             self._reap()
@@ -242,13 +247,15 @@ class _Supervisor:
         # Without its parent in between, the end of a grandchild wakes nobody.
         return 1000 * (left if self.status is None else min(left, _WAIT_MAX_S))
 
-    def _stop(self) -> None:
-        """Begin to stop; another request changes nothing."""
+    def _stop(self, grace_ms: Ms) -> None:
+        """Begin to stop; another request can only shorten the grace to nothing."""
+        if grace_ms == 0:
+            self.kill_at = time.monotonic()
         if self.kill_at is not None:
             return
-        self.kill_at = time.monotonic() + self.spec.grace_ms / 1000
+        self.kill_at = time.monotonic() + grace_ms / 1000
         with contextlib.suppress(OSError):  # a full disk must not keep the job alive
-            files.write_text(f"{self.task}/preempt", b"%d\n" % self.spec.grace_ms)
+            files.write_text(f"{self.task}/preempt", b"%d\n" % grace_ms)
         if self.status is None:  # not reaped, so the number is still ours
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.main, self.spec.stop_signal)

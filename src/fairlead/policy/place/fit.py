@@ -66,6 +66,8 @@ class Fit:
             return None if slot is None else (slot,)
         spread = request.shape.spread
         if spread == "any":
+            if self.scorer.fills and request.simple and self._room(request) < request.members:
+                return None
             slots = self.run(request, request.members)
         elif spread == "same-node":
             slots = self._same_node(request)
@@ -85,15 +87,24 @@ class Fit:
         keys = self._keys(request)
         nodes = np.flatnonzero(keys != NO)
         nodes = nodes[np.argsort(keys[nodes], kind="stable")]
-        room = self.ledger.room
-        counts = np.full(len(nodes), count, np.int64)
-        for row, amount in request.need:
-            if row < HOST or row == WHOLE:
-                np.minimum(counts, room[row, nodes] // amount, out=counts)
+        counts = self._counts(request, nodes, count)
         before = np.cumsum(counts) - counts
         used = int(np.searchsorted(before, count))
         counts = np.minimum(counts[:used], count - before[:used])
         return nodes[:used], counts
+
+    def _counts(self, request: Request, nodes: Columns, most: int) -> Columns:
+        """Return how many members fit on each of these nodes, at most `most`, by its rows."""
+        counts = np.full(len(nodes), most, np.int64)
+        for row, amount in request.need:
+            if row < HOST or row == WHOLE:
+                np.minimum(counts, self.ledger.room[row, nodes] // amount, out=counts)
+        return counts
+
+    def _room(self, request: Request) -> int:
+        """Return how many members fit on all nodes together: a gang that does not is not sorted."""
+        nodes = np.flatnonzero(self._keys(request) != NO)
+        return int(self._counts(request, nodes, request.members).sum())
 
     def _fill_slots(self, request: Request, nodes: Columns, counts: Columns) -> Iterator[Slot]:
         for node, members in zip(nodes.tolist(), counts.tolist(), strict=True):

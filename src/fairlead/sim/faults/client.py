@@ -106,5 +106,3 @@ class Clients:
         call = Call(self.world, ask, self.world.rng.choice((None, None, 1)))
         self.calls.append(call)
         call.send()
-
-

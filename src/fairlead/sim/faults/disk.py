@@ -58,6 +58,11 @@ class Disk(MemoryStore):
         self.full = False
         self._faults.clear()
 
+    @property
+    def writes(self) -> int:
+        """How often something was written, or tried to be."""
+        return self._writes
+
     def rows(self) -> Iterator[tuple[int, Ms, str]]:
         """Yield (seq, time, body) of the whole log as it was written."""
         for seq, at, *_, body in self._log:

@@ -173,7 +173,7 @@ class Machine:
             if isinstance(action, Start):
                 self._launch(action)
             elif isinstance(action, Stop):
-                self._stop(action.key)
+                self._stop(action.key, action.now)
             else:
                 self.folders.pop(action.key, None)
         self._word_soon()
@@ -281,9 +281,13 @@ class Machine:
         self._look_for_start(key)
         self._word_soon()
 
-    def _stop(self, key: MemberKey) -> None:
+    def _stop(self, key: MemberKey, now: bool) -> None:
         member = self.members.get(key)
-        if member is None or not member.supervised or member.stopping:
+        if member is None or not member.supervised:
+            return
+        if now and member.tree:
+            self.world.at(0, self._kill, member)
+        if member.stopping:
             return
         self.world.tell(key[0], "{}: the supervisor of {} is told to stop it", self.name, key)
         member.stopping = True

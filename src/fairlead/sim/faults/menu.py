@@ -193,16 +193,21 @@ def _incident(rng: Random, kind: IncidentKind, until: Ms, nodes: tuple[Node, ...
         at_ms=rng.randrange(until),
         kind=kind,
         node=node.name,
-        amount={
-            "write-fails": rng.randint(1, 5),
-            "clock-step": rng.choice((-1, 1)) * rng.choice((100, 5_000, 10 * MINUTE)),
-        }.get(kind, rng.randrange(1 << 30)),
+        amount=_amount(rng, kind),
         for_ms=rng.choice((10, 1_000, 20_000, 3 * MINUTE)),
         foreign=foreign,
         devices=devices,
         policy=_policy(rng) if kind == "policy" else None,
         tenant=_tenant(rng, nodes) if kind == "quota" else None,
     )
+
+
+def _amount(rng: Random, kind: IncidentKind) -> int:
+    if kind in ("write-fails", "crash-before-commit", "crash-after-commit"):
+        return rng.randint(1, 5)  # which write from now on
+    if kind == "clock-step":
+        return rng.choice((-1, 1)) * rng.choice((100, 5_000, 10 * MINUTE))
+    return rng.randrange(1 << 30)
 
 
 def _weather(rng: Random) -> Weather:

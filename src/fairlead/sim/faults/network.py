@@ -1,4 +1,4 @@
-"""Messages between the service, agents and clients: encoded, and lost, repeated, late, reordered."""
+"""Messages between the service, agents and clients: encoded, lost, repeated, late, reordered."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class Word(Record, frozen=True):
-    """What an agent sends: its report, with what the machine offers and what others use on it."""
+    """What an agent sends: its report, and now and then what the machine offers and others use."""
 
-    spec: Node
-    foreign: tuple[int, ...]
-    foreign_devices: tuple[int, ...]
     report: Report
+    spec: Node | None = None
+    foreign: tuple[int, ...] = ()
+    foreign_devices: tuple[int, ...] = ()
 
 
 class Ask(Record, frozen=True, tag_field="kind"):

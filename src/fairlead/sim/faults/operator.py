@@ -13,6 +13,7 @@ from fairlead.sim.faults.machine import Machine
 from fairlead.sim.faults.network import Ask, Cancel, Configure, GiveUp
 from fairlead.sim.faults.plan import Incident
 from fairlead.sim.faults.truth import can_ever_run
+from fairlead.store.memory import Fault
 
 if TYPE_CHECKING:
     from fairlead.sim.faults.world import World
@@ -72,7 +73,10 @@ class Operator:
     def cancel_what_cannot_run(self) -> None:
         """Cancel pending jobs that the remaining machines could not even run alone."""
         service = self.world.service
-        if not service.up or any(isinstance(call.ask, Cancel) and not call.over for call in self.calls):
+        if not service.up or self.waiting:
+            return
+        if any(tenant.quota for tenant in service.core.tenants.values()):
+            self.heal()  # a late call has set it again
             return
         nodes = [machine.spec for machine in self.world.machines.values() if machine.up]
         ids = tuple(
@@ -156,11 +160,10 @@ class Operator:
     def _write_fault(self, incident: Incident) -> None:
         if not self.world.service.up:
             return
-        if incident.kind == "write-fails":
-            self.world.disk.fail_next(incident.amount)
-        else:
-            torn = incident.kind == "crash-before-commit"
-            self.world.disk.fail_next(1, "torn" if torn else "unheard")
+        fault: Fault = "fail"
+        if incident.kind != "write-fails":
+            fault = "torn" if incident.kind == "crash-before-commit" else "unheard"
+        self.world.disk.fail_next(incident.amount, fault)
 
     def _disk_full(self, incident: Incident) -> None:
         self.world.tell(0, "the disk is full for {} ms", incident.for_ms)

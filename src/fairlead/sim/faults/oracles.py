@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from fairlead.core.engine import Core
 from fairlead.core.turn import Turn
 from fairlead.model.base import JobId, Ms, NodeId
@@ -139,9 +141,7 @@ class Oracles:
         sizes = [device.memory_mib for device in machine.spec.devices]
         load.add(launch.spec.shape, launch.devices, sizes, 1)
         foreign, devices = self._foreign_since(machine.name, attempt.seq)
-        excess = load.excess(
-            machine.spec, launch.spec.shape, launch.devices, foreign, devices
-        )
+        excess = load.excess(machine.spec, launch.spec.shape, launch.devices, foreign, devices)
         if excess:
             raise Violation("overcommitted", f"{machine.name} by {key}: {excess}", job)
 
@@ -180,7 +180,8 @@ class Oracles:
         telling = self.world.facts is not None
         for seq, at, event in records:
             if telling:
-                self.world.tell(getattr(event, "job", 0), f"log {seq}: {event!r}"[:300])
+                text = msgspec.json.encode(event).decode()
+                self.world.tell(getattr(event, "job", 0), "log {}: {}", seq, text[:300])
             self._durable(seq, at, event)
             self.shadow.apply(at, event)
         self.shadow.forget_changes()

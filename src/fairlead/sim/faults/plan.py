@@ -22,8 +22,8 @@ IncidentKind: TypeAlias = Literal[
     "node-return",  # it dies, is declared lost, and comes back much later
     "partition",  # no message to or from the node for a while
     "crash",  # the scheduler dies between turns
-    "crash-before-commit",  # … inside its next write, before the commit (a torn tail)
-    "crash-after-commit",  # … inside its next write, after the commit
+    "crash-before-commit",  # … inside the n-th write from now on, before the commit (a torn tail)
+    "crash-after-commit",  # … inside the n-th write from now on, after the commit
     "write-fails",  # the n-th write from now on fails
     "disk-full",  # all writes fail for a while
     "snapshot",  # an image of the core is saved

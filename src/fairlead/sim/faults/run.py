@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
+from itertools import pairwise
 
 from fairlead.model.base import JobId, Ms, Record
 from fairlead.sim.faults.menu import draw
@@ -63,7 +64,7 @@ def attempt(world: World) -> Outcome | Failure:
 def _job_in(text: str) -> JobId:
     """Return the first job that an assertion's text names."""
     words = text.replace(",", " ").replace(":", " ").split()
-    for word, after in zip(words, words[1:], strict=False):
+    for word, after in pairwise(words):
         if word == "job" and after.isdigit():
             return int(after)
     return 0

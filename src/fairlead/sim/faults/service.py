@@ -290,10 +290,9 @@ class Service:
         if lives > lived or known.spec != word.spec:
             return [NodeJoined(node=node, spec=word.spec), *_foreign(node, word)]
         events = reconcile(core, word.report)[0]
-        if (
-            tuple(core.ledger.foreign[:, node].tolist()) != word.foreign
-            or core.ledger.devices[node].foreign != frozenset(word.foreign_devices)
-        ):
+        if tuple(core.ledger.foreign[:, node].tolist()) != word.foreign or core.ledger.devices[
+            node
+        ].foreign != frozenset(word.foreign_devices):
             events.append(
                 ForeignUsage(node=node, amounts=word.foreign, devices=word.foreign_devices)
             )
@@ -365,5 +364,3 @@ def _foreign(node: NodeId, word: Word) -> list[AnyEvent]:
 
 def _has_ended(report: Report) -> bool:
     return any(member.exit is not None for member in report.members)
-
-
