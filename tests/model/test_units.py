@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -75,7 +76,7 @@ def test_what_is_not_a_duration_is_refused_with_examples(wrong: str) -> None:
 
 @pytest.mark.parametrize("parse", [parse_duration_ms, parse_size_mib, parse_cpu_milli])
 @pytest.mark.parametrize("wrong", [True, None, [], {}, b"1h"])
-def test_what_is_not_even_text_is_refused_by_its_type(parse, wrong: object) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_not_even_text_is_refused_by_its_type(parse: Any, wrong: object) -> None:
     with pytest.raises(Misuse, match=type(wrong).__name__):
         parse(wrong, "f")
 

@@ -41,15 +41,17 @@ class World:
     """One state folder with its service, agent and jobs: real processes."""
 
     def __init__(self, state: Path) -> None:
-        self.state = state
-        self.places = Places.find({}, str(state))
-        self.client = Client(str(self.places.socket))
+        self.adopt(Places.find({}, str(state)))
         self.environ = {
             **{name: value for name, value in os.environ.items() if "FAIRLEAD" not in name},
             "FAIRLEAD_STATE": str(state),
             "PYTHONPATH": SOURCE,
             "XDG_CONFIG_HOME": str(state / "config"),
         }
+
+    def adopt(self, places: Places) -> None:
+        self.places, self.state = places, places.state
+        self.client = Client(str(places.socket))
 
     def fairlead(self, *words: str, limits: Any = None) -> Done:
         done = subprocess.run(

@@ -17,6 +17,7 @@ import pytest
 from service_harness import alive, until
 
 from fairlead.cli.errors import Failure
+from fairlead.service.places import Places
 
 # Appends a line when it starts and one when it ends, so that running twice would show.
 TWICE = "echo start >> log; sleep {0}; echo end >> log; exit 7"
@@ -44,6 +45,18 @@ def test_everything_belongs_to_its_owner_alone(world):
     assert stat.S_IMODE(world.places.socket.stat().st_mode) == 0o600
     for path in (world.places.database, world.places.log, world.places.pid):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_without_a_folder_of_ones_own_everything_lies_where_xdg_says(world):
+    base, run = world.state.parent / "x", world.state.parent / "r"
+    del world.environ["FAIRLEAD_STATE"]
+    world.environ |= {"XDG_STATE_HOME": str(base), "XDG_RUNTIME_DIR": str(run)}
+    world.adopt(Places.find(world.environ))
+    world.up()
+    assert str(world.client.get("/status")["socket"]) == f"{run}/fairlead/socket"
+    assert (base / "fairlead" / "fairlead.db").exists()
+    assert world.fairlead("run", "--", "echo", "hello").out == "hello\n"
+    assert world.fairlead("down").code == 0
 
 
 def test_a_second_up_says_that_it_runs_already(world):

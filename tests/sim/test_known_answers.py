@@ -17,7 +17,7 @@ import pytest
 
 from fairlead.sim import traces
 from fairlead.sim.cluster import parse_cluster
-from fairlead.sim.metrics import columns, summarise
+from fairlead.sim.metrics import summarise
 from fairlead.sim.replay import Outcome, gate, replay
 from fairlead.sim.workload import fit
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from fairlead.core.desired import desired
 from fairlead.core.ending import after_failure
 from fairlead.core.jobs import TRANSITIONS, Job
 from fairlead.core.ledger import Ledger, Request
@@ -35,7 +36,7 @@ from fairlead.model.events import (
     TenantSet,
 )
 from fairlead.model.jobs import FINAL, LIVE, Exit, Phase, PolicyConfig, Queue, Tenant
-from fairlead.model.messages import Desired, Launch, MemberKey
+from fairlead.model.messages import Desired, MemberKey
 from fairlead.model.resources import DIMENSIONS, Node, Shape, Slot
 from fairlead.model.status import JobStatus
 
@@ -401,42 +402,7 @@ class Core:
 
     def desired(self, node: NodeId) -> Desired:
         """Return all that should be on a node, derived from the log up to `seq`."""
-        run: list[Launch] = []
-        keep: list[MemberKey] = []
-        stop: list[MemberKey] = []
-        kill: list[MemberKey] = []
-        for key, job in sorted(self.nodes[node].members.items(), key=_by_key):
-            rank = key[2]
-            if job.phase is Phase.STOPPING:
-                stop.append(key)
-                if job.kill:
-                    kill.append(key)
-            elif rank in job.started:
-                keep.append(key)
-            else:
-                run.append(self._launch(job, rank))
-        return Desired(
-            version=self.seq,
-            boot=self.nodes[node].spec.boot,
-            run=tuple(run),
-            keep=tuple(keep),
-            stop=tuple(stop),
-            kill=tuple(kill),
-        )
-
-    def _launch(self, job: Job, rank: int) -> Launch:
-        slot = job.slots[rank]
-        nodes = [self.nodes[other.node].spec for other in job.slots]
-        return Launch(
-            job=job.id,
-            attempt=job.attempt,
-            rank=rank,
-            spec=job.spec,
-            placed=job.token_placed,
-            devices=slot.devices,
-            nodes=tuple(node.address or node.name for node in nodes),
-            local_rank=sum(other.node == slot.node for other in job.slots[:rank]),
-        )
+        return desired(self, node)
 
     def status(self, job: Job) -> JobStatus:
         """Return the job as users see it."""
@@ -502,7 +468,3 @@ class Core:
         from fairlead.core.snapshot import digest
 
         return digest(self.dump())
-
-
-def _by_key(member: tuple[MemberKey, Job]) -> MemberKey:
-    return member[0]

@@ -35,6 +35,9 @@ class Started:
     def __init__(self, places: Places, options: Sequence[str]) -> None:
         """Start it. It survives this process and its terminal; it writes to service.log."""
         absolute_python_path()
+        environ = dict(os.environ)
+        if environ.get("FAIRLEAD_STATE"):  # it may be relative to where we are now
+            environ["FAIRLEAD_STATE"] = str(places.state)
         self._log = places.log
         _rotate(places.log)
         log = os.open(places.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -47,7 +50,7 @@ class Started:
                 stdout=log,
                 stderr=log,
                 cwd=places.state,
-                env={**os.environ, "FAIRLEAD_STATE": str(places.state)},
+                env=environ,
                 start_new_session=True,
             )
         finally:

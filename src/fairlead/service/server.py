@@ -30,7 +30,7 @@ from fairlead.service.commands import Configure
 from fairlead.service.config import Config
 from fairlead.service.lock import Lock
 from fairlead.service.places import Places
-from fairlead.service.shell import STORE_RETRY_S, Shell
+from fairlead.service.shell import EXIT_BUG, STORE_RETRY_S, Shell
 from fairlead.store.sqlite import SqliteStore
 
 BACKLOG = 2048
@@ -125,6 +125,8 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self.stop)
         tasks = [asyncio.create_task(each) for each in (self._configure(), self.link.run())]
+        for task in tasks:
+            task.add_done_callback(_no_task_dies_silently)
         gc.freeze()  # what lives for ever need not be looked at again
         gc.set_threshold(GC_OBJECTS)
         gc.enable()
@@ -178,6 +180,13 @@ class Service:
             )
             raise SystemExit(1)
         self.shell.reported(report)
+
+
+def _no_task_dies_silently(task: asyncio.Task[None]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, Exception):
+        log.critical("the service stops: %r", error, exc_info=error)
+        raise SystemExit(EXIT_BUG)
 
 
 def _uvicorn_config(app: Any) -> uvicorn.Config:

@@ -289,7 +289,7 @@ class Host:
             return False
         self._watch(key, pidfd)
         if self.agent.members[key].state.state == "stopping":
-            self._stop(key)
+            self._stop(Stop(key=key))
         return True
 
     def _kill_remains(self, key: MemberKey, journal: Journal) -> bool:

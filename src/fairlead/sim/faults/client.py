@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_MS: Ms = 5_000  # the first; doubles
 TIMEOUT_MAX_MS: Ms = 60_000
+IMPATIENCE_MS: Ms = 500  # from a cancel to one without grace
 
 
 class Call:
@@ -63,9 +64,12 @@ class SubmitCall(Call):
     def done(self, answer: Answer) -> None:
         """Remember to cancel."""
         for name, job in zip(self.plan.jobs, answer.ids, strict=False):
-            after = self.world.plan.jobs[name].cancel_after_ms
-            if after is not None:
-                self.world.at(after, self.clients.cancel, job)
+            known = self.world.plan.jobs[name]
+            if known.cancel_after_ms is not None:
+                self.world.at(known.cancel_after_ms, self.clients.cancel, job, False)
+                if known.cancel_now:
+                    later = known.cancel_after_ms + IMPATIENCE_MS
+                    self.world.at(later, self.clients.cancel, job, True)
 
 
 class Clients:
@@ -98,11 +102,11 @@ class Clients:
         self._number += 1
         return self._number
 
-    def cancel(self, job: JobId) -> None:
+    def cancel(self, job: JobId, now: bool) -> None:
         """Cancel a job, whatever it does now; some clients do not wait for the answer."""
-        self.world.tell(job, "a client cancels job {}", job)
+        self.world.tell(job, "a client cancels job {}{}", job, " without grace" if now else "")
         self.world.oracles.cancels(job)
-        ask = Cancel(number=self.number(), ids=(job,))
+        ask = Cancel(number=self.number(), ids=(job,), now=now)
         call = Call(self.world, ask, self.world.rng.choice((None, None, 1)))
         self.calls.append(call)
         call.send()

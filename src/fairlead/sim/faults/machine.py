@@ -40,7 +40,7 @@ class Folder:
 class Member:
     """The truth about one member: its supervisor and its process tree."""
 
-    __slots__ = ("exit", "fate", "key", "launch", "stopping", "supervised", "tree")
+    __slots__ = ("exit", "fate", "hasty", "key", "launch", "stopping", "supervised", "tree")
 
     def __init__(self, launch: Launch, fate: Fate) -> None:
         self.launch, self.fate = launch, fate
@@ -49,6 +49,7 @@ class Member:
         self.tree = False  # some process of it lives
         self.exit: Exit | None = None  # of the command itself
         self.stopping = False  # the supervisor was told to stop it
+        self.hasty = False  # … without grace
 
 
 class Machine:
@@ -70,6 +71,7 @@ class Machine:
         self.agent_dies_after: int | None = None  # so many more actions
         self._todo: list[Action] = []
         self._word_due = False
+        self._describe = True  # in the next word: what the machine offers, and who else is there
 
     # ---- the machine --------------------------------------------------------------------------
 
@@ -112,6 +114,7 @@ class Machine:
         if self.up:
             self.foreign = amounts
             self.foreign_devices = tuple(d for d in devices if d < len(self.spec.devices))
+            self._describe = True
             self._word_soon()
 
     # ---- the agent ----------------------------------------------------------------------------
@@ -131,6 +134,7 @@ class Machine:
         cores = range(self.spec.cpu_milli // 1000)
         self.agent = Agent(self.name, self.spec.boot, cores, known, self.seen)
         self.agent_life += 1
+        self._describe = True
         self.world.tell(0, "the agent of {} starts, had seen {}", self.name, self.seen)
         for key in list(self.folders):
             self._settle(key, self.agent_life)
@@ -184,6 +188,7 @@ class Machine:
         for key, record in self.agent.members.items():
             if record.state.started_ms is None and record.state.state != "ended":
                 self._look_for_start(key)
+        self._describe = True
         self._send_word()
         self.world.at(self.world.plan.heartbeat_ms, self._beat, agent_life)
 
@@ -199,12 +204,16 @@ class Machine:
 
     def _send_word(self) -> None:
         assert self.agent is not None
-        word = Word(
-            spec=self.spec,
-            foreign=self.foreign,
-            foreign_devices=self.foreign_devices,
-            report=self.agent.report(),
-        )
+        report = self.agent.report()
+        word = Word(report=report)
+        if self._describe:
+            self._describe = False
+            word = Word(
+                report=report,
+                spec=self.spec,
+                foreign=self.foreign,
+                foreign_devices=self.foreign_devices,
+            )
         self.world.network.send(word, self.world.service.hear, self.name)
 
     def _settle(self, key: MemberKey, agent_life: int) -> None:
@@ -217,7 +226,7 @@ class Machine:
         if member is not None and member.supervised:
             self._look_for_start(key)
             if agent.members[key].state.state == "stopping":
-                self._stop(key)
+                self._stop(key, False)
             return
         if folder.exit is None and member is not None and member.tree:
             self.world.tell(key[0], "{}: the agent kills what is left of {}", self.name, key)
@@ -274,6 +283,8 @@ class Machine:
             code = member.fate.code
             how = Exit(code=code) if code < 128 else Exit(signal=code - 128)
             self.world.at(member.fate.run_ms, self._command_ends, member, how)
+        if member.hasty:
+            self._kill(member)
         if member.stopping:
             self._signal(member)
 
@@ -286,7 +297,9 @@ class Machine:
         if member is None or not member.supervised:
             return
         if now and member.tree:
+            self.world.tell(key[0], "{}: the supervisor of {} is told to kill it", self.name, key)
             self.world.at(0, self._kill, member)
+        member.hasty = member.hasty or now
         if member.stopping:
             return
         self.world.tell(key[0], "{}: the supervisor of {} is told to stop it", self.name, key)

@@ -128,7 +128,12 @@ def _job(rng: Random, name: str, shape: Shape, load: float) -> JobPlan:
         retries=rng.choice((0, 0, 1, 3)),
     )
     cancel = round(rng.expovariate(1 / (5 * MINUTE))) if rng.random() < 0.15 else None
-    return JobPlan(spec=spec, fates=(*fates, *last), cancel_after_ms=cancel)
+    return JobPlan(
+        spec=spec,
+        fates=(*fates, *last),
+        cancel_after_ms=cancel,
+        cancel_now=rng.random() < 0.4,
+    )
 
 
 def _fate(rng: Random, usual: Ms, mean: bool) -> Fate:

@@ -40,9 +40,10 @@ class Submit(Ask, frozen=True, tag="submit"):
 
 
 class Cancel(Ask, frozen=True, tag="cancel"):
-    """End these jobs."""
+    """End these jobs; `now`: without grace."""
 
     ids: tuple[JobId, ...]
+    now: bool = False
 
 
 class Configure(Ask, frozen=True, tag="configure"):

@@ -54,7 +54,17 @@ class Violation(Exception):
 class Attempt:
     """One durable placement."""
 
-    __slots__ = ("doomed", "ended", "job", "number", "placed_ms", "seq", "slots", "started")
+    __slots__ = (
+        "doomed",
+        "ended",
+        "job",
+        "killed",
+        "number",
+        "placed_ms",
+        "seq",
+        "slots",
+        "started",
+    )
 
     def __init__(self, event: Placed, seq: int, at: Ms) -> None:
         self.job, self.number, self.slots = event.job, event.attempt, event.slots
@@ -62,6 +72,7 @@ class Attempt:
         self.started: set[int] = set()
         self.ended: dict[int, Exit] = {}
         self.doomed: Ms | None = None  # since when it has to stop: true time
+        self.killed = False  # it gets no grace
 
 
 class Process:
@@ -204,8 +215,9 @@ class Oracles:
                 attempt = self._current(job, number, rank)
                 if attempt is not None:
                     self._ended(attempt, rank, how)
-            case StopDecided(job=job, then=then):
+            case StopDecided(job=job, then=then, now=now):
                 self._stop_decided(self.live[job], then, at)
+                self.live[job].killed |= now
             case Cancelled(job=job):
                 if job not in self.cancelling:
                     raise Violation("cancelled-by-nobody", f"job {job}", job)
@@ -398,6 +410,8 @@ class Oracles:
         for key in desired.stop:
             if key not in expected or expected[key].doomed is None:
                 raise Violation("stopped-for-nothing", f"{key} on node {node}", key[0])
+        if set(desired.kill) != {key for key, attempt in expected.items() if attempt.killed}:
+            raise Violation("wrong-kill", f"{desired}")
         if sorted([*wanted, *desired.stop]) != sorted(expected):
             raise Violation("incomplete-desire", f"{desired}, expected {sorted(expected)}")
         for key in desired.forget:
@@ -438,7 +452,9 @@ class Oracles:
                 continue
             current = attempt is not None and attempt.number == key[1]
             since = max(settled, (attempt.doomed or 0) if attempt and current else 0)
-            slack = STRAGGLE_MS + 3 * plan.heartbeat_ms + self.specs[key[0]].grace_ms
+            slack = STRAGGLE_MS + 3 * plan.heartbeat_ms
+            if attempt is None or not attempt.killed:
+                slack += self.specs[key[0]].grace_ms
             if world.now - since > slack:
                 raise Violation("orphan", f"{key} runs on at {process.machine.name}", key[0])
 

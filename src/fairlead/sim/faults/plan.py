@@ -58,6 +58,7 @@ class JobPlan(Record, frozen=True):
     spec: JobSpec
     fates: tuple[Fate, ...]
     cancel_after_ms: Ms | None = None  # the client asks for it so long after it was answered
+    cancel_now: bool = False  # … and again half a second later, without grace
 
     def fate(self, attempt: int, rank: int) -> Fate:
         """Return what this member of this attempt does."""

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from fairlead.sim.faults.world import World
 
 EPOCH_MS: Ms = 1_000_000_000  # what the wall clock shows when the world begins
-STORE_RETRY_MS: Ms = 1_000
+STORE_RETRY_MS: Ms = 5_000  # the real one asks a full disk more often; each time is a recovery
 TIMER_MAX_MS: Ms = 60_000
 
 Reply: TypeAlias = Callable[[bytes], None]
@@ -267,9 +267,17 @@ class Service:
                 continue
             if job.phase is Phase.PENDING:
                 events.append(Cancelled(job=job_id, because="cancelled"))
-            elif job.phase is not Phase.STOPPING or job.then is Phase.PENDING:
+            elif (
+                job.phase is not Phase.STOPPING
+                or job.then is Phase.PENDING
+                or (ask.now and not job.kill)
+            ):
                 stop = StopDecided(
-                    job=job_id, attempt=job.attempt, then=Phase.CANCELLED, because="cancelled"
+                    job=job_id,
+                    attempt=job.attempt,
+                    then=Phase.CANCELLED,
+                    because="cancelled",
+                    now=ask.now,
                 )
                 events.append(stop)
             else:
@@ -279,20 +287,20 @@ class Service:
 
     def _understand(self, word: Word, count: int) -> list[AnyEvent]:
         """Return what a word proves. Lives of a machine are ordered: an older one has no say."""
-        core = self.core
-        node = core.node_ids.get(word.spec.name)
+        core, report, spec = self.core, word.report, word.spec
+        node = core.node_ids.get(report.node)
         if node is None:
-            return [NodeJoined(node=count, spec=word.spec), *_foreign(count, word)]
+            return [NodeJoined(node=count, spec=spec), *_foreign(count, word)] if spec else []
         known = core.nodes[node]
-        lived, lives = _life(known.spec.boot), _life(word.spec.boot)
+        lived, lives = _life(known.spec.boot), _life(report.boot)
         if lives < lived or (lives == lived and not known.up):
             return []
-        if lives > lived or known.spec != word.spec:
-            return [NodeJoined(node=node, spec=word.spec), *_foreign(node, word)]
-        events = reconcile(core, word.report)[0]
-        if tuple(core.ledger.foreign[:, node].tolist()) != word.foreign or core.ledger.devices[
-            node
-        ].foreign != frozenset(word.foreign_devices):
+        if spec is not None and (lives > lived or known.spec != spec):
+            return [NodeJoined(node=node, spec=spec), *_foreign(node, word)]
+        events = reconcile(core, report)[0]
+        amounts = tuple(core.ledger.foreign[:, node].tolist())
+        devices = tuple(sorted(core.ledger.devices[node].foreign))
+        if spec is not None and (amounts, devices) != (word.foreign, word.foreign_devices):
             events.append(
                 ForeignUsage(node=node, amounts=word.foreign, devices=word.foreign_devices)
             )
