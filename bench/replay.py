@@ -34,6 +34,7 @@ from fairlead.store.sqlite import SqliteStore
 
 REPEATS = 5
 JOBS = 50_000
+BATCH = 1_000  # jobs that come together
 KNOWN = 60_000
 TAIL = 20_000
 OK = Exit(code=0)
@@ -131,8 +132,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         with SqliteStore(Path(folder) / "log.db") as store:
             life = Life(store)
-            life.submit(JOBS)
-            life.go_on(10**9)
+            for _ in range(JOBS // BATCH):
+                life.submit(BATCH)
+                life.go_on(10**9)
             rates = [store.seq / seconds(lambda: replay(store)) for _ in range(REPEATS)]
             say("replay of the log", "events/s of CPU", rates, events=store.seq, target=200_000)
         with SqliteStore(Path(folder) / "known.db") as store:

@@ -178,7 +178,7 @@ class Core:
         self._move(job, event, Phase.STARTING)
         self._unwait(job)
         job.attempt, job.slots, job.placed_ms = event.attempt, event.slots, self.now
-        job.started_ms = None
+        job.started_ms, job.last_ms = None, self.now
         job.token_placed = self.seq
         job.because = event.because
         job.started, job.exits, job.worst, job.kill = set(), {}, None, False
@@ -195,14 +195,14 @@ class Core:
         usage = self.usage.get(job.spec.tenant)
         if usage is None:
             usage = self.usage[job.spec.tenant] = [0] * len(DIMENSIONS)
-        for row, amount in enumerate(self.ledger.held(request, job.slots)):
-            usage[row] += sign * amount
+        self.ledger.add_held(usage, request, job.slots, sign)
 
     def _member_started(self, event: MemberStarted) -> None:
         job = self._current(event.job, event.attempt, event.rank)
         if job is None or event.rank in job.started:
             return
         job.started.add(event.rank)
+        self._note_time(job, event.at_ms)
         self._dirty.add(job.slots[event.rank].node)  # from now on it is only kept
         if job.phase is Phase.STOPPING:
             return
@@ -212,16 +212,22 @@ class Core:
 
     def _run(self, job: Job, event: Event) -> None:
         self._move(job, event, Phase.RUNNING)
-        job.started_ms = self.now
+        job.started_ms = job.last_ms
         if job.first_started_ms is None:
-            job.first_started_ms = self.now
+            job.first_started_ms = job.last_ms
         if job.spec.limit_ms is not None:
-            deadline = self.now + job.spec.limit_ms
+            deadline = job.last_ms + job.spec.limit_ms
             heapq.heappush(self._deadlines, (deadline, job.id, job.attempt))
+
+    def _note_time(self, job: Job, at_ms: Ms | None) -> None:
+        """Believe a node's clock between what we know: a report may come long after the fact."""
+        at_ms = self.now if at_ms is None else min(at_ms, self.now)
+        job.last_ms = max(job.last_ms, at_ms)
 
     def _member_ended(self, event: MemberEnded) -> None:
         job = self._current(event.job, event.attempt, event.rank)
         if job is not None:
+            self._note_time(job, event.at_ms)
             self._ended(job, event.rank, event.exit, event)
 
     def _current(self, job_id: JobId, attempt: int, rank: int) -> Job | None:
@@ -275,7 +281,7 @@ class Core:
         if then is Phase.PENDING:
             self._wait(job)
         else:
-            job.ended_ms = self.now
+            job.ended_ms = job.last_ms
             del self.jobs[job.id]
 
     def _stop_decided(self, event: StopDecided) -> None:
@@ -348,6 +354,7 @@ class Core:
         cause = NodeLost(node=node, because=because) if isinstance(event, NodeJoined) else event
         for (job_id, attempt, rank), job in list(self.nodes[node].members.items()):
             if job.id == job_id and job.attempt == attempt and rank not in job.exits:
+                self._note_time(job, None)
                 self._ended(job, rank, gone, cause)
 
     def _foreign_usage(self, event: ForeignUsage) -> None:

@@ -116,8 +116,7 @@ def _check_usage(core: Core) -> None:
     for job in core.jobs.values():
         if job.phase in LIVE:
             total = usage.setdefault(job.spec.tenant, [0] * D)
-            for row, amount in enumerate(core.ledger.held(core.shapes[job.shape_id], job.slots)):
-                total[row] += amount
+            core.ledger.add_held(total, core.shapes[job.shape_id], job.slots)
     for tenant in {*usage, *core.usage}:
         expected = usage.get(tenant, [0] * D)
         assert core.usage.get(tenant, [0] * D) == expected, (

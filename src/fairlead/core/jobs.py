@@ -32,6 +32,7 @@ class Job:
         "first_started_ms",
         "id",
         "kill",
+        "last_ms",
         "phase",
         "placed_ms",
         "shape_id",
@@ -65,6 +66,7 @@ class Job:
         self.placed_ms: Ms | None = None
         self.started_ms: Ms | None = None
         self.first_started_ms: Ms | None = None
+        self.last_ms: Ms = 0  # the last start or end of a member in this attempt
         self.ended_ms: Ms | None = None
         self.because = ""
 

@@ -167,10 +167,11 @@ class Ledger:
         return self.forgotten + len(self.touched)
 
     def _touch(self, node: int) -> None:
-        self.touched.append(node)
-        if len(self.touched) > 65_536:  # a cache that is further behind starts afresh anyway
+        touched = self.touched
+        touched.append(node)
+        if len(touched) > 65_536:  # a cache that is further behind starts afresh anyway
             self.forgotten += 32_768
-            del self.touched[:32_768]
+            del touched[:32_768]
 
     def join(self, node: int, spec: Node) -> None:
         """Set the capacity of a new or known node and mark it up. Nothing may be in use on it."""
@@ -256,22 +257,23 @@ class Ledger:
         else:
             self._touch(node)
 
-    def held(self, request: Request, slots: tuple[Slot, ...]) -> tuple[int, ...]:
-        """Return what members on these slots hold together, in the order of DIMENSIONS."""
-        milli = memory = 0
+    def add_held(
+        self, usage: list[int], request: Request, slots: tuple[Slot, ...], sign: int = 1
+    ) -> None:
+        """Add to usage, in the order of DIMENSIONS, what members on these slots hold together."""
+        members = sign * len(slots)
+        for row, amount in request.held:
+            usage[row] += members * amount
         for slot in slots if request.picks else ():
             if not slot.devices:
                 continue
             if request.gpus:
                 size = self.devices[slot.node].size
-                milli += WHOLE_GPU_MILLI * len(slot.devices)
-                memory += sum(size[index] for index in slot.devices)
+                usage[GPU] += sign * WHOLE_GPU_MILLI * len(slot.devices)
+                usage[GPU_MEMORY] += sign * sum(size[index] for index in slot.devices)
             else:
-                milli += request.milli
-                memory += request.memory
-        count = len(slots)
-        cpu, ram, disk = request.host
-        return (cpu * count, ram * count, disk * count, milli, memory)
+                usage[GPU] += sign * request.milli
+                usage[GPU_MEMORY] += sign * request.memory
 
     def view(self) -> Columns:
         """Return the room of all nodes, read-only: writing raises ValueError."""

@@ -51,9 +51,9 @@ def _compare(
     key = {"job": member.job, "attempt": member.attempt, "rank": member.rank}
     if member.state == "ended":
         assert member.exit is not None
-        events.append(MemberEnded(**key, exit=member.exit))
+        events.append(MemberEnded(**key, exit=member.exit, at_ms=member.ended_ms))
     elif _has_run(member) and member.rank not in job.started:
-        events.append(MemberStarted(**key))
+        events.append(MemberStarted(**key, at_ms=member.started_ms))
 
 
 def _has_run(member: MemberState) -> bool:

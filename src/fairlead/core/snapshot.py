@@ -39,6 +39,7 @@ class JobImage(Record, frozen=True):
     placed_ms: Ms | None = None
     started_ms: Ms | None = None
     first_started_ms: Ms | None = None
+    last_ms: Ms = 0
     because: str = ""
 
 
@@ -100,6 +101,7 @@ def dump(core: Core) -> bytes:
             placed_ms=job.placed_ms,
             started_ms=job.started_ms,
             first_started_ms=job.first_started_ms,
+            last_ms=job.last_ms,
             because=job.because,
         )
         for _, job in sorted(core.jobs.items())
@@ -162,7 +164,7 @@ def _restore(core: Core, item: JobImage) -> None:
     job.worst, job.then, job.kill = item.worst, item.then, item.kill
     job.because = item.because
     job.placed_ms, job.started_ms = item.placed_ms, item.started_ms
-    job.first_started_ms = item.first_started_ms
+    job.first_started_ms, job.last_ms = item.first_started_ms, item.last_ms
     core.jobs[job.id] = job
     if job.phase not in LIVE:
         return

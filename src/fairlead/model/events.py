@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from fairlead.model.base import JobId, NodeId, Record
+from fairlead.model.base import JobId, Ms, NodeId, Record
 from fairlead.model.jobs import Exit, JobSpec, Phase, PolicyConfig, Queue, Tenant
 from fairlead.model.resources import Node, Slot
 
@@ -96,20 +96,22 @@ class Cancelled(Event, frozen=True, tag="cancelled"):
 
 
 class MemberStarted(Event, frozen=True, tag="started"):
-    """The agent confirmed that a member's process runs."""
+    """The agent confirmed that a member's process runs, since `at_ms` by the node's clock."""
 
     job: JobId
     attempt: int
     rank: int = 0
+    at_ms: Ms | None = None
 
 
 class MemberEnded(Event, frozen=True, tag="ended"):
-    """The agent confirmed that a member is gone, its whole process tree with it."""
+    """The agent confirmed that a member is gone, its whole process tree with it, since `at_ms`."""
 
     job: JobId
     attempt: int
     exit: Exit
     rank: int = 0
+    at_ms: Ms | None = None
 
 
 AnyEvent: TypeAlias = (

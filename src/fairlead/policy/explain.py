@@ -59,7 +59,8 @@ class _Shapes:
         words = describe_lack(counts)
         if request.members > 1 and able:
             fitting = members_that_fit(self.core.ledger, request, empty=False)
-            words = f"{fitting} of {request.members} members fit now; {words}"
+            some = f"{fitting} of {request.members} members fit now"
+            words = f"{some}; {words}" if counts else some
         return False, words, dict(counts)
 
 
@@ -122,7 +123,10 @@ def explain(core: Core, pipeline: Pipeline, job_id: JobId) -> Explanation | None
     protected = None
     if pipeline.config.order == "priority":
         protected = order.protected_after_ms(
-            job.spec.priority, job.submitted_ms, pipeline.config.ageing_per_hour
+            job.spec.priority,
+            job.submitted_ms,
+            pipeline.config.ageing_per_hour,
+            pipeline.config.ageing_cap,
         )
     elif pipeline.config.order == "fifo":
         protected = job.submitted_ms

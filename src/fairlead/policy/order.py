@@ -1,7 +1,7 @@
 """Who is next. An order is one key per job; smaller is sooner; ties by (submission, id).
 
-All orders here have keys that do not change while a job waits, so a queue is sorted once and a
-round costs nothing for the jobs that stay where they are.
+The keys do not change while a job waits, so a queue is sorted once and a round costs nothing for
+the jobs that stay where they are. Only capped ageing has to sort anew in every round.
 """
 
 from __future__ import annotations
@@ -49,6 +49,16 @@ def ageing(per_hour: int) -> Order:
     return key
 
 
+def capped_ageing(per_hour: int, cap: int, now: Ms) -> Order:
+    """As `ageing`, but waiting adds at most `cap` points; such an order holds at `now` alone."""
+
+    def key(job: Job) -> Key:
+        gained = min(per_hour * (now - job.submitted_ms), cap * HOUR_MS)
+        return (-(job.spec.priority * HOUR_MS + gained), job.submitted_ms, job.id)
+
+    return key
+
+
 def effective_milli(base: int, per_hour: int, cap: int | None, waited_ms: Ms) -> int:
     """Return the priority of a job that has waited so long, in thousandths of a point."""
     gained = per_hour * waited_ms * 1000 // HOUR_MS
@@ -82,13 +92,13 @@ def check_ageing(config: PolicyConfig) -> None:
             field="ageing_per_hour",
             hint="set ageing_per_hour to 1 or more (60: a point a minute)",
         )
-    if config.ageing_cap is not None:
-        fault = "has no starvation bound" if config.ageing_cap < gap else "is not needed"
+    if config.ageing_cap is not None and config.ageing_cap < gap:
         raise Misuse(
-            f"ageing capped at {config.ageing_cap} points {fault}: priorities span {gap} points "
-            f"({PRIORITY_MIN} to {PRIORITY_MAX})",
+            f"ageing capped at {config.ageing_cap} points has no starvation bound: priorities span "
+            f"{gap} points ({PRIORITY_MIN} to {PRIORITY_MAX}), so a job of priority "
+            f"{PRIORITY_MIN} would never catch up with newcomers of {PRIORITY_MAX}",
             field="ageing_cap",
-            hint="leave ageing_cap out",
+            hint=f"set ageing_cap to {gap} or more, or leave it out",
         )
 
 

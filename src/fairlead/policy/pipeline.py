@@ -49,6 +49,11 @@ class Pipeline:
             self.queue = Queue(self.order)
             self.fit = Fit(core.ledger, self.scorer)
             self._layout = -1
+        if self.config.order == "priority" and self.config.ageing_cap is not None:
+            ranked = order.capped_ageing(
+                self.config.ageing_per_hour, self.config.ageing_cap, core.now
+            )
+            self.queue = Queue(ranked)
 
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, best first. Reads only; the caller applies each at once."""

@@ -44,12 +44,12 @@ class Group:
     def enter(self) -> None:
         """Move the calling process into the group. Raises OSError."""
         for folder in self.folders:
-            _write(f"{folder}/cgroup.procs", "0")
+            _join(folder)
 
     def leave(self) -> None:
         """Move the calling process back to where it was before `enter`. Raises OSError."""
         for home in self._homes:
-            _write(f"{home}/cgroup.procs", "0")
+            _join(home)
 
     def oom_kills(self) -> int:
         """Return how many processes of the group the kernel killed for want of memory."""
@@ -250,6 +250,16 @@ def _lines(path: str) -> list[str]:
             return file.read().splitlines()
     except OSError:
         return []
+
+
+def _join(folder: str) -> None:
+    """Move this process, which has one thread, into a group."""
+    try:
+        # Version 1 alone has it. Moving a whole process waits for other cores (14 ms measured),
+        # moving a thread that is the process's only one does not (0.1 ms).
+        _write(f"{folder}/tasks", "0")
+    except FileNotFoundError:
+        _write(f"{folder}/cgroup.procs", "0")
 
 
 def _write(path: str, text: str) -> None:

@@ -55,7 +55,7 @@ def draw(seed: int, hours: float = 1.0) -> Plan:
         weather=_weather(rng),
         policy=_policy(rng),
         tenants=tuple(_tenant(rng, nodes) for _ in range(rng.randint(0, 2))),
-        snapshot_events=rng.choice((30, 200, 100_000)),
+        snapshot_events=rng.choice((20, 100, 100_000)),
         heartbeat_ms=rng.choice((60_000, 120_000, 180_000)),
     )
 
@@ -110,7 +110,7 @@ def _job(rng: Random, name: str, shape: Shape, load: float) -> JobPlan:
     # The last attempts repeat for ever; they come to an end of their own.
     last = [Fate(run_ms=usual, code=rng.choice((0, 0, 0, 1))) for _ in range(shape.members)]
     limit = None
-    if any(fate.run_ms is None for fate in fates) or rng.random() < 0.15:
+    if any(fate.run_ms is None for fate in fates) or rng.random() < 0.25:
         limit = max(1000, round(usual * rng.choice((0.5, 1.0, 2.0))))
     spec = JobSpec(
         shape=shape,

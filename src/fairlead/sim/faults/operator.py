@@ -181,7 +181,7 @@ class Operator:
 
     def _clock_step(self, incident: Incident) -> None:
         self.world.tell(0, "the service's clock steps by {} ms", incident.amount)
-        self.world.service.offset_ms += incident.amount
+        self.world.service.step_clock(incident.amount)
 
     def _configure(self, incident: Incident) -> None:
         event: PolicySet | TenantSet

@@ -32,6 +32,7 @@ from fairlead.model.jobs import FINAL, LIVE, Exit, JobSpec, Phase
 from fairlead.model.messages import Desired, MemberKey
 from fairlead.model.resources import Node, Slot
 from fairlead.model.status import JobStatus
+from fairlead.sim.faults.known import Attempt, KnownNode, Process, Violation
 from fairlead.sim.faults.network import Answer, Ask, Cancel, Submit
 from fairlead.sim.faults.truth import Load
 
@@ -42,59 +43,7 @@ if TYPE_CHECKING:
 COMPARE_TURNS = 64  # between comparisons of the core with the durable log
 STRAGGLE_MS: Ms = 45_000  # the longest start and leftovers of the menu, and some seconds
 
-
-class Violation(Exception):
-    """The world and the scheduler disagree. `job`: whom it concerns, 0 for nobody."""
-
-    def __init__(self, name: str, message: str, job: JobId = 0) -> None:
-        super().__init__(message)
-        self.name, self.message, self.job = name, message, job
-
-
-class Attempt:
-    """One durable placement."""
-
-    __slots__ = (
-        "doomed",
-        "ended",
-        "job",
-        "killed",
-        "number",
-        "placed_ms",
-        "seq",
-        "slots",
-        "started",
-    )
-
-    def __init__(self, event: Placed, seq: int, at: Ms) -> None:
-        self.job, self.number, self.slots = event.job, event.attempt, event.slots
-        self.seq, self.placed_ms = seq, at
-        self.started: set[int] = set()
-        self.ended: dict[int, Exit] = {}
-        self.doomed: Ms | None = None  # since when it has to stop: true time
-        self.killed = False  # it gets no grace
-
-
-class Process:
-    """One member's process tree, once it was started."""
-
-    __slots__ = ("alive", "exit", "machine")
-
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-        self.alive = True
-        self.exit: Exit | None = None
-
-
-class KnownNode:
-    """A node as the durable log has it."""
-
-    __slots__ = ("foreign", "spec", "up")
-
-    def __init__(self, spec: Node) -> None:
-        self.spec, self.up = spec, True
-        # (since which event, amounts, devices), oldest first
-        self.foreign: list[tuple[int, tuple[int, ...], frozenset[int]]] = []
+LATE_MS: Ms = 130_000  # two periods of the service's timer, and some seconds
 
 
 class Oracles:
@@ -210,10 +159,12 @@ class Oracles:
                 if attempt is not None:
                     if (job, number, rank) not in self.processes:
                         raise Violation("never-started", f"{event}", job)
-                    attempt.started.add(rank)
+                    attempt.start(rank, at)
             case MemberEnded(job=job, attempt=number, rank=rank, exit=how):
                 attempt = self._current(job, number, rank)
                 if attempt is not None:
+                    if how.why not in ("lost", "cannot-start"):
+                        attempt.start(rank, at)
                     self._ended(attempt, rank, how)
             case StopDecided(job=job, then=then, now=now):
                 self._stop_decided(self.live[job], then, at)
@@ -387,6 +338,16 @@ class Oracles:
         self._turns += 1
         if self._turns % COMPARE_TURNS == 0:
             self.recovered(self.world.service.core)
+
+    def limits_kept(self, clock: Ms) -> None:
+        """The service has been well for a while: nobody is far over the time limit."""
+        for attempt in self.live.values():
+            limit = self.specs[attempt.job].limit_ms
+            if limit is None or attempt.running_ms is None or attempt.doomed is not None:
+                continue
+            over = clock - attempt.running_ms - limit
+            if over > LATE_MS:
+                raise Violation("limit-ignored", f"job {attempt.job}, by {over} ms", attempt.job)
 
     def sent(self, node: NodeId, desired: Desired) -> None:
         """A node's desire leaves the service."""

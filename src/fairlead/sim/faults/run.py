@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from fairlead.model.base import JobId, Ms, Record
+from fairlead.sim.faults.known import Violation
 from fairlead.sim.faults.menu import draw
-from fairlead.sim.faults.oracles import Violation
 from fairlead.sim.faults.plan import Plan
 from fairlead.sim.faults.world import Outcome, World
 

@@ -41,6 +41,7 @@ from fairlead.sim.faults.network import (
     decode_ask,
     decode_word,
 )
+from fairlead.sim.faults.oracles import LATE_MS
 from fairlead.store.memory import Crashed
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Service:
         self.life = 0
         self.offset_ms: Ms = EPOCH_MS  # of the wall clock
         self.failing = False
+        self.well_since: Ms = 0  # no crash, failed write or step of its clock since then
         self.scheduler: Scheduler
         self._inbox: list[tuple[Ask, Reply]] = []
         self._words: dict[str, Word] = {}  # the latest of each node
@@ -118,6 +120,7 @@ class Service:
         self.start()
 
     def _recover(self) -> None:
+        self.well_since = self.world.now
         self.scheduler = Scheduler.recover(build, self.world.disk)
         self._watch(self.scheduler.core)
         self.world.oracles.recovered(self.scheduler.core)
@@ -131,6 +134,11 @@ class Service:
             check(core)
 
         setattr(core, "apply", apply)  # noqa: B010 - mypy forbids to assign to a method
+
+    def step_clock(self, by_ms: Ms) -> None:
+        """The wall clock jumps."""
+        self.offset_ms += by_ms
+        self.well_since = self.world.now
 
     # ---- in -----------------------------------------------------------------------------------
 
@@ -166,6 +174,8 @@ class Service:
     def _beat(self, life: int) -> None:
         if not self.up or life != self.life:
             return
+        if self.world.now - self.well_since > LATE_MS:
+            self.world.oracles.limits_kept(self.clock())
         for node in range(len(self.core.nodes)):
             self._send(node)
         self.world.at(self.world.plan.heartbeat_ms, self._beat, life)
@@ -236,8 +246,8 @@ class Service:
             return self._plan_cancel(batch, ask), Answer(number=number)
         if isinstance(ask, GiveUp):
             node = core.node_ids.get(ask.node)
-            if node is None or core.nodes[node].spec.boot != ask.boot:
-                return [], Answer(number=number)  # another life of it has come already
+            if node is None or _life(core.nodes[node].spec.boot) > _life(ask.boot):
+                return [], Answer(number=number)  # a later life of it has come already
             return lost_node(core, ask.node, "switched off"), Answer(number=number)
         assert isinstance(ask, Configure)
         return [ask.event], Answer(number=number)

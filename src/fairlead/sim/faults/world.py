@@ -11,10 +11,11 @@ from typing import Any, TypeAlias
 from fairlead.model.base import JobId, Ms, Record
 from fairlead.sim.faults.client import Clients
 from fairlead.sim.faults.disk import Disk
+from fairlead.sim.faults.known import Violation
 from fairlead.sim.faults.machine import Machine
 from fairlead.sim.faults.network import Network
 from fairlead.sim.faults.operator import Operator
-from fairlead.sim.faults.oracles import Oracles, Violation
+from fairlead.sim.faults.oracles import Oracles
 from fairlead.sim.faults.plan import Plan
 from fairlead.sim.faults.service import Service
 

@@ -1,0 +1,192 @@
+"""A machine that does to a core whatever can happen to it, and checks all invariants each time."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
+
+from fairlead.core.engine import Core
+from fairlead.core.invariants import check
+from fairlead.core.reconcile import reconcile
+from fairlead.model.events import (
+    Cancelled,
+    ForeignUsage,
+    MemberEnded,
+    MemberStarted,
+    NodeJoined,
+    NodeLost,
+    Placed,
+    StopDecided,
+    Submitted,
+)
+from fairlead.model.jobs import LIVE, JobSpec, Phase
+from fairlead.model.messages import MemberState, Report
+from fairlead.policy.place.fit import Fit
+from fairlead.policy.place.score import BestFit
+from strategies import OK, clusters, exits, image, nodes, shapes
+
+picks = st.integers(0, 10**6)
+
+
+class CoreMachine(RuleBasedStateMachine):
+    """Placements come from Fit; reports may be late, doubled, or of members that never were."""
+
+    reports = Bundle("reports")
+
+    @initialize(specs=clusters(1, 3))
+    def join(self, specs):
+        self.core, self.log = Core(), []
+        for index, spec in enumerate(specs):
+            self.apply(NodeJoined(node=index, spec=spec))
+        self.fit = Fit(self.core.ledger, BestFit())
+
+    def apply(self, event):
+        self.core.apply(self.core.now, event)
+        self.log.append((self.core.now, event))
+
+    def some(self, phases, pick):
+        found = [job for _, job in sorted(self.core.jobs.items()) if job.phase in phases]
+        return found[pick % len(found)] if found else None
+
+    @rule(ms=st.sampled_from([1, 500, 10**6]))
+    def time_passes(self, ms):
+        self.core.now += ms
+        for stop in self.core.due(self.core.now):
+            self.apply(stop)
+        assert self.core.due(self.core.now) == []
+
+    @rule(shape=shapes(), limit=st.sampled_from([None, 1000]), retries=st.integers(0, 2))
+    def submit(self, shape, limit, retries):
+        spec = JobSpec(shape=shape, limit_ms=limit, retries=retries)
+        self.apply(Submitted(job=self.core.next_job, spec=spec))
+
+    @rule(pick=picks)
+    def place(self, pick):
+        job = self.some((Phase.PENDING,), pick)
+        if job is None:
+            return
+        slots = self.fit.gang(self.core.shapes[job.shape_id])
+        if slots is not None:
+            self.apply(Placed(job=job.id, attempt=job.attempt + 1, slots=slots))
+
+    @rule(target=reports, pick=picks, rank=picks, exit=exits, times=st.integers(1, 2))
+    def agent_speaks(self, pick, rank, exit, times):
+        job = self.some(LIVE, pick)
+        if job is None:
+            return multiple()
+        where = {"job": job.id, "attempt": job.attempt, "rank": rank % len(job.slots)}
+        both = [MemberStarted(**where), MemberEnded(**where, exit=exit)]
+        return multiple(*both[: 1 + pick % 2] * times)
+
+    @rule(report=consumes(reports))
+    def report_arrives(self, report):
+        self.apply(report)
+
+    @rule(report=reports)
+    def report_arrives_and_will_again(self, report):
+        self.apply(report)
+        once = image(self.core)
+        self.apply(report)
+        assert image(self.core) == once
+
+    @rule(pick=picks, then=st.sampled_from([Phase.PENDING, Phase.CANCELLED]))
+    def stop(self, pick, then):
+        job = self.some(LIVE, pick)
+        if job is not None:
+            held = self.core.ledger.room.copy()
+            self.apply(StopDecided(job=job.id, attempt=job.attempt, then=then))
+            assert (self.core.ledger.room == held).all()
+
+    @rule(pick=picks)
+    def cancel(self, pick):
+        job = self.some((Phase.PENDING,), pick)
+        if job is not None:
+            self.apply(Cancelled(job=job.id))
+
+    @rule(pick=picks)
+    def node_vanishes(self, pick):
+        node = pick % len(self.core.nodes)
+        self.apply(NodeLost(node=node))
+        assert not self.core.nodes[node].members
+
+    @rule(pick=picks, spec=nodes(), reboot=st.booleans())
+    def node_comes_back(self, pick, spec, reboot):
+        node = pick % len(self.core.nodes)
+        now = self.core.nodes[node].spec
+        boot = f"{now.boot}x" if reboot else now.boot
+        devices = spec.devices if reboot else now.devices
+        changed = msgspec.structs.replace(spec, name=now.name, boot=boot, devices=devices)
+        self.apply(NodeJoined(node=node, spec=changed))
+
+    @rule(pick=picks, cpu=st.sampled_from([0, 1000, 50_000]))
+    def others_use(self, pick, cpu):
+        node = pick % len(self.core.nodes)
+        devices = tuple(i for i in range(len(self.core.nodes[node].spec.devices)) if pick >> i & 1)
+        self.apply(ForeignUsage(node=node, amounts=(cpu, 0, 0, 0, 0), devices=devices))
+
+    @precondition(lambda self: self.core.nodes)
+    @rule(pick=picks, running=st.booleans())
+    def agent_reports_all_that_should_be(self, pick, running):
+        """An agent that does exactly as told proves nothing but starts and confirmed stops."""
+        node = pick % len(self.core.nodes)
+        desired = self.core.desired(node)
+        state = "running" if running else "starting"
+        members = [
+            *(MemberState(job=x.job, attempt=x.attempt, rank=x.rank, state=state)
+              for x in desired.run),
+            *(MemberState(job=j, attempt=a, rank=r, state="running") for j, a, r in desired.keep),
+            *(MemberState(job=j, attempt=a, rank=r, state="stopping") for j, a, r in desired.stop),
+        ]  # fmt: skip
+        spec = self.core.nodes[node].spec
+        report = Report(
+            node=spec.name, boot=spec.boot, seen=desired.version, members=tuple(members)
+        )
+        events, forget = reconcile(self.core, report)
+        assert forget == () and all(type(event) is MemberStarted for event in events)
+        for event in events:
+            self.apply(event)
+        if running:
+            assert not self.core.desired(node).run
+
+    @invariant()
+    def all_is_consistent(self):
+        if hasattr(self, "core"):
+            check(self.core)
+
+    def teardown(self):
+        if not hasattr(self, "core"):
+            return
+        twin = Core.load(self.core.dump())
+        check(twin)
+        assert image(twin) == image(self.core)
+        again = Core()
+        for at, event in self.log:
+            again.apply(at, event)
+        assert image(again) == image(self.core)
+        self.everything_comes_to_an_end()
+
+    def everything_comes_to_an_end(self):
+        """When every member is gone and what waits is cancelled, nothing is held by anybody."""
+        core = self.core
+        for job in list(core.jobs.values()):
+            for rank in range(len(job.slots)):
+                self.apply(MemberEnded(job=job.id, attempt=job.attempt, rank=rank, exit=OK))
+        for job_id in list(core.pending):
+            self.apply(Cancelled(job=job_id))
+        assert not core.jobs and not any(map(any, core.usage.values()))
+        for index in range(len(core.nodes)):
+            free = core.ledger.room[:5, index] + core.ledger.foreign[:, index]
+            assert (free == core.ledger.capacity[:, index]).all()
+
+
+TestCore = CoreMachine.TestCase
