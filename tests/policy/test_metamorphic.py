@@ -63,7 +63,7 @@ def run(made: list[SimJob], machines: list[Node], policy: str):
 def world(request):
     policy, seed = request.param
     rng = Random(seed)
-    machines = [node for node in nodes(rng)]
+    machines = nodes(rng)
     machines[0] = msgspec.structs.replace(
         machines[0], cpu_milli=16_000, memory_mib=64_000, devices=(Device(memory_mib=40_000),) * 4
     )

@@ -63,6 +63,28 @@ def test_the_fixed_key_of_ageing_orders_as_the_effective_priorities_at_any_time(
     assert sorted(made, key=key) == by_merit
 
 
+@given(
+    st.lists(st.tuples(priorities, times), min_size=2, max_size=8),
+    rates,
+    times,
+    st.integers(1, 150),
+)
+def test_the_key_of_capped_ageing_orders_as_the_effective_priorities_at_its_time(
+    jobs, rate, later, cap
+):
+    now = max(at for _, at in jobs) + later
+    key = order.capped_ageing(rate, cap, now)
+    made = [waiting(n, at, priority=base) for n, (base, at) in enumerate(jobs, 1)]
+    for one in made:
+        for other in made:
+            mine, its = (
+                order.effective_milli(j.spec.priority, rate, cap, now - j.submitted_ms)
+                for j in (one, other)
+            )
+            if mine > its:
+                assert key(one) < key(other)
+
+
 def test_effective_priority_grows_by_the_rate_and_stops_at_the_cap():
     assert order.effective_milli(10, 360, None, 1_000_000) == 110_000  # 0.1 points a second
     assert order.effective_milli(10, 360, 30, 1_000_000) == 40_000
@@ -130,8 +152,8 @@ def test_in_a_busy_cluster_nobody_starts_before_a_job_that_is_past_its_bound(see
         (PolicyConfig(ageing_per_hour=0), "ageing_per_hour", "no starvation bound"),
         (PolicyConfig(ageing_per_hour=-5), "ageing_per_hour", "no starvation bound"),
         (PolicyConfig(ageing_cap=30), "ageing_cap", "30 points has no starvation bound"),
+        (PolicyConfig(ageing_cap=0), "ageing_cap", "never catch up"),
         (PolicyConfig(ageing_cap=99), "ageing_cap", "priorities span 100 points"),
-        (PolicyConfig(ageing_cap=100), "ageing_cap", "is not needed"),
         (PolicyConfig(order="lottery"), "order", "no order 'lottery'"),
         (PolicyConfig(placement="tetris"), "placement", "no placement 'tetris'"),
         (PolicyConfig(overtake_ms=-1), "overtake", "negative"),
@@ -141,6 +163,10 @@ def test_a_policy_without_a_bound_or_without_sense_is_refused_in_words(config, f
     with pytest.raises(Misuse) as no:
         check(config)
     assert no.value.field == field and words in no.value.message
+
+
+def test_a_cap_that_lets_the_lowest_catch_up_with_the_highest_is_allowed():
+    check(PolicyConfig(ageing_cap=100))
 
 
 @pytest.mark.parametrize("name", POLICIES)

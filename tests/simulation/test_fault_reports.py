@@ -7,26 +7,23 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from fairlead.cli.faults import faults
 from fairlead.core.engine import Core
-from fairlead.model.jobs import Phase
 from fairlead.sim.faults.run import Failure, run_seed
 from fairlead.sim.faults.shrink import shrink
 
 
 @pytest.fixture
 def planted(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Plant a bug: whoever was being cancelled on a node that is lost runs again."""
-    original = Core._lose
+    """Plant a bug: idempotency keys are forgotten, so a client that asks again submits again."""
+    original = Core._submitted
 
-    def zealous(self, node, event, because):
-        for job in self.nodes[node].members.values():
-            if job.phase is Phase.STOPPING:
-                job.then = Phase.PENDING
-        original(self, node, event, because)
+    def forgetful(self, event):
+        original(self, replace(event, request=""))
 
-    monkeypatch.setattr(Core, "_lose", zealous)
+    monkeypatch.setattr(Core, "_submitted", forgetful)
     return monkeypatch
 
 
@@ -38,11 +35,11 @@ def test_a_failure_is_cut_down_to_what_it_takes(planted: pytest.MonkeyPatch) -> 
     failure = first_failure()
     small = shrink(failure)
     assert small.name == failure.name
-    assert len(small.plan.jobs) <= 5 < len(failure.plan.jobs)
-    assert len(small.plan.incidents) <= 2 < len(failure.plan.incidents)
-    assert len(small.plan.nodes) <= 2
-    assert any("cancels" in line for line in small.story)
-    assert any('"placed"' in line for line in small.log)
+    assert len(small.plan.requests) == 1 < len(failure.plan.requests)
+    assert len(small.plan.incidents) <= 1
+    assert len(small.plan.nodes) == 1
+    assert any('"submitted"' in line for line in small.story)
+    assert any('"submitted"' in line for line in small.log)
 
 
 def test_the_command_tells_writes_and_repeats_a_failure(

@@ -304,7 +304,8 @@ class Core:
     def _node_joined(self, event: NodeJoined) -> None:
         if event.node < len(self.nodes):
             node = self.nodes[event.node]
-            if node.spec.boot != event.spec.boot or node.spec.devices != event.spec.devices:
+            same = event.spec.devices[: len(node.spec.devices)] == node.spec.devices
+            if node.spec.boot != event.spec.boot or not same:
                 self._lose(event.node, event, "the node started anew")
                 self._drop_devices(event.node)
         else:

@@ -19,7 +19,12 @@ class Event(Record, frozen=True, tag_field="kind"):
 
 
 class NodeJoined(Event, frozen=True, tag="node-joined"):
-    """A node is up with this capacity: new (id = number of known nodes), back, or changed."""
+    """A node is up with this capacity: new (id = number of known nodes), back, or changed.
+
+    In one life of the node devices keep their indices; new ones come after them. Another `boot`,
+    or devices that do not begin with the known ones, mean that whatever ran there is gone.
+    What others use there is to be said again (ForeignUsage).
+    """
 
     node: NodeId
     spec: Node

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from fairlead.core.admission import admit
 from fairlead.core.engine import Core
 from fairlead.model.base import JobId, Misuse, Refused
 from fairlead.model.events import (
     AnyEvent,
     Cancelled,
+    ForeignUsage,
     NodeJoined,
     PolicySet,
     QueueSet,
@@ -19,7 +22,7 @@ from fairlead.model.events import (
     TenantSet,
 )
 from fairlead.model.jobs import JobSpec, Phase, PolicyConfig, Queue, Tenant
-from fairlead.model.resources import Node
+from fairlead.model.resources import DIMENSIONS, Node
 from fairlead.service.spec import Defaults, parse_body
 
 
@@ -161,6 +164,21 @@ class CancelAll(Cancel):
         return super().plan(batch)
 
 
+def keep_devices(known: Node | None, found: Node) -> tuple[Node, tuple[int, ...]]:
+    """Return the node with devices at the indices they have, and those that are gone.
+
+    A GPU may fall off the bus, or come back, while jobs run on the others: in one life of the
+    machine an index never comes to mean another device. One that is gone is lent to nobody.
+    """
+    if known is None or known.boot != found.boot:
+        return found, ()
+    there = {device.uuid for device in found.devices}
+    before = {device.uuid for device in known.devices}
+    fresh = tuple(device for device in found.devices if device.uuid not in before)
+    gone = tuple(i for i, device in enumerate(known.devices) if device.uuid not in there)
+    return msgspec.structs.replace(found, devices=known.devices + fresh), gone
+
+
 class Configure:
     """Make the log agree with the configuration and this machine. Logs only what differs."""
 
@@ -185,10 +203,16 @@ class Configure:
         for node in self.nodes:
             known = core.node_ids.get(node.name)
             if known is None:
-                known, count = count, count + 1
-            elif core.nodes[known].spec == node and core.nodes[known].up:
+                events.append(NodeJoined(node=count, spec=node))
+                count += 1
                 continue
-            events.append(NodeJoined(node=known, spec=node))
+            kept, gone = keep_devices(core.nodes[known].spec, node)
+            joins = core.nodes[known].spec != kept or not core.nodes[known].up
+            if joins:
+                events.append(NodeJoined(node=known, spec=kept))
+            if gone if joins else core.ledger.devices[known].foreign != frozenset(gone):
+                nothing = (0,) * len(DIMENSIONS)
+                events.append(ForeignUsage(node=known, amounts=nothing, devices=gone))
         return events
 
     def answer(self, core: Core) -> None:

@@ -26,7 +26,7 @@ from fairlead.model.resources import Node
 from fairlead.policy.registry import build
 from fairlead.service.agentlink import AgentLink
 from fairlead.service.api import Api
-from fairlead.service.commands import Configure
+from fairlead.service.commands import Configure, keep_devices
 from fairlead.service.config import Config
 from fairlead.service.lock import Lock
 from fairlead.service.places import Places
@@ -108,7 +108,6 @@ class Service:
         self.places.ensure()
         with Lock(self.places.pid):
             self.node = self.config.lent(inventory(state=self.places.state))
-            publish_gpus(self.places.state, [device.uuid for device in self.node.devices])
             gc.disable()  # until all is recovered: nothing of that is garbage
             with SqliteStore(self.places.database) as store:
                 asyncio.run(self._serve(store))
@@ -117,6 +116,7 @@ class Service:
         shell = Shell(store, build, self._poke)
         log.info("recovered at event %d: %d jobs", shell.core.seq, len(shell.core.jobs))
         self.shell = shell
+        self._publish_gpus()
         self.node_name = self.node.name
         self.link = AgentLink(self.places.state, self.node_name, self._desired, self._reported)
         api = Api(shell, store, self.places, self.link)
@@ -140,6 +140,14 @@ class Service:
             self.places.socket.unlink(missing_ok=True)
         shell.snapshot()
         log.info("stopped at event %d", shell.core.seq)
+
+    def _publish_gpus(self) -> None:
+        """Tell the agent which GPU an index means, before any launch."""
+        core = self.shell.core
+        known = core.node_ids.get(self.node.name)
+        spec = None if known is None else core.nodes[known].spec
+        node, _ = keep_devices(spec, self.node)
+        publish_gpus(self.places.state, [device.uuid for device in node.devices])
 
     async def _configure(self) -> None:
         """Make the log agree with the configuration, as soon as it can be written."""

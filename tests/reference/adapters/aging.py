@@ -13,7 +13,14 @@ from typing import Any
 from fairlead.core.jobs import Job
 from fairlead.model.jobs import JobSpec
 from fairlead.model.resources import Shape
-from fairlead.policy.order import HOUR_MS, ageing, effective_milli, protected_after_ms
+from fairlead.policy.order import (
+    HOUR_MS,
+    Order,
+    ageing,
+    capped_ageing,
+    effective_milli,
+    protected_after_ms,
+)
 
 PER_HOUR = 1
 
@@ -27,8 +34,9 @@ def answer(given: dict[str, Any]) -> dict[str, Any]:
 
     jobs = given["jobs"]
     order = sorted(jobs, key=lambda job: (-effective(job, now), job["arrival"], job["id"]))
-    if cap is None:  # the order that is never recomputed must be the same
-        assert order == _by_key(jobs, ticks)
+    # The keys by which the product sorts must say the same.
+    keys = ageing(PER_HOUR) if cap is None else capped_ageing(PER_HOUR, cap, now)
+    assert order == _by_key(jobs, ticks, keys)
     pairs = []
     by_base = sorted(jobs, key=lambda job: job["base"])
     for index, low in enumerate(by_base):
@@ -55,8 +63,7 @@ def answer(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _by_key(jobs: list[dict[str, Any]], ticks: int) -> list[dict[str, Any]]:
-    key = ageing(PER_HOUR)
+def _by_key(jobs: list[dict[str, Any]], ticks: int, key: Order) -> list[dict[str, Any]]:
     numbered = enumerate(sorted(jobs, key=lambda job: (job["arrival"], job["id"])), 1)
 
     def waiting(number: int, job: dict[str, Any]) -> Job:

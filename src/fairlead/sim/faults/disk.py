@@ -46,11 +46,13 @@ class Disk(MemoryStore):
             return
         seq = max(self._snapshots)
         digest, body = self._snapshots[seq]
+        if not body:
+            return
         if chance % 3 == 0:
             self._snapshots[seq] = (digest, body[: chance // 3 % len(body)])
             return
         digits = [index for index, byte in enumerate(body) if 48 < byte < 57]
-        where = digits[chance // 3 % len(digits)]
+        where = digits[chance // 3 % len(digits)] if digits else 0
         self._snapshots[seq] = (digest, body[:where] + bytes([body[where] + 1]) + body[where + 1 :])
 
     def heal(self) -> None:
