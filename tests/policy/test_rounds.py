@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from fairlead.core.admission import asked_in_all
+from fairlead.core.admission import counted
 from fairlead.core.engine import Core
 from fairlead.core.invariants import check
 from fairlead.core.jobs import Job
@@ -76,9 +76,10 @@ def over_quota(core: Core, job: Job) -> bool:
     if tenant is None or not tenant.quota:
         return False
     usage = core.usage.get(tenant.name, [0] * 5)
+    asked = counted(core, tenant, job.spec.shape)
     return any(
-        most is not None and used + asked > most
-        for most, used, asked in zip(tenant.quota, usage, asked_in_all(job.spec.shape), strict=True)
+        most is not None and used + amount > most
+        for most, used, amount in zip(tenant.quota, usage, asked, strict=True)
     )
 
 

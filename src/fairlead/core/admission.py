@@ -9,8 +9,8 @@ from fairlead.core.fits import lacking, largest, members_that_fit
 from fairlead.core.ledger import Request
 from fairlead.model import limits
 from fairlead.model.base import Misuse, Refused
-from fairlead.model.jobs import JobSpec
-from fairlead.model.resources import DIMENSIONS, Shape
+from fairlead.model.jobs import JobSpec, Tenant
+from fairlead.model.resources import DIMENSIONS, GPU_MEMORY, Shape
 
 
 def admit(core: Core, spec: JobSpec) -> None:
@@ -86,7 +86,9 @@ def _check_quota(core: Core, spec: JobSpec) -> None:
     tenant = core.tenants.get(spec.tenant)
     if tenant is None or not tenant.quota:
         return
-    for row, (most, asked) in enumerate(zip(tenant.quota, asked_in_all(spec.shape), strict=True)):
+    for row, (most, asked) in enumerate(
+        zip(tenant.quota, counted(core, tenant, spec.shape), strict=True)
+    ):
         if most is not None and asked > most:
             raise Refused(
                 f"can never run: tenant '{tenant.name}' may use {most} {DIMENSIONS[row]} at once, "
@@ -105,6 +107,27 @@ def asked_in_all(shape: Shape) -> tuple[int, ...]:
         amount * shape.members
         for amount in (shape.cpu_milli, shape.memory_mib, shape.disk_mib, milli, memory)
     )
+
+
+def counted(core: Core, tenant: Tenant, shape: Shape) -> tuple[int, ...]:
+    """Return what a job counts against its tenant's quota, in the order of DIMENSIONS.
+
+    Of whole GPUs the memory counts as that of the largest it may get: which they will be is not
+    known before they are chosen, and a quota is never exceeded.
+    """
+    asked = asked_in_all(shape)
+    if not shape.gpus or tenant.quota[GPU_MEMORY] is None:
+        return asked
+    largest = max(
+        (
+            device.memory_mib
+            for node in core.nodes
+            for device in node.spec.devices
+            if not shape.gpu_models or device.model in shape.gpu_models
+        ),
+        default=0,
+    )
+    return (*asked[:GPU_MEMORY], max(asked[GPU_MEMORY], largest * shape.gpus * shape.members))
 
 
 def describe_lack(counts: dict[str, int]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fairlead.core.admission import asked_in_all
+from fairlead.core.admission import counted
 from fairlead.core.engine import Core
 from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
@@ -120,7 +120,7 @@ class Pipeline:
         if tenant is None or not tenant.quota:
             return False
         usage = core.usage.get(tenant.name) or [0] * len(tenant.quota)
-        asked = asked_in_all(job.spec.shape)
+        asked = counted(core, tenant, job.spec.shape)
         return any(
             most is not None and used + amount > most
             for most, used, amount in zip(tenant.quota, usage, asked, strict=True)

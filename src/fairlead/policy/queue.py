@@ -7,7 +7,7 @@ does not fit, none does. A group is a list sorted once; a heap holds the first o
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left, insort
+from bisect import insort
 from typing import TypeAlias
 
 from fairlead.core.engine import Core
@@ -169,19 +169,10 @@ class Queue:
         top = heapq.heappop(self._heads)
         rest = self.best(core)
         heapq.heappush(self._heads, top)
-        entries = [rest[0]] if rest is not None else []
-        return min([*entries, *self.stuck.values()], default=None)
-
-    def ahead(self, core: Core, job: Job) -> int:
-        """Return how many pending jobs stand before this one; O(groups log jobs)."""
-        entry = self._entry(job)
-        count = 0
-        for group in self.groups.values():
-            place = bisect_left(group.entries, entry, lo=group.start)
-            for other in group.entries[group.start : place]:
-                waiting = core.pending.get(other[2])
-                count += waiting is not None and waiting.token == other[3]
-        return count
+        after = [entry for entry in self.stuck.values() if entry > top[0]]
+        if rest is not None:
+            after.append(rest[0])
+        return min(after, default=None)
 
     def in_order(self, core: Core) -> list[Job]:
         """Return all pending jobs, best first."""

@@ -203,6 +203,8 @@ class Oracles:
             raise Violation("two-attempts-at-once", f"{event}", job)
         if self.running_of.get(job):
             raise Violation("two-attempts-at-once", f"{event}: the last one still runs", job)
+        if event.attempt > self._attempts_max(spec):
+            raise Violation("livelock", f"job {job} is placed for the {event.attempt}th time", job)
         if len(event.slots) != spec.shape.members:
             raise Violation("partial-gang", f"{event}", job)
         count = len({slot.node for slot in event.slots})
@@ -214,6 +216,12 @@ class Oracles:
         for slot in event.slots:
             self._check_slot(slot, spec, job)
         self.attempts[job] = self.live[job] = Attempt(event, seq, at)
+
+    def _attempts_max(self, spec: JobSpec) -> int:
+        """Return how often a job can be placed: each time but the first has a cause."""
+        plan = self.world.plan
+        own = len(plan.jobs[spec.name].fates) // spec.shape.members + spec.retries
+        return own + len(plan.incidents) + 1
 
     def _check_slot(self, slot: Slot, spec: JobSpec, job: JobId) -> None:
         node = self.nodes[slot.node]
