@@ -1,4 +1,7 @@
-"""Write docs/reference/cli.md from the commands themselves: `python docs/generate.py`."""
+"""Write the pages that are made from the code itself: `python docs/generate.py`.
+
+docs/reference/cli.md from the commands, docs/reference/states.md from the transition table.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from pathlib import Path
 import click
 
 from fairlead.cli.main import fairlead
+from fairlead.core.jobs import TRANSITIONS
 
-TARGET = Path(__file__).resolve().parent / "reference" / "cli.md"
+REFERENCE = Path(__file__).resolve().parent / "reference"
 HEAD = """\
 # Commands
 
@@ -73,6 +77,37 @@ def page() -> str:
     return "\n".join(parts)
 
 
+STATES_HEAD = """\
+# States of a job
+
+Made from the table that every change goes through (`src/fairlead/core/jobs.py`) by `make docs`.
+What comes from outside and is not in the table (late, repeated, reordered reports) changes nothing;
+a decision of our own that is not in it stops the service, since running jobs do not need it to live.
+
+A job in STARTING, RUNNING or STOPPING holds its resources. STOPPING lasts until every member is
+confirmed gone; a gang that lost one member stops as a whole before it runs again.
+"""
+
+
+def states() -> str:
+    """Return the page of states: a diagram, and a line per transition."""
+    causes: dict[tuple[str, str], list[str]] = {}
+    for (before, event), phases in TRANSITIONS.items():
+        for after in phases:
+            if before is not after:
+                causes.setdefault((before or "[*]", after), []).append(event.__name__)
+    arrows = [f"    {before} --> {after}" for before, after in causes]
+    rows = [
+        f"| {'(submission)' if before == '[*]' else before} | {after} | {', '.join(names)} |"
+        for (before, after), names in causes.items()
+    ]
+    diagram = "\n".join(["```mermaid", "stateDiagram-v2", *arrows, "```"])
+    return "\n".join([STATES_HEAD, diagram, "", "| from | to | by |", "|---|---|---|", *rows, ""])
+
+
+PAGES = {"cli.md": page, "states.md": states}
+
 if __name__ == "__main__":
-    TARGET.write_text(page(), encoding="utf-8")
-    print(f"wrote {TARGET}")
+    for name, made in PAGES.items():
+        (REFERENCE / name).write_text(made(), encoding="utf-8")
+        print(f"wrote {REFERENCE / name}")

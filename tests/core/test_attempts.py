@@ -168,7 +168,7 @@ def test_a_job_that_restarts_without_end_is_given_up(core, monkeypatch):
         place(core, job, 0)
         end(core, job, exit=LOST)
     status = last_status(core, job)
-    assert (status.phase, status.attempt) == (P.FAILED, 3)
+    assert (status.phase, status.attempt) == (P.NODE_FAIL, 3)
     assert "3 attempts are the most" in status.because
 
 

@@ -12,7 +12,8 @@ def after_failure(job: Job, rank: int, exit: Exit) -> tuple[Phase, str]:
     who = f"rank {rank} " if len(job.slots) > 1 else ""
     what = describe_exit(exit)
     if job.attempt >= limits.RESTARTS_MAX:
-        return Phase.FAILED, f"{who}{what}; {limits.RESTARTS_MAX} attempts are the most"
+        phase = Phase.NODE_FAIL if exit.why == "lost" else Phase.FAILED
+        return phase, f"{who}{what}; {limits.RESTARTS_MAX} attempts are the most"
     if exit.why == "lost":
         return Phase.PENDING, f"{who}{what}; it runs again"
     if exit.code == limits.EXIT_REQUEUE:

@@ -73,7 +73,11 @@ class Job:
 
 Transitions: TypeAlias = Mapping[tuple[Phase | None, type[Event]], tuple[Phase, ...]]
 
-_ENDINGS = (Phase.PENDING, *FINAL)
+# Where a job goes whose last member is gone: by an exit of its own, by the loss of a node, and
+# from STOPPING, where it was decided before.
+_BY_EXIT = (Phase.PENDING, Phase.SUCCEEDED, Phase.FAILED, Phase.OOM, Phase.NODE_FAIL)
+_BY_LOSS = (Phase.PENDING, Phase.NODE_FAIL)
+_AS_DECIDED = (Phase.PENDING, *(phase for phase in FINAL if phase is not Phase.SUCCEEDED))
 
 # (phase before, event) -> phases that may follow. What is absent here is ignored when it comes
 # from outside (late, repeated and reordered reports), and our own bug when we decided it.
@@ -83,14 +87,14 @@ TRANSITIONS: Transitions = {
     (Phase.PENDING, Placed): (Phase.STARTING,),
     (Phase.PENDING, Cancelled): (Phase.CANCELLED,),
     (Phase.STARTING, MemberStarted): (Phase.STARTING, Phase.RUNNING),
-    (Phase.STARTING, MemberEnded): (Phase.STARTING, Phase.RUNNING, Phase.STOPPING, *_ENDINGS),
-    (Phase.STARTING, NodeLost): (Phase.STOPPING, *_ENDINGS),
+    (Phase.STARTING, MemberEnded): (Phase.STARTING, Phase.RUNNING, Phase.STOPPING, *_BY_EXIT),
+    (Phase.STARTING, NodeLost): (Phase.STOPPING, *_BY_LOSS),
     (Phase.STARTING, StopDecided): (Phase.STOPPING,),
-    (Phase.RUNNING, MemberEnded): (Phase.RUNNING, Phase.STOPPING, *_ENDINGS),
-    (Phase.RUNNING, NodeLost): (Phase.STOPPING, *_ENDINGS),
+    (Phase.RUNNING, MemberEnded): (Phase.RUNNING, Phase.STOPPING, *_BY_EXIT),
+    (Phase.RUNNING, NodeLost): (Phase.STOPPING, *_BY_LOSS),
     (Phase.RUNNING, StopDecided): (Phase.STOPPING,),
     (Phase.STOPPING, MemberStarted): (Phase.STOPPING,),
-    (Phase.STOPPING, MemberEnded): (Phase.STOPPING, *_ENDINGS),
-    (Phase.STOPPING, NodeLost): (Phase.STOPPING, *_ENDINGS),
+    (Phase.STOPPING, MemberEnded): (Phase.STOPPING, Phase.SUCCEEDED, *_AS_DECIDED),
+    (Phase.STOPPING, NodeLost): (Phase.STOPPING, *_AS_DECIDED),
     (Phase.STOPPING, StopDecided): (Phase.STOPPING,),
 }

@@ -16,7 +16,7 @@ from fairlead.model.jobs import Exit
 from fairlead.model.messages import Launch, MemberKey, MemberState
 from fairlead.model.resources import DIMENSIONS, Node
 from fairlead.sim.faults.network import Word, decode_desired
-from fairlead.sim.faults.plan import Fate
+from fairlead.sim.faults.plan import EPOCH_MS, Fate
 
 if TYPE_CHECKING:
     from fairlead.sim.faults.world import World
@@ -72,6 +72,11 @@ class Machine:
         self._todo: list[Action] = []
         self._word_due = False
         self._describe = True  # in the next word: what the machine offers, and who else is there
+        self._reported = -1  # the agent's state of which the last word told
+
+    def clock(self) -> Ms:
+        """Return the machine's own wall clock."""
+        return EPOCH_MS + self.world.now + self.world.plan.skews.get(self.name, 0)
 
     # ---- the machine --------------------------------------------------------------------------
 
@@ -199,12 +204,13 @@ class Machine:
 
     def _word_now(self) -> None:
         self._word_due = False
-        if self.agent is not None:
+        if self.agent is not None and (self._describe or self._reported != self.agent.changes):
             self._send_word()
 
     def _send_word(self) -> None:
         assert self.agent is not None
         report = self.agent.report()
+        self._reported = self.agent.changes
         word = Word(report=report)
         if self._describe:
             self._describe = False
@@ -233,7 +239,7 @@ class Machine:
             self.world.at(self.world.rng.randint(1, 500), self._kill_remains, key, agent_life)
             return
         if folder.exit is None:
-            folder.exit = (LOST, self.world.now)
+            folder.exit = (LOST, self.clock())
         how, ended_ms = folder.exit
         agent.ended(key, how, folder.started_ms, ended_ms)
         self._word_soon()
@@ -258,7 +264,7 @@ class Machine:
         if launch.devices and max(launch.devices) >= len(self.spec.devices):
             assert self.agent is not None
             how = Exit(why="cannot-start", detail="no such GPU on this machine")
-            self.agent.ended(launch.key, how, None, self.world.now)
+            self.agent.ended(launch.key, how, None, self.clock())
             return
         fate = self.world.plan.jobs[launch.spec.name].fate(launch.attempt, launch.rank)
         self.folders[launch.key] = Folder(launch, action.cores)
@@ -276,7 +282,7 @@ class Machine:
             return
         member.tree = True
         self.world.oracles.process_starts(self, member)
-        folder.started_ms = self.world.now
+        folder.started_ms = self.clock()
         if not member.fate.mute:
             self._notify(member.key)
         if member.fate.run_ms is not None:
@@ -345,7 +351,7 @@ class Machine:
             return
         assert member.exit is not None
         member.supervised = False
-        self.folders[member.key].exit = (member.exit, self.world.now)
+        self.folders[member.key].exit = (member.exit, self.clock())
         self.members.pop(member.key, None)
         self.world.at(1, self._settle, member.key, self.agent_life)
 

@@ -55,6 +55,7 @@ def draw(seed: int, hours: float = 1.0) -> Plan:
         weather=_weather(rng),
         policy=_policy(rng),
         tenants=tuple(_tenant(rng, nodes) for _ in range(rng.randint(0, 2))),
+        skews={node.name: _skew(rng) for node in nodes if rng.random() < 0.2},
         snapshot_events=rng.choice((20, 100, 100_000)),
         heartbeat_ms=rng.choice((60_000, 120_000, 180_000)),
     )
@@ -211,8 +212,12 @@ def _amount(rng: Random, kind: IncidentKind) -> int:
     if kind in ("write-fails", "crash-before-commit", "crash-after-commit"):
         return rng.randint(1, 5)  # which write from now on
     if kind == "clock-step":
-        return rng.choice((-1, 1)) * rng.choice((100, 5_000, 10 * MINUTE))
+        return _skew(rng)
     return rng.randrange(1 << 30)
+
+
+def _skew(rng: Random) -> Ms:
+    return rng.choice((-1, 1)) * rng.choice((100, 5_000, 10 * MINUTE))
 
 
 def _weather(rng: Random) -> Weather:

@@ -12,6 +12,8 @@ from fairlead.model.base import Ms, Record
 from fairlead.model.jobs import JobSpec, PolicyConfig, Tenant
 from fairlead.model.resources import Node
 
+EPOCH_MS: Ms = 1_000_000_000  # what good wall clocks show when the world begins
+
 IncidentKind: TypeAlias = Literal[
     "agent-restart",  # the agent process dies and comes back; supervisors live on
     "supervisor-kill",  # the supervisor of one running member is killed, its processes live on
@@ -113,8 +115,10 @@ class Plan(Record, frozen=True):
     weather: Weather
     policy: PolicyConfig
     tenants: tuple[Tenant, ...] = ()
+    skews: dict[str, Ms] = {}  # by how much the clocks of some nodes are wrong
     snapshot_events: int = 100_000  # the service saves an image after so many events
     heartbeat_ms: Ms = 60_000
+    luck: int = 0  # another fate of messages; a shrunk plan may need it to fail as before
 
     def mix(self) -> str:
         """Return the faults of this plan in words, for the report of a failure."""
@@ -122,6 +126,8 @@ class Plan(Record, frozen=True):
         for incident in self.incidents:
             counts[incident.kind] = counts.get(incident.kind, 0) + 1
         parts = [f"{kind} x{count}" for kind, count in sorted(counts.items())]
+        if self.skews:
+            parts.append(f"wrong clocks x{len(self.skews)}")
         weather = self.weather
         if weather.lost or weather.repeated or weather.delayed:
             parts.append(

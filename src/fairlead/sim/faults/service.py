@@ -42,12 +42,12 @@ from fairlead.sim.faults.network import (
     decode_word,
 )
 from fairlead.sim.faults.oracles import LATE_MS
+from fairlead.sim.faults.plan import EPOCH_MS
 from fairlead.store.memory import Crashed
 
 if TYPE_CHECKING:
     from fairlead.sim.faults.world import World
 
-EPOCH_MS: Ms = 1_000_000_000  # what the wall clock shows when the world begins
 STORE_RETRY_MS: Ms = 5_000  # the real one asks a full disk more often; each time is a recovery
 TIMER_MAX_MS: Ms = 60_000
 

@@ -11,7 +11,8 @@ from fairlead.sim.faults.plan import Plan, Weather
 from fairlead.sim.faults.run import Failure, attempt, run_plan
 from fairlead.sim.faults.world import World
 
-RUNS_MAX = 400
+RUNS_MAX = 600
+LUCKS = 3
 
 Item = TypeVar("Item")
 Cut: TypeAlias = Callable[[Plan], Iterator[Plan]]
@@ -27,7 +28,7 @@ def shrink(failure: Failure, runs: int = RUNS_MAX) -> Failure:
             again = True
             while again:
                 again = False
-                for smaller in cut(plan):
+                for smaller in _with_luck(cut(plan)):
                     if runs <= 0:
                         break
                     runs -= 1
@@ -38,6 +39,13 @@ def shrink(failure: Failure, runs: int = RUNS_MAX) -> Failure:
     smallest = run_plan(plan)
     assert isinstance(smallest, Failure), "a plan fails once and then not: the world is random"
     return smallest
+
+
+def _with_luck(plans: Iterator[Plan]) -> Iterator[Plan]:
+    """Yield each plan with a few fates of its messages: a cut changes them, and some must occur."""
+    for plan in plans:
+        for more in range(LUCKS):
+            yield replace(plan, luck=plan.luck + more)
 
 
 def _without(items: Sequence[Item]) -> Iterator[tuple[Item, ...]]:
@@ -86,5 +94,7 @@ def _calmer(plan: Plan) -> Iterator[Plan]:
             yield replace(plan, weather=replace(weather, repeated=0))
         if weather.delayed:
             yield replace(plan, weather=replace(weather, delayed=0))
+    if plan.skews:
+        yield replace(plan, skews={})
     if plan.tenants:
         yield replace(plan, tenants=())

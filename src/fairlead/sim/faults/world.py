@@ -42,7 +42,7 @@ class World:
     def __init__(self, plan: Plan, *, tell: bool = False) -> None:
         self.plan = plan
         self.now: Ms = 0
-        self.rng = Random(f"fairlead world {plan.seed}")
+        self.rng = Random(f"fairlead world {plan.seed} {plan.luck}")
         self.faulty = True
         self.facts: list[Fact] | None = [] if tell else None
         self._heap: list[tuple[Ms, int, Callable[..., None], tuple[Any, ...]]] = []
