@@ -81,8 +81,9 @@ STATES_HEAD = """\
 # States of a job
 
 Made from the table that every change goes through (`src/fairlead/core/jobs.py`) by `make docs`.
-What comes from outside and is not in the table (late, repeated, reordered reports) changes nothing;
-a decision of our own that is not in it stops the service, since running jobs do not need it to live.
+What comes from outside and is not in the table (late, repeated, reordered reports) changes
+nothing. A decision of our own that is not in it stops the service: a wrong ledger is worse, and
+running jobs do not need the service to live.
 
 A job in STARTING, RUNNING or STOPPING holds its resources. STOPPING lasts until every member is
 confirmed gone; a gang that lost one member stops as a whole before it runs again.
