@@ -22,7 +22,7 @@ from fairlead.model.resources import DIMENSIONS, GPU, GPU_MEMORY, Slot
 from fairlead.policy.place.score import Scorer, weights
 
 NO = np.iinfo(np.int64).max
-FEW = 6  # up to so many changed nodes are mended one by one: below numpy's fixed costs
+FEW = 8  # up to so many changed nodes are mended one by one: below numpy's fixed costs
 CELLS_MAX = 8_000_000  # keys kept over all shapes: 64 MB
 D = len(DIMENSIONS)
 
@@ -189,7 +189,10 @@ class Fit:
             self._cache[request] = entry
         elif behind:
             changed = ledger.touched[entry.seen - ledger.forgotten :]
-            if behind <= FEW:
+            if 1 < behind <= 8 * FEW:
+                # The same few nodes change again and again: good packing fills one by one.
+                changed = list(set(changed))
+            if len(changed) <= FEW:
                 for node in changed:
                     self._mend(request, entry.keys, node)
             else:

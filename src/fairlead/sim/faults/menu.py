@@ -128,7 +128,7 @@ def _job(rng: Random, name: str, shape: Shape, load: float) -> JobPlan:
         grace_ms=rng.choice((0, 1000, 30_000, 120_000)),
         retries=rng.choice((0, 0, 1, 3)),
     )
-    cancel = round(rng.expovariate(1 / (5 * MINUTE))) if rng.random() < 0.15 else None
+    cancel = round(rng.expovariate(1 / (5 * MINUTE))) if rng.random() < 0.25 else None
     return JobPlan(
         spec=spec,
         fates=(*fates, *last),
@@ -182,7 +182,7 @@ def _request(
 def _count(rng: Random, kind: IncidentKind, hours: float) -> int:
     if kind == "node-loss":
         return 1
-    most = {"agent-restart": 12, "supervisor-kill": 8, "foreign": 8, "crash": 6}.get(kind, 4)
+    most = {"agent-restart": 20, "supervisor-kill": 8, "foreign": 8, "crash": 8}.get(kind, 4)
     return max(1, round(rng.randint(1, most) * hours))
 
 
@@ -226,8 +226,8 @@ def _weather(rng: Random) -> Weather:
     return Weather(
         lost=rng.choice((0, 20, 100, 300)),
         repeated=rng.choice((0, 20, 200)),
-        delayed=rng.choice((0, 20, 200)),
-        delay_max_ms=rng.choice((500, 10_000, 5 * MINUTE)),
+        delayed=rng.choice((0, 50, 300)),
+        delay_max_ms=rng.choice((500, 10_000, MINUTE, 5 * MINUTE)),
         delay_usual_ms=rng.choice((2, 50, 500)),
     )
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from fairlead.sim.faults.world import World
 
 
+SLOW_MS = 60_000
+
+
 class Word(Record, frozen=True):
     """What an agent sends: its report, and now and then what the machine offers and others use."""
 
@@ -80,6 +83,7 @@ class Network:
     def __init__(self, world: World) -> None:
         self.world = world
         self.cut: dict[str, int] = {}  # node -> time until which nothing passes
+        self.slow: dict[str, int] = {}  # node -> time until which messages may take SLOW_MS
         self.sent = 0
 
     def send(
@@ -105,4 +109,6 @@ class Network:
             delay = 1 + int(chance() * usual)
             if weather.delayed and chance() * 1000 < weather.delayed:
                 delay += int(chance() * weather.delay_max_ms)
+            if self.slow and self.slow.get(node, 0) > world.now:
+                delay += int(chance() * SLOW_MS)
             world.at(delay, deliver, body)

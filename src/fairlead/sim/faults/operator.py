@@ -10,7 +10,7 @@ from fairlead.model.events import PolicySet, TenantSet
 from fairlead.model.jobs import Phase
 from fairlead.sim.faults.client import Call
 from fairlead.sim.faults.machine import Machine
-from fairlead.sim.faults.network import Ask, Cancel, Configure, GiveUp
+from fairlead.sim.faults.network import SLOW_MS, Ask, Cancel, Configure, GiveUp
 from fairlead.sim.faults.plan import Incident
 from fairlead.sim.faults.truth import can_ever_run
 from fairlead.store.memory import Fault
@@ -70,14 +70,21 @@ class Operator:
             event = TenantSet(tenant=replace(tenant, quota=()))
             self._call(Configure(number=self._number(), event=event))
 
-    def cancel_what_cannot_run(self) -> None:
-        """Cancel pending jobs that the remaining machines could not even run alone."""
+    def tidy(self) -> None:
+        """Give up dead machines, take quotas back, cancel what the other machines cannot run.
+
+        A late word of a life that was given up before it was known makes a dead machine look up:
+        somebody has to look again.
+        """
         service = self.world.service
         if not service.up or self.waiting:
             return
         if any(tenant.quota for tenant in service.core.tenants.values()):
             self.heal()  # a late call has set it again
             return
+        for known in service.core.nodes:
+            if known.up and not self.world.machines[known.spec.name].up:
+                self._give_up(known.spec.name, known.spec.boot)
         nodes = [machine.spec for machine in self.world.machines.values() if machine.up]
         ids = tuple(
             job.id
@@ -111,8 +118,10 @@ class Operator:
         machine = self._machine(incident)
         if machine is None or machine.agent is None:
             return
-        if incident.amount % 2:  # in the middle of its work
-            machine.agent_dies_after = 1 + incident.amount // 2 % 3
+        if incident.amount % 4:  # in the middle of its work
+            machine.agent_dies_after = incident.amount % 4
+            if incident.amount // 4 % 2:  # the machine is overloaded, and so slow to say anything
+                self.world.network.slow[machine.name] = self.world.now + 10 * SLOW_MS
         else:
             machine.stop_agent()
             self.world.at(incident.for_ms, machine.start_agent, machine.life)

@@ -33,7 +33,7 @@ from fairlead.model.messages import Desired, MemberKey
 from fairlead.model.resources import Node, Slot
 from fairlead.model.status import JobStatus
 from fairlead.sim.faults.known import Attempt, KnownNode, Process, Violation
-from fairlead.sim.faults.network import Answer, Ask, Cancel, Submit
+from fairlead.sim.faults.network import SLOW_MS, Answer, Ask, Cancel, Submit
 from fairlead.sim.faults.truth import Load
 
 if TYPE_CHECKING:
@@ -414,7 +414,7 @@ class Oracles:
         """After the faults: whatever has to stop stops within its grace and a few reports."""
         world = self.world
         plan = world.plan
-        settled = plan.until_ms + plan.weather.delay_max_ms
+        settled = plan.until_ms + plan.weather.delay_max_ms + SLOW_MS
         for key, process in self.running.items():
             attempt = self.live.get(key[0])
             if attempt is not None and attempt.number == key[1] and attempt.doomed is None:

@@ -11,7 +11,7 @@ from fairlead.sim.faults.plan import Plan, Weather
 from fairlead.sim.faults.run import Failure, attempt, run_plan
 from fairlead.sim.faults.world import World
 
-RUNS_MAX = 600
+RUNS_MAX = 1_500
 LUCKS = 3
 
 Item = TypeVar("Item")

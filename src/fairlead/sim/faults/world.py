@@ -96,6 +96,7 @@ class World:
         self.tell(0, "silence: no more faults")
         self.faulty = False
         self.network.cut.clear()
+        self.network.slow.clear()
         self.disk.heal()
         for machine in self.machines.values():
             machine.heal()
@@ -105,7 +106,7 @@ class World:
 
     def _look(self) -> None:
         self.oracles.no_orphans()
-        self.operator.cancel_what_cannot_run()
+        self.operator.tidy()
         waits = self._waits_for()
         if not waits:
             self._done = True
