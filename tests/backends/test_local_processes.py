@@ -133,6 +133,17 @@ def test_a_program_that_ignores_sigterm_and_daemonizes_is_gone_after_its_grace(n
     assert (task / "preempt").read_text() == "400\n"
 
 
+def test_a_kill_ends_a_grace_that_has_begun(node: Node) -> None:
+    job = launch(1, sys.executable, "-S", "-c", FORKER, grace_ms=3_600_000)
+    node.send(run=(job,))
+    wait_for(lambda: "forked" in node.printed((1, 1, 0)))
+    node.send(stop=((1, 1, 0),))
+    node.member((1, 1, 0), "stopping")
+    node.send(stop=((1, 1, 0),), kill=((1, 1, 0),))
+    assert node.member((1, 1, 0), "ended").exit == Exit(signal=9)
+    assert node.processes() == set()
+
+
 def test_leftover_processes_end_with_the_main_process(node: Node) -> None:
     assert node.run(shell(1, "setsid sleep 100 & sleep 100 & exit 0")) == [Exit(code=0)]
     assert node.processes() == set()

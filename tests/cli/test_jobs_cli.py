@@ -152,12 +152,13 @@ def test_cancel_is_one_call_and_says_what_became_of_each(cli, service):
         ],
         "missing": [],
     }
-    result = cli("cancel", "12-14", "20,21", "--reason", "wrong data")
+    result = cli("cancel", "12-14", "20,21", "--reason", "wrong data", "--now")
     assert result.code == 0
     assert result.out == (
         "jobs 12-14 cancelled\njob 20 being stopped\njob 21 had ended already: SUCCEEDED\n"
     )
-    assert service.requests[-1].body == {"ids": "12-14,20,21", "reason": "wrong data"}
+    asked = {"ids": "12-14,20,21", "reason": "wrong data", "now": True}
+    assert service.requests[-1].body == asked
 
 
 def test_cancelling_what_does_not_exist_fails_after_cancelling_the_rest(cli, service):

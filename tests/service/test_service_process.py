@@ -188,6 +188,17 @@ def test_a_program_that_ignores_sigterm_and_forks_is_gone_after_its_grace(world)
     assert not any(alive(int(pid)) for pid in (world.state / "pids").read_text().split())
 
 
+def test_an_impatient_user_cuts_a_long_grace_short(world):
+    world.up()
+    job = world.submit("trap '' TERM; echo up; while :; do sleep 0.1; done", preempt={"grace": "1h"})
+    until(lambda: world.output(job) == "up\n")
+    assert world.fairlead("cancel", str(job)).code == 0
+    assert world.show(job)["phase"] == "STOPPING"
+    assert world.fairlead("cancel", "--now", str(job)).code == 0
+    found = world.ended(job)
+    assert (found["phase"], found["exit_signal"]) == ("CANCELLED", 9)
+
+
 def test_a_gang_starts_whole_and_is_stopped_whole_when_one_member_fails(world):
     world.up("--cpus", "2")
     run = "echo $FAIRLEAD_RANK >> ranks; test $FAIRLEAD_RANK = 0 || sleep 0.2 || exit 1; exit 0"

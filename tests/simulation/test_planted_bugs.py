@@ -22,7 +22,7 @@ from fairlead.sim.faults.run import Failure, run_seed
 from fairlead.store.memory import MemoryStore
 
 SEEDS_MAX = 100
-BROKEN = ("AttributeError", "TypeError", "NameError", "ImportError")
+BROKEN = ("AttributeError", "TypeError", "NameError", "ImportError", "KeyError")
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 PLANTS: dict[str, Plant] = {}

@@ -294,14 +294,16 @@ def why(job: str, as_json: bool) -> None:
 @click.command()
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB…")
 @click.option("--reason", default="", metavar="TEXT", help="Kept in the job's history.")
+@click.option("--now", is_flag=True, help="Kill at once, also what is being stopped already.")
 @json_option
-def cancel(jobs: tuple[str, ...], reason: str, as_json: bool) -> int:
+def cancel(jobs: tuple[str, ...], reason: str, now: bool, as_json: bool) -> int:
     """Cancel jobs: those that wait at once, those that run after their notice and grace.
 
     JOB is an id (12), a range (12-15), last, or @me (all of yours that have not ended).
     """
     client = connect()
-    answer = client.post("/jobs:cancel", {"ids": ids_of(client, jobs), "reason": reason})
+    asked = {"ids": ids_of(client, jobs), "reason": reason, "now": now}
+    answer = client.post("/jobs:cancel", asked)
     if as_json:
         output.print_json(answer)
     else:

@@ -228,6 +228,8 @@ class Machine:
         folder = self.folders.get(key)
         if agent is None or agent_life != self.agent_life or folder is None:
             return
+        if key not in agent.members:
+            return
         member = self.members.get(key)
         if member is not None and member.supervised:
             self._look_for_start(key)
