@@ -279,7 +279,8 @@ def _receipt(answer: Mapping[str, Any]) -> str:
     reasons: dict[str, int] = {}
     for job in jobs:
         if job["phase"] == "PENDING":
-            reason = job["reason"] or "waiting"
+            # Behind a long queue the answer comes without reasons: ps and why have them.
+            reason = job["reason"] or "fairlead why ID says why"
             reasons[reason] = reasons.get(reason, 0) + 1
     shown = f" of the first {len(jobs)}" if len(jobs) < len(ids) else ""
     lines += [f"  {count}{shown} wait: {reason}" for reason, count in reasons.items()]
@@ -288,6 +289,7 @@ def _receipt(answer: Mapping[str, Any]) -> str:
 
 def _line(job: Mapping[str, Any]) -> str:
     if job["phase"] == "PENDING":
-        return f"job {job['id']} waits: {job['reason']}" if job["reason"] else f"job {job['id']}"
+        reason = job["reason"] or f"fairlead why {job['id']} says why"
+        return f"job {job['id']} waits: {reason}"
     where = ", ".join(dict.fromkeys(job["nodes"]))
     return f"job {job['id']} starts on {where}" if where else f"job {job['id']}"

@@ -38,7 +38,7 @@ LIST_DEFAULT = 1_000
 LIST_MAX = 100_000
 SHOWN_MAX = 100  # jobs in the answer to a submission
 # Reasons cost a look at the whole queue; behind a long one a submission gets its answer at once.
-REASONS_QUEUE_MAX = 200
+REASONS_QUEUE_MAX = 2_000
 
 log = logging.getLogger("fairlead.service")
 Handler = Callable[["Api", Request], Awaitable[Response]]
