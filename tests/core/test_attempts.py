@@ -326,7 +326,7 @@ def test_a_submission_that_comes_again_is_ignored_and_its_key_leads_to_its_jobs(
     core.apply(0, again)
     core.apply(0, Submitted(job=3, spec=job.spec, request="key"))
     core.apply(0, again)
-    assert core.requests == {"key": (2, 3)}
+    assert core.requests == {"key": [2, 3]}
     assert list(core.jobs) == [1, 2, 3]
 
 

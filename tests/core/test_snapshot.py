@@ -96,7 +96,7 @@ def test_equal_digests_mean_equal_states_and_only_they():
 def test_an_idempotency_key_survives():
     core = cluster(node())
     core.apply(0, Submitted(job=1, spec=submit(cluster(node())).spec, request="key"))
-    assert Core.load(core.dump()).requests == {"key": (1,)}
+    assert Core.load(core.dump()).requests == {"key": [1]}
 
 
 def test_a_time_limit_survives():

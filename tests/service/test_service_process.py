@@ -190,7 +190,8 @@ def test_a_program_that_ignores_sigterm_and_forks_is_gone_after_its_grace(world)
 
 def test_an_impatient_user_cuts_a_long_grace_short(world):
     world.up()
-    job = world.submit("trap '' TERM; echo up; while :; do sleep 0.1; done", preempt={"grace": "1h"})
+    script = "trap '' TERM; echo up; while :; do sleep 0.1; done"
+    job = world.submit(script, preempt={"grace": "1h"})
     until(lambda: world.output(job) == "up\n")
     assert world.fairlead("cancel", str(job)).code == 0
     assert world.show(job)["phase"] == "STOPPING"

@@ -78,7 +78,7 @@ class Core:
         self.waiting: dict[str, int] = {}  # pending jobs per queue
         self.usage: dict[str, list[int]] = {}  # held per tenant, in the order of DIMENSIONS
         self.policy = PolicyConfig()
-        self.requests: dict[str, tuple[JobId, ...]] = {}
+        self.requests: dict[str, list[JobId]] = {}  # idempotency key -> the jobs it made
         self.ledger = Ledger()
         self.shapes: list[Request] = []
         self.shape_ids: dict[Shape, int] = {}
@@ -150,7 +150,7 @@ class Core:
         job = Job(event.job, spec, self.intern(spec.shape), self.now, self.seq)
         self.jobs[job.id] = job
         if event.request:
-            self.requests[event.request] = (*self.requests.get(event.request, ()), job.id)
+            self.requests.setdefault(event.request, []).append(job.id)
             if len(self.requests) > REQUESTS_KEPT:
                 del self.requests[next(iter(self.requests))]
         self._changed[job.id] = job

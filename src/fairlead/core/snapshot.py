@@ -116,7 +116,7 @@ def dump(core: Core) -> bytes:
         queues=tuple(core.queues[name] for name in sorted(core.queues)),
         nodes=nodes,
         jobs=jobs,
-        requests=tuple(core.requests.items()),
+        requests=tuple((key, tuple(jobs)) for key, jobs in core.requests.items()),
     )
     return _encoder.encode(image)
 
@@ -136,7 +136,7 @@ def load(body: bytes) -> Core:
     core.policy = image.policy
     core.set_tenants({tenant.name: tenant for tenant in image.tenants})
     core.queues = {queue.name: queue for queue in image.queues}
-    core.requests = dict(image.requests)
+    core.requests = {key: list(jobs) for key, jobs in image.requests}
     for index, node in enumerate(image.nodes):
         state = NodeState(node.spec)
         state.up = node.up

@@ -61,7 +61,7 @@ class Submit:
         """Admit every job; a key that is known already submits nothing."""
         known = batch.core.requests.get(self.key) or batch.requests.get(self.key)
         if self.key and known:
-            self.ids, self.fresh = known, False
+            self.ids, self.fresh = tuple(known), False
             return ()
         first = batch.next_job
         specs = parse_body(self.body, self.defaults, first).jobs

@@ -255,7 +255,7 @@ class Service:
     def _plan_submit(self, batch: Batch, ask: Submit) -> tuple[list[AnyEvent], Answer]:
         known = batch.core.requests.get(ask.key) or batch.requests.get(ask.key)
         if ask.key and known:
-            return [], Answer(number=ask.number, ids=known)
+            return [], Answer(number=ask.number, ids=tuple(known))
         for spec in ask.specs:
             admit(batch.core, spec)
         first = batch.next_job
