@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from fairlead.core.engine import Core
+from fairlead.core.reconcile import reconcile
 from fairlead.model.events import MemberEnded, MemberStarted, NodeJoined, Placed, Submitted
 from fairlead.model.jobs import Exit, JobSpec
+from fairlead.model.messages import MemberState, Report
 from fairlead.model.resources import Node, Shape, Slot
 from fairlead.model.status import JobStatus
 
@@ -42,3 +44,15 @@ def test_the_time_limit_runs_from_the_real_start() -> None:
     core = placed(limit_ms=1_000)
     core.apply(900, MemberStarted(job=1, attempt=1, at_ms=300))
     assert core.next_deadline() == 1_300
+
+
+def test_a_job_that_ended_before_its_start_was_heard_of_ran_as_long_as_it_did() -> None:
+    core = placed()
+    member = MemberState(
+        job=1, attempt=1, rank=0, state="ended", exit=Exit(code=0), started_ms=250, ended_ms=280
+    )
+    events, _ = reconcile(core, Report(node="a", boot="", seen=3, members=(member,)))
+    for event in events:
+        core.apply(900, event)
+    status = final(core)
+    assert (status.started_ms, status.ended_ms) == (250, 280)

@@ -212,7 +212,7 @@ def test_a_long_poll_returns_when_the_job_is_final_or_the_time_is_over(desk):
         found = (await waiting).json
         assert (found["phase"], found["exit_code"]) == ("FAILED", 3)
         kinds = [event["kind"] for event in found["events"]]
-        assert kinds == ["submitted", "placed", "ended"]
+        assert kinds == ["submitted", "placed", "started", "ended"]
         assert found["spec"]["command"] == ["/bin/sh", "-c", "true"]
 
     run(story())

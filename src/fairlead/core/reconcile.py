@@ -49,11 +49,12 @@ def _compare(
             forget.append(member.key)
         return
     key = {"job": member.job, "attempt": member.attempt, "rank": member.rank}
+    if _has_run(member) and member.rank not in job.started:
+        # Also of one that has ended since: how long it ran is known then.
+        events.append(MemberStarted(**key, at_ms=member.started_ms))
     if member.state == "ended":
         assert member.exit is not None
         events.append(MemberEnded(**key, exit=member.exit, at_ms=member.ended_ms))
-    elif _has_run(member) and member.rank not in job.started:
-        events.append(MemberStarted(**key, at_ms=member.started_ms))
 
 
 def _has_run(member: MemberState) -> bool:
