@@ -135,12 +135,21 @@ class Damaged(Misuse):
 
     def __init__(self, path: str, why: str, events: int) -> None:
         self.events = events
-        saved = f"the first {events:,} events can be saved" if events else "no event can be read"
+        saved = "no event can be read"
+        hint = (
+            "nothing was changed; put a backup in its place, or move the whole state folder away "
+            "and start with an empty one (what jobs printed is in its folder jobs)"
+        )
+        if events:
+            saved = f"the first {events:,} events can be saved"
+            hint = (
+                f"nothing was changed; `fairlead store rebuild --salvage --file {path}` saves what "
+                f"can be read into a new file and keeps this one as {path}.damaged-N; or put a "
+                "backup in its place"
+            )
         super().__init__(
             f"the database {path} is damaged ({why}); {saved}",
             field="state",
-            hint="nothing was changed; `fairlead store rebuild --salvage --file "
-            f"{path}` saves what can be read into a new file and keeps this one as "
-            f"{path}.damaged-N; or put a backup in its place",
+            hint=hint,
             code="store-damaged",
         )
