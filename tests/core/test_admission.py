@@ -132,7 +132,7 @@ def test_lack_is_told_by_the_most_common_first():
 
 def test_a_request_in_words():
     words = describe(spec(2.5, memory_mib=1536, gpu_milli=250, members=3).shape)
-    assert words == "cpus: 2.5, memory: 1536MiB, gpus: 0.25, members: 3"
+    assert words == "cpus: 2.5, memory: 1.5GiB, gpus: 0.25, members: 3"
 
 
 @given(clusters(), shapes())

@@ -11,6 +11,7 @@ from fairlead.model import limits
 from fairlead.model.base import Misuse, Refused
 from fairlead.model.jobs import JobSpec, Tenant
 from fairlead.model.resources import DIMENSIONS, GPU_MEMORY, Shape
+from fairlead.model.units import format_cpus, format_size
 
 
 def admit(core: Core, spec: JobSpec) -> None:
@@ -142,24 +143,15 @@ def describe_lack(counts: dict[str, int]) -> str:
 
 def describe(shape: Shape) -> str:
     """Return a request in words, for hints."""
-    parts = [f"cpus: {_thousandths(shape.cpu_milli)}"]
+    parts = [f"cpus: {format_cpus(shape.cpu_milli)}"]
     if shape.memory_mib:
-        parts.append(f"memory: {_mib(shape.memory_mib)}")
+        parts.append(f"memory: {format_size(shape.memory_mib)}")
     if shape.disk_mib:
-        parts.append(f"disk: {_mib(shape.disk_mib)}")
+        parts.append(f"disk: {format_size(shape.disk_mib)}")
     if shape.gpus or shape.gpu_milli:
-        parts.append(f"gpus: {_thousandths(1000 * shape.gpus + shape.gpu_milli)}")
+        parts.append(f"gpus: {format_cpus(1000 * shape.gpus + shape.gpu_milli)}")
     if shape.gpu_memory_mib:
-        parts.append(f"gpu_memory: {_mib(shape.gpu_memory_mib)}")
+        parts.append(f"gpu_memory: {format_size(shape.gpu_memory_mib)}")
     if shape.members > 1:
         parts.append(f"members: {shape.members}")
     return ", ".join(parts)
-
-
-def _thousandths(amount: int) -> str:
-    whole, rest = divmod(amount, 1000)
-    return f"{whole}.{rest:03d}".rstrip("0") if rest else str(whole)
-
-
-def _mib(amount: int) -> str:
-    return f"{amount // 1024}GiB" if amount % 1024 == 0 else f"{amount}MiB"
