@@ -111,6 +111,11 @@ class World:
     def runs(self, job: int) -> None:
         until(lambda: self.show(job)["phase"] == "RUNNING")
 
+    def written(self, name: str) -> str:
+        """What jobs have written to a file of the state folder so far."""
+        path = self.state / name
+        return path.read_text() if path.exists() else ""
+
     def output(self, job: int, **query: object) -> str:
         return b"".join(self.client.stream(f"/jobs/{job}/logs", query).pieces()).decode()
 

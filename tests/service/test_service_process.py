@@ -87,7 +87,7 @@ def test_a_job_that_ends_while_the_service_is_dead_keeps_its_exit_code(world):
     job = world.submit(TWICE.format(0.3))
     world.runs(job)
     world.kill_service()
-    until(lambda: (world.state / "log").read_text() == "start\nend\n")
+    until(lambda: world.written("log") == "start\nend\n")
     world.up()
     assert world.ended(job)["exit_code"] == 7
 
@@ -181,7 +181,7 @@ def test_a_program_that_ignores_sigterm_and_forks_is_gone_after_its_grace(world)
     )
     job = world.submit(script, preempt={"grace": "300ms"})
     world.runs(job)
-    until(lambda: len((world.state / "pids").read_text().split()) == 3)
+    until(lambda: len(world.written("pids").split()) == 3)
     world.client.post(f"/jobs/{job}/cancel", {})
     found = world.ended(job)
     assert (found["phase"], found["exit_signal"]) == ("CANCELLED", 9)

@@ -16,6 +16,9 @@ from fairlead.model.jobs import PolicyConfig
 from fairlead.model.status import JobStatus
 
 
+FORGET_EVERY = 1024  # events of a replay
+
+
 class Policy(Protocol):
     """Decides. Reads the core only; each decision is applied before the next is asked for."""
 
@@ -129,5 +132,7 @@ def _recover(store: Store) -> Core:
     for seq, at, event in store.replay(core.seq):
         core.apply(at, event)
         assert core.seq == seq, f"the log skips from {core.seq} to {seq}"
+        if seq % FORGET_EVERY == 0:
+            core.forget_changes()  # or every job that ever ended would be held until the end
     core.forget_changes()
     return core
