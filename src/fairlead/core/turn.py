@@ -15,7 +15,6 @@ from fairlead.model.events import AnyEvent
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.status import JobStatus
 
-
 FORGET_EVERY = 1024  # events of a replay
 
 
