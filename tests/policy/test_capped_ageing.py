@@ -10,6 +10,7 @@ from fairlead.model.base import Misuse
 from fairlead.model.events import NodeJoined, Placed, PolicySet, Submitted
 from fairlead.model.jobs import JobSpec, PolicyConfig
 from fairlead.model.resources import Node, Shape
+from fairlead.policy.explain import explain
 from fairlead.policy.order import HOUR_MS
 from fairlead.policy.registry import build, check
 
@@ -44,3 +45,13 @@ def test_a_cap_below_the_span_of_priorities_is_refused_with_the_least_that_works
     assert caught.value.field == "ageing_cap"
     assert "100 or more" in caught.value.hint
     check(PolicyConfig(ageing_cap=100))
+
+
+def test_why_shows_what_waiting_has_added_to_the_priority() -> None:
+    scheduler = Scheduler(Core(), build)
+    scheduler.turn(0, [PolicySet(policy=PolicyConfig(ageing_per_hour=60))])
+    scheduler.turn(0, [Submitted(job=1, spec=JobSpec(shape=WIDE, priority=40))])
+    scheduler.turn(HOUR_MS // 8, [])
+    why = explain(scheduler.core, scheduler.policy, 1)
+    assert why is not None
+    assert "priority: 40, with its waiting 47.5" in why.lines

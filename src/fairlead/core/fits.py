@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from fairlead.core.ledger import HOST, ROW_NAMES, UP, WHOLE, Columns, Devices, Ledger, Request
-from fairlead.model.resources import DIMENSIONS, WHOLE_GPU_MILLI, Shape
+from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
 
 MODEL = "GPU type"
 
@@ -162,9 +162,3 @@ def _kept(asked: Shape, cut: Shape) -> int:
         if whole:
             kept *= 1_000_000 * getattr(cut, name) // whole
     return kept
-
-
-def totals(ledger: Ledger) -> list[int]:
-    """Return the capacity of all nodes that are up, in the order of DIMENSIONS."""
-    up = ledger.room[UP, : ledger.count] == 1
-    return [int(np.sum(ledger.capacity[row, : ledger.count][up])) for row in range(len(DIMENSIONS))]

@@ -12,10 +12,8 @@ JobId: TypeAlias = int  # dense, from 1, in order of submission
 ShapeId: TypeAlias = int  # dense index of an interned request shape, from 0
 
 
-class Record(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
-):
-    """Base of everything that is stored or sent: frozen, closed, keyword only."""
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of everything that is stored or sent: frozen, and closed to unknown fields."""
 
 
 class Misuse(ValueError):

@@ -161,6 +161,11 @@ def _lines(
         lines.append(f"quota of tenant {job.spec.tenant}: {'would be exceeded' if over else 'ok'}")
     lines.append("free now: enough" if fits else f"free now: not enough ({words})")
     lines.append(f"order: {ahead} before it of {len(core.pending)} waiting")
+    config = pipeline.config
+    if config.order == "priority":
+        base, waited = job.spec.priority, core.now - job.submitted_ms
+        now = order.effective_milli(base, config.ageing_per_hour, config.ageing_cap, waited)
+        lines.append(f"priority: {base}, with its waiting {now // 1000}.{now % 1000 // 100}")
     if stuck is not None and stuck is not job:
         may = "must not" if pipeline.protected(core.now, stuck) else "may"
         lines.append(f"job {stuck.id} is the first that does not fit; it {may} be overtaken")
