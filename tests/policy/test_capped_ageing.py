@@ -51,7 +51,6 @@ def test_why_shows_what_waiting_has_added_to_the_priority() -> None:
     scheduler = Scheduler(Core(), build)
     scheduler.turn(0, [PolicySet(policy=PolicyConfig(ageing_per_hour=60))])
     scheduler.turn(0, [Submitted(job=1, spec=JobSpec(shape=WIDE, priority=40))])
-    scheduler.turn(HOUR_MS // 8, [])
-    why = explain(scheduler.core, scheduler.policy, 1)
+    why = explain(scheduler.core, scheduler.policy, 1, now=HOUR_MS // 8)
     assert why is not None
     assert "priority: 40, with its waiting 47.5" in why.lines

@@ -104,8 +104,13 @@ def reasons(core: Core, pipeline: Pipeline) -> dict[JobId, str]:
     return result
 
 
-def explain(core: Core, pipeline: Pipeline, job_id: JobId) -> Explanation | None:
-    """Return why a pending or live job is where it is; None if the core does not hold it."""
+def explain(
+    core: Core, pipeline: Pipeline, job_id: JobId, now: Ms | None = None
+) -> Explanation | None:
+    """Return why a pending or live job is where it is; None if the core does not hold it.
+
+    `now`: the time of the question, for how long something still takes; the last event's if None.
+    """
     job = core.jobs.get(job_id)
     if job is None:
         return None
@@ -135,7 +140,7 @@ def explain(core: Core, pipeline: Pipeline, job_id: JobId) -> Explanation | None
         phase=job.phase,
         reason=code,
         summary=words,
-        lines=_lines(core, pipeline, job, shapes, stuck, ahead, protected),
+        lines=_lines(core, pipeline, job, shapes, stuck, ahead, protected, max(core.now, now or 0)),
         ahead=ahead,
         behind_job=behind,
         protected_after_ms=protected,
@@ -151,6 +156,7 @@ def _lines(
     stuck: Job | None,
     ahead: int,
     protected: Ms | None,
+    now: Ms,
 ) -> tuple[str, ...]:
     fits, words, _ = shapes.look(job.shape_id)
     lines = [f"asks for {describe(job.spec.shape)}"]
@@ -163,27 +169,27 @@ def _lines(
     lines.append(f"order: {ahead} before it of {len(core.pending)} waiting")
     config = pipeline.config
     if config.order == "priority":
-        base, waited = job.spec.priority, core.now - job.submitted_ms
-        now = order.effective_milli(base, config.ageing_per_hour, config.ageing_cap, waited)
-        lines.append(f"priority: {base}, with its waiting {now // 1000}.{now % 1000 // 100}")
+        base, waited = job.spec.priority, now - job.submitted_ms
+        aged = order.effective_milli(base, config.ageing_per_hour, config.ageing_cap, waited)
+        lines.append(f"priority: {base}, with its waiting {aged // 1000}.{aged % 1000 // 100}")
     if stuck is not None and stuck is not job:
         may = "must not" if pipeline.protected(core.now, stuck) else "may"
         lines.append(f"job {stuck.id} is the first that does not fit; it {may} be overtaken")
     if protected is None:
         lines.append("bound: none; jobs that arrive later may always be ordered before it")
     else:
-        wait = max(0, protected - core.now) // 1000
+        wait = max(0, protected - now) // 1000
         lines.append(
             "bound: no job that arrives from now on is ordered before it"
             if wait == 0
             else f"bound: no job that arrives later than {wait} s from now is ordered before it"
         )
     if not fits:
-        lines += _holders(core)
+        lines += _holders(core, now)
     return tuple(lines)
 
 
-def _holders(core: Core) -> list[str]:
+def _holders(core: Core, now: Ms) -> list[str]:
     """Say who holds what is missing, those that must end first in time before the others."""
     live = [job for job in core.jobs.values() if job.phase in LIVE]
     live.sort(key=lambda job: (_ends_by(job) is None, _ends_by(job) or 0, job.id))
@@ -195,7 +201,7 @@ def _holders(core: Core) -> list[str]:
         elif ends is None:
             until = "no time limit"
         else:
-            until = f"ends within {max(0, ends - core.now) // 1000} s by its time limit"
+            until = f"ends within {max(0, ends - now) // 1000} s by its time limit"
         lines.append(
             f"in use by job {job.id} of {job.spec.tenant} ({describe(job.spec.shape)}): {until}"
         )

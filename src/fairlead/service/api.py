@@ -169,7 +169,7 @@ class Api:
         """Say why a job is where it is."""
         web.Query(request, ())
         job_id = self._job_id(request)
-        found = explain(self.shell.core, self._pipeline(), job_id)
+        found = explain(self.shell.core, self._pipeline(), job_id, self.shell.now)
         if found is None:
             status = self._status(job_id)
             found = Explanation(job=job_id, phase=status.phase, reason="", summary=status.because)
