@@ -10,7 +10,16 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from fairlead.model.base import JobId, Ms, NodeId, Record
-from fairlead.model.jobs import Exit, JobSpec, Phase, PolicyConfig, Queue, Tenant
+from fairlead.model.jobs import (
+    Exit,
+    Forecast,
+    JobSpec,
+    Phase,
+    PolicyConfig,
+    Queue,
+    Reservation,
+    Tenant,
+)
 from fairlead.model.resources import Node, Slot
 
 
@@ -119,6 +128,48 @@ class MemberEnded(Event, frozen=True, tag="ended"):
     at_ms: Ms | None = None
 
 
+class Forecasted(Event, frozen=True, tag="forecast"):
+    """A prediction of a job's run time, an outside fact: made once, never recomputed."""
+
+    job: JobId
+    forecast: Forecast
+
+
+class Outlived(Event, frozen=True, tag="outlived"):
+    """A running attempt has outlived what was believed; now it is believed to run so long."""
+
+    job: JobId
+    attempt: int
+    expected_ms: Ms  # of this attempt, from its start
+
+
+class Promised(Event, frozen=True, tag="promised"):
+    """Decided: a waiting job starts at this time, or earlier, on these slots."""
+
+    job: JobId
+    start_ms: Ms
+    slots: tuple[Slot, ...] = ()  # empty: the promise is taken back, `because` says why
+    because: str = ""
+
+
+class Promoted(Event, frozen=True, tag="promoted"):
+    """Decided: a job that sank by its attained service is back at the top."""
+
+    job: JobId
+
+
+class ReservationSet(Event, frozen=True, tag="reservation-set"):
+    """Create or replace a reservation; a drain is one without an end and for nobody."""
+
+    reservation: Reservation
+
+
+class ReservationDeleted(Event, frozen=True, tag="reservation-deleted"):
+    """A reservation is no more: deleted, or over."""
+
+    name: str
+
+
 AnyEvent: TypeAlias = (
     NodeJoined
     | NodeLost
@@ -132,4 +183,10 @@ AnyEvent: TypeAlias = (
     | Cancelled
     | MemberStarted
     | MemberEnded
+    | Forecasted
+    | Outlived
+    | Promised
+    | Promoted
+    | ReservationSet
+    | ReservationDeleted
 )

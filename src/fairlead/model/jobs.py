@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
+from typing import Literal
 
 from fairlead.model import limits
-from fairlead.model.base import JobId, Ms, Record
-from fairlead.model.resources import Shape
+from fairlead.model.base import JobId, Ms, NodeId, Record
+from fairlead.model.resources import Shape, Slot
 
 
 class Phase(enum.StrEnum):
@@ -58,6 +59,23 @@ class JobSpec(Record, frozen=True):
     array_index: int = 0
     array_count: int = 0
     labels: tuple[tuple[str, str], ...] = ()
+    deadline_ms: Ms | None = None  # the time by which it has to be done; admitted only if it can be
+    preemptible: bool = True  # False: once it runs, no order takes its place from it
+
+
+FORECAST_PERCENTS = (5, 10, 25, 50, 75, 90, 95)
+
+
+class Forecast(Record, frozen=True):
+    """What is believed of a job's run time: a fact of the moment at which it was made.
+
+    `quantiles_ms` are the run times at FORECAST_PERCENTS, ascending, () where only a point is
+    known. None of it exceeds the job's own time limit, and all of it is at least 1 ms.
+    """
+
+    expected_ms: Ms  # what orders and plans go by
+    quantiles_ms: tuple[Ms, ...] = ()
+    model: str = ""  # who says so, for people
 
 
 class Exit(Record, frozen=True):
@@ -95,13 +113,41 @@ class Queue(Record, frozen=True):
     limit_ms: Ms | None = None  # the longest time limit a job may ask for; also its default
 
 
+class Reservation(Record, frozen=True):
+    """A claim on nodes for a time: maintenance and drains (for nobody), or capacity for tenants.
+
+    Whole `nodes`, or `slots` of one `shape` each. Nobody but `tenants` may run there between
+    start_ms and end_ms (None: until it is deleted), and nothing that could still run at start_ms.
+    """
+
+    name: str
+    start_ms: Ms
+    end_ms: Ms | None = None
+    tenants: tuple[str, ...] = ()  # who may use it; empty: nobody
+    nodes: tuple[NodeId, ...] = ()
+    shape: Shape | None = None
+    slots: tuple[Slot, ...] = ()
+    user: str = ""  # who made it
+    because: str = ""
+
+
 class PolicyConfig(Record, frozen=True):
     """Which policy decides, by name, and its settings. Logged, so it is part of every replay."""
 
-    order: str = "priority"  # fifo | sjf | priority
+    order: str = "priority"  # a name in policy/order.py
     placement: str = "best-fit"  # best-fit | worst-fit | dot-product | l2
     # How long others may overtake a job that is first in the order but does not fit:
     # 0: never (strict); None: always (skip); else until it has waited that long.
     overtake_ms: Ms | None = 15 * 60_000
     ageing_per_hour: int = 60  # priority points per hour of waiting
     ageing_cap: int | None = None  # most points ageing may add; None: no cap
+    # How many jobs that do not fit get a promised start that others must not delay:
+    # 0: none (then overtake_ms rules); 1: EASY; None: all (conservative).
+    backfill: int | None = 0
+    estimate: Literal["limit", "expected"] = "limit"  # what plans believe of run times
+    shortest: bool = False  # backfill the shortest first (EASY++), else in the policy's order
+    # For preemptive orders (srtf, srsf, las, gittins, edf):
+    min_run_ms: Ms = 0  # a job that has run for less in this attempt is not preempted
+    preemptions_max: int | None = None  # a job that was preempted so often runs to its end
+    levels_gpu_ms: tuple[int, ...] = ()  # las: attained service at which a job sinks a level
+    promote_percent: int | None = None  # las: back to the top after waiting so much of its run
