@@ -9,6 +9,7 @@ import pytest
 
 from fairlead.core.engine import Core
 from fairlead.core.invariants import check
+from fairlead.core.snapshot import digest
 from fairlead.model.base import Ms
 from fairlead.model.events import AnyEvent, Event
 
@@ -23,7 +24,21 @@ def test_the_log_of_a_release_replays_to_its_digest(path: Path) -> None:
     for line in lines:
         core.apply(*decoder.decode(line))
         check(core)
-    assert core.digest() == msgspec.json.decode(header)["digest"]
+    assert digest(as_of(path.stem, core.dump())) == msgspec.json.decode(header)["digest"]
+
+
+# What a release did not know of a job yet: the state that it had is the rest.
+ADDED_SINCE = {
+    "0.1.0": {"end_ms", "served_ms", "preemptions", "pending_ms", "waited_ms", "promoted_served_ms"}
+}
+
+
+def as_of(release: str, body: bytes) -> bytes:
+    image = msgspec.json.decode(body)
+    for job in image["jobs"]:
+        for key in ADDED_SINCE.get(release, ()):
+            job.pop(key, None)
+    return msgspec.json.encode(image)
 
 
 def test_the_newest_golden_log_has_every_kind_of_event() -> None:

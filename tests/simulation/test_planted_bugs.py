@@ -253,7 +253,7 @@ def a_snapshot_forgets_time_limits(patch: pytest.MonkeyPatch) -> None:
 
     def forgetful(core, item):
         original(core, item)
-        core._deadlines.clear()
+        core.limits.clear()
 
     patch.setattr(snapshot, "_restore", forgetful)
 

@@ -10,32 +10,51 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from fairlead.core import due, future
 from fairlead.core.desired import desired
 from fairlead.core.ending import after_failure
+from fairlead.core.ends import Ends
 from fairlead.core.jobs import TRANSITIONS, Job
 from fairlead.core.ledger import Ledger, Request
+from fairlead.core.status import status_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import (
     AnyEvent,
     Cancelled,
     Event,
+    Forecasted,
     ForeignUsage,
     MemberEnded,
     MemberStarted,
     NodeJoined,
     NodeLost,
+    Outlived,
     Placed,
     PolicySet,
+    Promised,
+    Promoted,
     QueueSet,
+    ReservationDeleted,
+    ReservationSet,
     StopDecided,
     Submitted,
     TenantSet,
 )
-from fairlead.model.jobs import FINAL, LIVE, Exit, Phase, PolicyConfig, Queue, Tenant
+from fairlead.model.jobs import (
+    FINAL,
+    LIVE,
+    Exit,
+    Phase,
+    PolicyConfig,
+    Queue,
+    Reservation,
+    Tenant,
+)
 from fairlead.model.messages import Desired, MemberKey
 from fairlead.model.resources import DIMENSIONS, Node, Shape, Slot
 from fairlead.model.status import JobStatus
@@ -88,7 +107,10 @@ class Core:
         self.arrivals: list[JobId] = []
         self.arrivals_forgotten = 0
         self.wakeups = 0
-        self._deadlines: list[tuple[Ms, JobId, int]] = []
+        self.ends = Ends()
+        self.reservations: dict[str, Reservation] = {}
+        self.promises: dict[JobId, Job] = {}  # waiting jobs that were promised a start
+        self.limits: list[tuple[Ms, JobId, int]] = []  # heap: time, job, attempt
         self._changed: dict[JobId, Job] = {}
         self._dirty: set[NodeId] = set()
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
@@ -104,6 +126,12 @@ class Core:
             TenantSet: self._tenant_set,
             QueueSet: self._queue_set,
             PolicySet: self._policy_set,
+            Forecasted: partial(future.forecasted, self),
+            Outlived: partial(future.outlived, self),
+            Promised: partial(future.promised, self),
+            Promoted: partial(future.promoted, self),
+            ReservationSet: partial(future.reservation_set, self),
+            ReservationDeleted: partial(future.reservation_deleted, self),
         }
 
     # ---- change -------------------------------------------------------------------------------
@@ -133,6 +161,10 @@ class Core:
         job.phase = phase
         self._changed[job.id] = job
 
+    def note(self, job: Job) -> None:
+        """Something that users see of the job has changed."""
+        self._changed[job.id] = job
+
     def _ours(self, event: Placed | StopDecided | Cancelled, attempt: int | None = None) -> Job:
         """Return the job of a decision of ours; it must be there, in this attempt."""
         job = self.jobs.get(event.job)
@@ -158,6 +190,7 @@ class Core:
 
     def _wait(self, job: Job) -> None:
         job.token = self.seq
+        job.pending_ms = self.now
         self.pending[job.id] = job
         queue = job.spec.queue
         self.waiting[queue] = self.waiting.get(queue, 0) + 1
@@ -170,6 +203,10 @@ class Core:
     def _unwait(self, job: Job) -> None:
         del self.pending[job.id]
         self.waiting[job.spec.queue] -= 1
+        job.waited_ms += self.now - job.pending_ms
+        if job.promise is not None:
+            job.promise = None
+            del self.promises[job.id]
 
     def _placed(self, event: Placed) -> None:
         job = self._ours(event, event.attempt - 1)
@@ -190,6 +227,7 @@ class Core:
             node.members[job.id, job.attempt, rank] = job
             self._dirty.add(slot.node)
         self._account(job, request, 1)
+        future.believe(self, job, self.now)
 
     def _account(self, job: Job, request: Request, sign: int) -> None:
         usage = self.usage.get(job.spec.tenant)
@@ -213,11 +251,12 @@ class Core:
     def _run(self, job: Job, event: Event) -> None:
         self._move(job, event, Phase.RUNNING)
         job.started_ms = job.last_ms
+        future.believe(self, job, job.last_ms)
         if job.first_started_ms is None:
             job.first_started_ms = job.last_ms
         if job.spec.limit_ms is not None:
             deadline = job.last_ms + job.spec.limit_ms
-            heapq.heappush(self._deadlines, (deadline, job.id, job.attempt))
+            heapq.heappush(self.limits, (deadline, job.id, job.attempt))
 
     def _note_time(self, job: Job, at_ms: Ms | None) -> None:
         """Believe a node's clock between what we know: a report may come long after the fact."""
@@ -269,7 +308,10 @@ class Core:
         for slot in job.slots:
             self.ledger.give(slot.node, request, slot.devices)
         self._account(job, request, -1)
+        self.ends.drop(job.id)
         self.wakeups += 1
+        if job.started_ms is not None:
+            job.served_ms += max(job.last_ms - job.started_ms, 0)
         then, job.then = job.then, None
         assert job.worst is not None
         if then is None:
@@ -290,6 +332,10 @@ class Core:
         self._move(job, event, Phase.STOPPING)
         job.then, job.because = event.then, event.because
         job.kill = job.kill or event.now
+        if event.then is Phase.PENDING:
+            job.preemptions += 1
+        grace_ms = 0 if job.kill else job.spec.grace_ms
+        self.ends.set(job.id, self.now + grace_ms, final=True)
         for slot in job.slots:
             self._dirty.add(slot.node)
 
@@ -378,35 +424,18 @@ class Core:
 
     def _policy_set(self, event: PolicySet) -> None:
         self.policy = event.policy
+        future.believe_all(self)
         self.wakeups += 1
 
     # ---- read ---------------------------------------------------------------------------------
 
     def next_deadline(self) -> Ms | None:
         """Return when `due` next has something to say, None if never."""
-        heap = self._deadlines
-        while heap and not self._limited(heap[0][1], heap[0][2]):
-            heapq.heappop(heap)
-        return heap[0][0] if heap else None
+        return due.next_deadline(self)
 
-    def _limited(self, job_id: JobId, attempt: int) -> bool:
-        job = self.jobs.get(job_id)
-        return job is not None and job.attempt == attempt and job.phase is Phase.RUNNING
-
-    def due(self, now: Ms) -> list[StopDecided]:
-        """Return the stops that the clock demands at `now`: time limits reached."""
-        reached: list[tuple[Ms, JobId, int]] = []
-        while self._deadlines and self._deadlines[0][0] <= now:
-            reached.append(heapq.heappop(self._deadlines))
-        reached = [entry for entry in reached if self._limited(entry[1], entry[2])]
-        for entry in reached:
-            heapq.heappush(self._deadlines, entry)  # until the stop is applied
-        return [
-            StopDecided(
-                job=job_id, attempt=attempt, then=Phase.TIMEOUT, because="its time limit is over"
-            )
-            for _, job_id, attempt in reached
-        ]
+    def due(self, now: Ms) -> list[AnyEvent]:
+        """Return what the clock demands at `now`; see core/due.py."""
+        return due.due(self, now)
 
     def desired(self, node: NodeId) -> Desired:
         """Return all that should be on a node, derived from the log up to `seq`."""
@@ -414,35 +443,7 @@ class Core:
 
     def status(self, job: Job) -> JobStatus:
         """Return the job as users see it."""
-        spec, shape, worst = job.spec, job.spec.shape, job.worst
-        return JobStatus(
-            id=job.id,
-            name=spec.name,
-            user=spec.user,
-            tenant=spec.tenant,
-            queue=spec.queue,
-            phase=job.phase,
-            priority=spec.priority,
-            submitted_ms=job.submitted_ms,
-            attempt=job.attempt,
-            placed_ms=job.placed_ms,
-            started_ms=job.started_ms,
-            first_started_ms=job.first_started_ms,
-            ended_ms=job.ended_ms,
-            nodes=tuple(self.nodes[slot.node].spec.name for slot in job.slots),
-            devices=tuple(slot.devices for slot in job.slots),
-            exit_code=worst.code if worst else None,
-            exit_signal=worst.signal if worst else None,
-            because=job.because,
-            cpu_milli=shape.cpu_milli * shape.members,
-            memory_mib=shape.memory_mib * shape.members,
-            gpus_milli=(1000 * shape.gpus + shape.gpu_milli) * shape.members,
-            members=shape.members,
-            limit_ms=spec.limit_ms,
-            array=spec.array,
-            array_index=spec.array_index,
-            array_count=spec.array_count,
-        )
+        return status_of(self.nodes, job)
 
     def drain(self) -> Drained:
         """Return and forget what changed since the last drain: for the store and the agents."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import (
@@ -16,7 +16,7 @@ from fairlead.model.events import (
     StopDecided,
     Submitted,
 )
-from fairlead.model.jobs import FINAL, Exit, JobSpec, Phase
+from fairlead.model.jobs import FINAL, Exit, Forecast, JobSpec, Phase
 from fairlead.model.resources import Slot
 
 
@@ -30,11 +30,17 @@ class Job:
         "exits",
         "failures",
         "first_started_ms",
+        "forecast",
         "id",
         "kill",
         "last_ms",
+        "pending_ms",
         "phase",
         "placed_ms",
+        "preemptions",
+        "promise",
+        "promoted_served_ms",
+        "served_ms",
         "shape_id",
         "slots",
         "spec",
@@ -44,6 +50,7 @@ class Job:
         "then",
         "token",
         "token_placed",
+        "waited_ms",
         "worst",
     )
 
@@ -69,6 +76,29 @@ class Job:
         self.last_ms: Ms = 0  # the last start or end of a member in this attempt
         self.ended_ms: Ms | None = None
         self.because = ""
+        self.forecast: Forecast | None = None
+        self.promise: Promise | None = None
+        self.served_ms: Ms = 0  # run time of earlier attempts
+        self.preemptions = 0  # how often a policy stopped it so that it runs again later
+        # For orders by attained service: since when it waits, what it had waited before, and what
+        # it had run, both since it was last moved back to the top.
+        self.pending_ms: Ms = submitted_ms
+        self.waited_ms: Ms = 0
+        self.promoted_served_ms: Ms = 0
+
+    def attained_ms(self, now: Ms) -> Ms:
+        """Return how long the job has run in all its attempts."""
+        if self.started_ms is None or self.phase is Phase.PENDING:
+            return self.served_ms
+        return self.served_ms + now - self.started_ms
+
+
+class Promise(NamedTuple):
+    """A start that a waiting job was promised: it is kept, or moves earlier."""
+
+    start_ms: Ms
+    slots: tuple[Slot, ...]
+    run_ms: Ms  # what was believed of its run time
 
 
 Transitions: TypeAlias = Mapping[tuple[Phase | None, type[Event]], tuple[Phase, ...]]

@@ -8,9 +8,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from fairlead.core.jobs import Job
+from fairlead.core.ends import believed_run_ms
+from fairlead.core.jobs import Job, Promise
 from fairlead.model.base import JobId, Ms, Record
-from fairlead.model.jobs import LIVE, Exit, JobSpec, Phase, PolicyConfig, Queue, Tenant
+from fairlead.model.jobs import (
+    LIVE,
+    Exit,
+    Forecast,
+    JobSpec,
+    Phase,
+    PolicyConfig,
+    Queue,
+    Reservation,
+    Tenant,
+)
 from fairlead.model.resources import Node, Slot
 
 if TYPE_CHECKING:
@@ -41,6 +52,14 @@ class JobImage(Record, frozen=True):
     first_started_ms: Ms | None = None
     last_ms: Ms = 0
     because: str = ""
+    forecast: Forecast | None = None
+    promise: tuple[Ms, tuple[Slot, ...], Ms] | None = None
+    end_ms: Ms = 0  # believed, of a live job
+    served_ms: Ms = 0
+    preemptions: int = 0
+    pending_ms: Ms = 0
+    waited_ms: Ms = 0
+    promoted_served_ms: Ms = 0
 
 
 class NodeImage(Record, frozen=True):
@@ -65,6 +84,7 @@ class Image(Record, frozen=True):
     nodes: tuple[NodeImage, ...]
     jobs: tuple[JobImage, ...]
     requests: tuple[tuple[str, tuple[JobId, ...]], ...]
+    reservations: tuple[Reservation, ...] = ()
 
 
 _encoder = msgspec.json.Encoder()
@@ -103,6 +123,14 @@ def dump(core: Core) -> bytes:
             first_started_ms=job.first_started_ms,
             last_ms=job.last_ms,
             because=job.because,
+            forecast=job.forecast,
+            promise=job.promise,
+            end_ms=core.ends.get(job.id) if job.phase in LIVE else 0,
+            served_ms=job.served_ms,
+            preemptions=job.preemptions,
+            pending_ms=job.pending_ms,
+            waited_ms=job.waited_ms,
+            promoted_served_ms=job.promoted_served_ms,
         )
         for _, job in sorted(core.jobs.items())
     )
@@ -117,6 +145,7 @@ def dump(core: Core) -> bytes:
         nodes=nodes,
         jobs=jobs,
         requests=tuple((key, tuple(jobs)) for key, jobs in core.requests.items()),
+        reservations=tuple(core.reservations.values()),
     )
     return _encoder.encode(image)
 
@@ -137,6 +166,7 @@ def load(body: bytes) -> Core:
     core.set_tenants({tenant.name: tenant for tenant in image.tenants})
     core.queues = {queue.name: queue for queue in image.queues}
     core.requests = {key: list(jobs) for key, jobs in image.requests}
+    core.reservations = {each.name: each for each in image.reservations}
     for index, node in enumerate(image.nodes):
         state = NodeState(node.spec)
         state.up = node.up
@@ -165,9 +195,18 @@ def _restore(core: Core, item: JobImage) -> None:
     job.because = item.because
     job.placed_ms, job.started_ms = item.placed_ms, item.started_ms
     job.first_started_ms, job.last_ms = item.first_started_ms, item.last_ms
+    job.forecast, job.served_ms, job.preemptions = item.forecast, item.served_ms, item.preemptions
+    job.pending_ms, job.waited_ms = item.pending_ms, item.waited_ms
+    job.promoted_served_ms = item.promoted_served_ms
     core.jobs[job.id] = job
     if job.phase not in LIVE:
+        if item.promise is not None:
+            job.promise = Promise(*item.promise)
+            core.promises[job.id] = job
         return
+    believed = believed_run_ms(job, core.policy)
+    final = job.phase is Phase.STOPPING or believed == job.spec.limit_ms
+    core.ends.set(job.id, item.end_ms, final=final)
     request = core.shapes[job.shape_id]
     for rank, slot in enumerate(job.slots):
         core.ledger.take(slot.node, request, slot.devices)
@@ -177,4 +216,4 @@ def _restore(core: Core, item: JobImage) -> None:
     if job.phase is Phase.RUNNING and job.spec.limit_ms is not None:
         assert job.started_ms is not None
         deadline = job.started_ms + job.spec.limit_ms
-        heapq.heappush(core._deadlines, (deadline, job.id, job.attempt))
+        heapq.heappush(core.limits, (deadline, job.id, job.attempt))

@@ -35,3 +35,6 @@ class JobStatus(Record, frozen=True):
     array: JobId | None = None
     array_index: int = 0
     array_count: int = 0
+    deadline_ms: Ms | None = None
+    expected_ms: Ms | None = None  # the run time that was predicted when it was submitted
+    preemptions: int = 0  # how often it had to make room for another

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import msgspec
 
 from fairlead.core.admission import admit
+from fairlead.core.due import due_stops
 from fairlead.core.engine import Core
 from fairlead.core.turn import Scheduler
 from fairlead.model.base import Ms
@@ -181,7 +182,7 @@ class _World:
 
     def take_stops(self, now: Ms, inbox: list[AnyEvent]) -> None:
         """Obey the core's time limits at once: a stopped job is gone in the same instant."""
-        for stop in self.core.due(now):
+        for stop in due_stops(self.core, now):
             if self.end_ms[stop.job - 1] < 0:  # else it comes to its own end in this instant
                 inbox.append(stop)
                 self.timeouts += 1

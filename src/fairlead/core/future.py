@@ -1,0 +1,91 @@
+"""What is known of the future: forecasts, beliefs, promises and reservations. Changed by `apply`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fairlead.core.ends import FAR, believed_run_ms
+from fairlead.core.jobs import Job, Promise
+from fairlead.model.base import Ms
+from fairlead.model.events import (
+    Forecasted,
+    Outlived,
+    Promised,
+    Promoted,
+    ReservationDeleted,
+    ReservationSet,
+)
+from fairlead.model.jobs import Phase
+
+if TYPE_CHECKING:
+    from fairlead.core.engine import Core
+
+GOING_ON = (Phase.STARTING, Phase.RUNNING)
+
+
+def believe(core: Core, job: Job, start_ms: Ms) -> None:
+    """Believe that an attempt which starts then runs as long as the policy's estimate says."""
+    run_ms = believed_run_ms(job, core.policy)
+    core.ends.set(job.id, min(start_ms + run_ms, FAR), final=run_ms == job.spec.limit_ms)
+
+
+def believe_all(core: Core) -> None:
+    """Believe anew of all that runs: the policy's estimate is another one."""
+    for job in core.jobs.values():
+        if job.phase in GOING_ON:
+            believe(core, job, core.now if job.started_ms is None else job.started_ms)
+
+
+def forecasted(core: Core, event: Forecasted) -> None:
+    """A prediction was made; one for a job that has ended meanwhile is too late."""
+    job = core.jobs.get(event.job)
+    if job is None:
+        return
+    job.forecast = event.forecast
+    core.note(job)
+    if job.phase in GOING_ON:
+        believe(core, job, core.now if job.started_ms is None else job.started_ms)
+        core.wakeups += 1
+
+
+def outlived(core: Core, event: Outlived) -> None:
+    """An attempt runs longer than was believed."""
+    job = core.jobs[event.job]
+    assert job.attempt == event.attempt and job.started_ms is not None, event
+    final = event.expected_ms == job.spec.limit_ms
+    core.ends.set(job.id, min(job.started_ms + event.expected_ms, FAR), final=final)
+    core.wakeups += 1
+
+
+def promised(core: Core, event: Promised) -> None:
+    """A waiting job has been promised a start, or a promise is taken back."""
+    job = core.jobs[event.job]
+    assert job.phase is Phase.PENDING, f"job {job.id} does not wait: {event}"
+    if event.slots:
+        job.promise = Promise(event.start_ms, event.slots, believed_run_ms(job, core.policy))
+        core.promises[job.id] = job
+    elif job.promise is not None:
+        job.promise = None
+        del core.promises[job.id]
+
+
+def promoted(core: Core, event: Promoted) -> None:
+    """A job that had sunk by its service is back at the top; both its accounts start anew."""
+    job = core.jobs[event.job]
+    job.promoted_served_ms = job.attained_ms(core.now)
+    job.waited_ms, job.pending_ms = 0, core.now
+    if job.phase is Phase.PENDING:
+        job.token = core.seq
+        core.arrivals.append(job.id)  # its place in the order is another one now
+
+
+def reservation_set(core: Core, event: ReservationSet) -> None:
+    """A reservation was made or changed."""
+    core.reservations[event.reservation.name] = event.reservation
+    core.wakeups += 1
+
+
+def reservation_deleted(core: Core, event: ReservationDeleted) -> None:
+    """A reservation is over or was given up."""
+    core.reservations.pop(event.name, None)
+    core.wakeups += 1
