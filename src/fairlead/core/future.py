@@ -1,4 +1,4 @@
-"""What is known of the future: forecasts, beliefs, promises and reservations. Changed by `apply`."""
+"""What is known of the future: forecasts, beliefs, promises, reservations. `apply` changes it."""
 
 from __future__ import annotations
 
@@ -46,6 +46,14 @@ def forecasted(core: Core, event: Forecasted) -> None:
     if job.phase in GOING_ON:
         believe(core, job, core.now if job.started_ms is None else job.started_ms)
         core.wakeups += 1
+    elif job.phase is Phase.PENDING:
+        _line_up(core, job)
+
+
+def _line_up(core: Core, job: Job) -> None:
+    """The place of a waiting job in an order may be another one now."""
+    job.token = core.seq
+    core.arrivals.append(job.id)
 
 
 def outlived(core: Core, event: Outlived) -> None:
@@ -75,8 +83,7 @@ def promoted(core: Core, event: Promoted) -> None:
     job.promoted_served_ms = job.attained_ms(core.now)
     job.waited_ms, job.pending_ms = 0, core.now
     if job.phase is Phase.PENDING:
-        job.token = core.seq
-        core.arrivals.append(job.id)  # its place in the order is another one now
+        _line_up(core, job)
 
 
 def reservation_set(core: Core, event: ReservationSet) -> None:

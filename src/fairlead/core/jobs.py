@@ -100,6 +100,11 @@ class Promise(NamedTuple):
     slots: tuple[Slot, ...]
     run_ms: Ms  # what was believed of its run time
 
+    @property
+    def end_ms(self) -> Ms:
+        """Return when it ends, if it starts as promised and runs as believed."""
+        return self.start_ms + self.run_ms
+
 
 Transitions: TypeAlias = Mapping[tuple[Phase | None, type[Event]], tuple[Phase, ...]]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fairlead.core.admission import counted
+from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
@@ -19,8 +20,10 @@ from fairlead.model.events import AnyEvent, Placed
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.resources import Slot
 from fairlead.policy import order
+from fairlead.policy.backfill import Backfill
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
+from fairlead.policy.plan import Plans, find, next_claim
 from fairlead.policy.queue import Entry, Group, Queue
 
 RUN_MIN = 8  # below this many equal jobs in a row, one by one is quicker
@@ -40,7 +43,9 @@ class Pipeline:
         self.fit: Fit
         self._layout = -1
         self._possible: dict[int, bool] = {}  # per shape, for this layout
-        self._because = f"{config.order}, {config.placement}"
+        self.because = f"{config.order}, {config.placement}"
+        self.backfill = Backfill(self) if config.backfill != 0 else None
+        self._plans: Plans | None = None
 
     def bind(self, core: Core) -> None:
         """Read from this core from now on; what was derived from another is dropped."""
@@ -48,7 +53,7 @@ class Pipeline:
             self._core = core
             self.queue = Queue(self.order)
             self.fit = Fit(core.ledger, self.scorer)
-            self._layout = -1
+            self._layout, self._plans = -1, None
         if self.config.order == "priority" and self.config.ageing_cap is not None:
             ranked = order.capped_ageing(
                 self.config.ageing_per_hour, self.config.ageing_cap, core.now
@@ -58,6 +63,9 @@ class Pipeline:
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, best first. Reads only; the caller applies each at once."""
         self.bind(core)
+        if self.backfill is not None:
+            yield from self.backfill.decide(core)
+            return
         queue = self.queue
         queue.sync(core)
         stuck = queue.first_stuck() if queue.stuck else None
@@ -69,11 +77,11 @@ class Pipeline:
             if self.over_quota(core, first):
                 queue.park(entry, group, queue.gated)
                 continue
-            because = self._because
+            because = self.because
             if stuck is not None and entry > stuck:
                 because = f"{because}; job {stuck[2]}, which is before it, does not fit"
             placed = 0
-            for job, slots in self._place(core, first, group):
+            for job, slots in self.place(core, first, group):
                 placed += 1
                 yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
             if placed:
@@ -84,9 +92,14 @@ class Pipeline:
             else:
                 queue.park(entry, group, queue.gated)
 
-    def _place(self, core: Core, job: Job, group: Group) -> Iterator[tuple[Job, tuple[Slot, ...]]]:
+    def place(self, core: Core, job: Job, group: Group) -> Iterator[tuple[Job, tuple[Slot, ...]]]:
         """Yield the first job of a group with its slots; a run of equal jobs is found at once."""
         request = core.shapes[job.shape_id]
+        if core.reservations or core.promises:
+            slots = self.beside_claims(core, job)
+            if slots is not None:
+                yield job, slots
+            return
         if request.members > 1 or group.id[1] or len(group.entries) - group.start < RUN_MIN:
             slots = self.fit.gang(request)
             if slots is not None:
@@ -102,6 +115,30 @@ class Pipeline:
         for each, its in zip(run, self.fit.run(request, len(run)), strict=False):
             yield each, (its,)
 
+    def beside_claims(self, core: Core, job: Job) -> tuple[Slot, ...] | None:
+        """Return slots where the job can start now and end before what others have claimed.
+
+        The caller starts it there: its slots count as taken from here on.
+        """
+        plans = self.plans(core)
+        run_ms = believed_run_ms(job, self.config)
+        until = min(core.now + run_ms, FAR)
+        request = core.shapes[job.shape_id]
+        plans.withdraw(job.id)
+        slots = find(self.fit, request, plans.view(job), until)
+        if slots is not None:
+            plans.occupy(request, slots, until)
+        elif job.promise is not None:
+            plans.promise(job.id, request, job.promise)
+        return slots
+
+    def plans(self, core: Core) -> Plans:
+        """Return the future as of now: beside reservations and the promises to waiting jobs."""
+        if self._plans is None or self._plans.core is not core or not self._plans.stands():
+            self._plans = Plans(core, self.fit)
+        self._plans.sync()
+        return self._plans
+
     def _run(self, core: Core, group: Group) -> list[Job]:
         """Return the jobs of a group that come before any other job that could be next."""
         until = self.queue.until(core)
@@ -113,6 +150,11 @@ class Pipeline:
             if job is not None and job.token == entry[3]:
                 run.append(job)
         return run
+
+    def wake_at(self, core: Core) -> Ms | None:
+        """Return when there is something to decide that no event brings, None if never."""
+        at = next_claim(core)
+        return at if at < FAR else None
 
     def over_quota(self, core: Core, job: Job) -> bool:
         """Whether starting the job would take its tenant over a quota."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import heapq
 from bisect import insort
+from collections.abc import Iterator
 from typing import TypeAlias
 
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
+from fairlead.model.base import JobId
 from fairlead.policy.order import Order
 
 GroupId: TypeAlias = tuple[int, str]  # shape, tenant with a quota or ""
@@ -44,6 +46,13 @@ class Group:
         self.start = 0
         return None
 
+    def waiting(self, core: Core) -> Iterator[tuple[Entry, Job]]:
+        """Yield the entries that still wait, with their jobs, best first."""
+        for entry in self.entries[self.start :]:
+            job = core.pending.get(entry[2])
+            if job is not None and job.token == entry[3]:
+                yield entry, job
+
     def add(self, entry: Entry) -> None:
         """Insert an entry at its place."""
         if not self.entries or entry > self.entries[-1]:
@@ -71,6 +80,8 @@ class Queue:
         self._queued: dict[GroupId, Entry] = {}
         self.stuck: dict[GroupId, Entry] = {}  # fit nowhere, until something wakes them
         self.gated: dict[GroupId, Entry] = {}  # over quota, or waiting for a node to come back
+        self.fresh: list[JobId] = []  # what `sync` took in, for a reader that asks for it
+        self.keep_fresh = False
         self._read = -1
         self._wakeups = -1
         self._quotas: frozenset[str] = frozenset()
@@ -88,6 +99,8 @@ class Queue:
             fresh = core.arrivals[place:]
             self._read += len(fresh)
             self._add(core, fresh)
+            if self.keep_fresh:
+                self.fresh += fresh
         if self._wakeups != core.wakeups:
             self._wakeups = core.wakeups
             for parked in (self.stuck, self.gated):
@@ -104,7 +117,8 @@ class Queue:
         tenant = job.spec.tenant
         return (job.shape_id, tenant if tenant in self._quotas else "")
 
-    def _entry(self, job: Job) -> Entry:
+    def entry(self, job: Job) -> Entry:
+        """Return the job's place in the order."""
         first, submitted, job_id = self.order(job)
         return (first, submitted, job_id, job.token)
 
@@ -113,7 +127,7 @@ class Queue:
         for job_id in fresh:
             job = core.pending.get(job_id)
             if job is not None:
-                batches.setdefault(self.group_of(job), []).append(self._entry(job))
+                batches.setdefault(self.group_of(job), []).append(self.entry(job))
         for group_id, entries in batches.items():
             group = self.groups.get(group_id)
             if group is None:
@@ -176,4 +190,4 @@ class Queue:
 
     def in_order(self, core: Core) -> list[Job]:
         """Return all pending jobs, best first."""
-        return sorted(core.pending.values(), key=self._entry)
+        return sorted(core.pending.values(), key=self.entry)

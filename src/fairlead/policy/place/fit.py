@@ -17,9 +17,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fairlead.core.ledger import HOST, WHOLE, Columns, Devices, Ledger, Request
-from fairlead.model.resources import DIMENSIONS, GPU, GPU_MEMORY, Slot
+from fairlead.core.ledger import HOST, WHOLE, Columns, Ledger, Request
+from fairlead.model.resources import DIMENSIONS, Slot
 from fairlead.policy.place.score import Scorer, weights
+from fairlead.policy.place.trial import Trial
 
 NO = np.iinfo(np.int64).max
 FEW = 8  # up to so many changed nodes are mended one by one: below numpy's fixed costs
@@ -113,11 +114,21 @@ class Fit:
                 for _ in range(members):
                     yield slot
                 continue
-            trial = _Trial(self.ledger, node)
+            trial = Trial.now(self.ledger, node)
             for _ in range(members):
                 devices = trial.take(request)
                 assert devices is not None
                 yield Slot(node=node, devices=devices)
+
+    def in_order(self, request: Request) -> Iterator[int]:
+        """Yield every node that may fit now, best first."""
+        for _, node in self._in_order(request):
+            yield node
+
+    def score(self, request: Request, free: list[int]) -> int:
+        """Return how good a node with so much free is for a request: smaller is better."""
+        self._keys(request)  # the weights are those of the present layout
+        return self.scorer.scalar(request, free, self._weights)
 
     def _in_order(self, request: Request) -> Iterator[tuple[int, int]]:
         """Yield (key, node) of every node that may fit, best first."""
@@ -130,13 +141,13 @@ class Fit:
         fresh = self._in_order(request)
         upcoming = next(fresh, None)
         used: list[tuple[int, int]] = []
-        trials: dict[int, _Trial] = {}
+        trials: dict[int, Trial] = {}
         slots: list[Slot] = []
         while len(slots) < count:
             if upcoming is not None and (not used or upcoming < used[0]):
                 node = upcoming[1]
                 upcoming = next(fresh, None)
-                trials[node] = _Trial(self.ledger, node)
+                trials[node] = Trial.now(self.ledger, node)
             elif used:
                 node = heapq.heappop(used)[1]
             else:
@@ -153,7 +164,7 @@ class Fit:
 
     def _same_node(self, request: Request) -> list[Slot]:
         for _, node in self._in_order(request):
-            trial = _Trial(self.ledger, node)
+            trial = Trial.now(self.ledger, node)
             slots: list[Slot] = []
             while len(slots) < request.members and trial.fits(request):
                 devices = trial.take(request)
@@ -223,32 +234,3 @@ class Fit:
     def _mend_many(self, request: Request, keys: Columns, changed: list[int]) -> None:
         nodes = np.array(changed, np.int64)
         keys[nodes] = self._keys_of(request, self.ledger.room[:, nodes])
-
-
-class _Trial:
-    """One node's free amounts, copied, to try members on."""
-
-    __slots__ = ("devices", "free")
-
-    def __init__(self, ledger: Ledger, node: int) -> None:
-        self.free: list[int] = ledger.room[:D, node].tolist()
-        devices = ledger.devices[node]
-        self.devices: Devices = devices.copy() if devices.size else devices
-
-    def fits(self, request: Request) -> bool:
-        """Whether the host has room for one more member (devices are asked by `take`)."""
-        return all(self.free[row] >= request.host[row] for row in range(HOST) if request.host[row])
-
-    def take(self, request: Request) -> tuple[int, ...] | None:
-        """Take one member; None if the devices have no room."""
-        devices: tuple[int, ...] | None = ()
-        if request.gpus or request.milli:
-            devices = self.devices.pick(request)
-            if devices is None:
-                return None
-            milli, memory = self.devices.move(request, devices, -1)
-            self.free[GPU] += milli
-            self.free[GPU_MEMORY] += memory
-        for row in range(HOST):
-            self.free[row] -= request.host[row]
-        return devices

@@ -1,0 +1,267 @@
+"""Backfilling: who may start before its turn, because those before it lose nothing by it.
+
+The first `depth` jobs that do not fit get a promised start: the earliest time at which the plan of
+the future has room for them. Others may start now if they end before what is promised, or leave
+room for it. Depth 1 is EASY (Lifka 1995), all jobs is conservative (Mu'alem and Feitelson, TPDS
+2001; algorithms.md 6.1, 6.2). A promise is a decision: it is logged, and only moves earlier, since
+it is given back and made anew in the order of the queue while all others stand.
+
+With depth 1 and no other claims the head's start need not be remembered: it follows from what
+runs, and cannot move later while beliefs hold. That path asks one state per node (plan.Shadow).
+
+Cost: nothing where nothing changed. Where something ended, O(waiting jobs of shapes that fit now)
+and one sweep of the believed ends for each promise. A job that came is looked at alone.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, TypeAlias
+
+from fairlead.core.ends import FAR, believed_run_ms
+from fairlead.core.engine import Core
+from fairlead.core.jobs import Job
+from fairlead.model.base import JobId, Ms
+from fairlead.model.events import AnyEvent, Placed, Promised
+from fairlead.model.resources import Slot
+from fairlead.policy.plan import Plan, Shadow, find, next_claim
+from fairlead.policy.queue import Entry, GroupId
+
+if TYPE_CHECKING:
+    from fairlead.policy.pipeline import Pipeline
+
+Ranked: TypeAlias = tuple[Entry, Job]
+
+
+class Backfill:
+    """The part of a pipeline that lets jobs start before their turn."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.depth = pipeline.config.backfill
+        self.head: Entry | None = None  # the first that does not fit, in its turn
+        self.shadow: Shadow | None = None  # where it has been promised a start
+        self._core: Core | None = None
+        self._wakeups = -1
+        self._layout = -1
+        self._stands_until: Ms = -1
+        # While nothing frees anything: groups that do not fit now, and the least run time that
+        # was refused to a job of a group.
+        self._closed: set[GroupId] = set()
+        self._refused: dict[GroupId, Ms] = {}
+
+    def decide(self, core: Core) -> Iterator[AnyEvent]:
+        """Yield placements and promises, best first."""
+        queue = self.pipeline.queue
+        queue.keep_fresh = True
+        queue.sync(core)
+        fresh, queue.fresh = queue.fresh, []
+        ranked = [
+            (queue.entry(core.pending[job]), core.pending[job])
+            for job in dict.fromkeys(fresh)
+            if job in core.pending
+        ]
+        again = self._stale(core)
+        if self.depth == 1 and not core.reservations and not core.promises:
+            yield from self._easy(core, ranked, again)
+        else:
+            yield from self._planned(core, ranked, again)
+
+    def _stale(self, core: Core) -> bool:
+        """Whether something happened since the last pass that may let any job start."""
+        stale = (
+            self._core is not core
+            or self._wakeups != core.wakeups
+            or self._layout != core.ledger.layout
+            or core.now >= self._stands_until
+        )
+        if stale:
+            self._core, self._wakeups, self._layout = core, core.wakeups, core.ledger.layout
+            self._stands_until = next_claim(core)
+            self._closed.clear()
+            self._refused.clear()
+        return stale
+
+    # ---- depth 1 ------------------------------------------------------------------------------
+
+    def _easy(self, core: Core, fresh: list[Ranked], again: bool) -> Iterator[AnyEvent]:
+        if again or (self.head is not None and any(entry < self.head for entry, _ in fresh)):
+            self.head = self.shadow = None
+        if self.head is not None:
+            yield from self._candidates(core, self._in_turn(fresh))
+            return
+        yield from self._heads(core)
+        if self.head is not None:
+            self._closed.clear()
+            self._refused.clear()
+            yield from self._candidates(core, self._all(core))
+
+    def _heads(self, core: Core) -> Iterator[AnyEvent]:
+        """Start jobs in their turn until one does not fit: that is the head."""
+        pipeline, queue = self.pipeline, self.pipeline.queue
+        while (found := queue.best(core)) is not None:
+            entry, group = found
+            job = core.pending[entry[2]]
+            if pipeline.over_quota(core, job):
+                queue.park(entry, group, queue.gated)
+                continue
+            placed = 0
+            for each, slots in pipeline.place(core, job, group):
+                placed += 1
+                yield self._place(each, slots, pipeline.because)
+            if placed:
+                continue
+            if not pipeline.possible(core, job):
+                queue.park(entry, group, queue.gated)
+                continue
+            self.head = entry
+            run_ms = believed_run_ms(job, pipeline.config)
+            plan = Plan(core, pipeline.fit)
+            self.shadow = Shadow(plan, core.shapes[job.shape_id], run_ms)
+            return
+
+    def _place(self, job: Job, slots: tuple[Slot, ...], because: str) -> Placed:
+        return Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
+
+    def _candidates(self, core: Core, ranked: Iterable[Ranked]) -> Iterator[AnyEvent]:
+        """Start what fits now and does not delay the head."""
+        assert self.head is not None and self.shadow is not None
+        pipeline, shadow, fit = self.pipeline, self.shadow, self.pipeline.fit
+        config, group_of = pipeline.config, pipeline.queue.group_of
+        because = f"{pipeline.because}; backfilled beside job {self.head[2]}"
+        for entry, job in ranked:
+            group = group_of(job)
+            if group in self._closed or entry == self.head:
+                continue
+            run_ms = believed_run_ms(job, config)
+            if run_ms >= self._refused.get(group, FAR + 1):
+                continue
+            if pipeline.over_quota(core, job):
+                self._closed.add(group)
+                continue
+            if shadow.start_ms >= FAR and pipeline.protected(
+                core.now, core.pending.get(self.head[2])
+            ):
+                return  # nobody knows when the head may start, and it has waited long enough
+            request = core.shapes[job.shape_id]
+            slots = find(fit, request, shadow, core.now + run_ms)
+            if slots is not None:
+                shadow.take(request, slots, core.now + run_ms)
+                yield self._place(job, slots, because)
+            elif fit.gang(request) is None:
+                self._closed.add(group)
+            else:
+                self._refused[group] = run_ms
+
+    def _in_turn(self, ranked: list[Ranked]) -> list[Ranked]:
+        """Return candidates in the order in which they are tried."""
+        if not self.pipeline.config.shortest:
+            return sorted(ranked, key=lambda item: item[0])
+        config = self.pipeline.config
+        return sorted(
+            ranked,
+            key=lambda item: (believed_run_ms(item[1], config), item[1].submitted_ms, item[1].id),
+        )
+
+    def _all(self, core: Core) -> Iterable[Ranked]:
+        """Return the waiting jobs of the groups that fit now, in the order in which to try them."""
+        queue, fit = self.pipeline.queue, self.pipeline.fit
+        groups = []
+        for group_id, group in queue.groups.items():
+            if group_id in queue.gated:
+                continue
+            if fit.gang(core.shapes[group_id[0]]) is None:
+                self._closed.add(group_id)
+            else:
+                groups.append(group.waiting(core))
+        if self.pipeline.config.shortest:
+            return self._in_turn([item for group in groups for item in group])
+        return heapq.merge(*groups) if len(groups) > 1 else (groups[0] if groups else ())
+
+    # ---- any depth ----------------------------------------------------------------------------
+
+    def _planned(self, core: Core, fresh: list[Ranked], again: bool) -> Iterator[AnyEvent]:
+        """Go through the jobs in order: start, else promise while the depth allows, else pass."""
+        queue = self.pipeline.queue
+        self.head = self.shadow = None
+        promised = sorted(queue.entry(job) for job in core.promises.values())
+        if fresh and self.depth is not None and promised:
+            again = again or min(fresh)[0] < promised[-1]
+        ranked = (
+            sorted((queue.entry(job), job) for job in core.pending.values())
+            if again
+            else sorted(fresh)
+        )
+        rest: list[Ranked] = []
+        count = 0 if again else len(promised)
+        for entry, job in ranked:
+            if job.id not in core.pending or self._gated(core, job):
+                continue
+            if self.depth is not None and count >= self.depth and job.spec.deadline_ms is None:
+                if job.promise is not None:
+                    yield Promised(job=job.id, start_ms=core.now, because="jobs came before it")
+                rest.append((entry, job))
+                continue
+            yield from self._start_or_promise(core, job)
+            count += job.promise is not None
+        for _, job in self._in_turn(rest):
+            yield from self._start(core, job)
+        self._stands_until = next_claim(core)
+
+    def _gated(self, core: Core, job: Job) -> bool:
+        return self.pipeline.over_quota(core, job) or not self.pipeline.possible(core, job)
+
+    def _start(self, core: Core, job: Job) -> Iterator[AnyEvent]:
+        """Start a job beside all claims, if it fits."""
+        group = self.pipeline.queue.group_of(job)
+        run_ms = believed_run_ms(job, self.pipeline.config)
+        if group in self._closed or run_ms >= self._refused.get(group, FAR + 1):
+            return
+        slots = self.pipeline.beside_claims(core, job)
+        if slots is not None:
+            yield self._place(job, slots, f"{self.pipeline.because}; backfilled")
+        elif self.pipeline.fit.gang(core.shapes[job.shape_id]) is None:
+            self._closed.add(group)
+        else:
+            self._refused[group] = run_ms
+
+    def _start_or_promise(self, core: Core, job: Job) -> Iterator[AnyEvent]:
+        """Start a job if it fits beside all claims; else promise it the earliest start that does.
+
+        Its own promise is given back first: what it held is still free, so the new one is not
+        later, unless a node has gone or what was believed of others was wrong.
+        """
+        pipeline, old = self.pipeline, job.promise
+        slots = pipeline.beside_claims(core, job)
+        if slots is not None:
+            yield self._place(job, slots, pipeline.because)
+            return
+        plans = pipeline.plans(core)
+        request = core.shapes[job.shape_id]
+        run_ms = believed_run_ms(job, pipeline.config)
+        plans.withdraw(job.id)
+        found = plans.view(job).earliest(request, run_ms)
+        if found is None:
+            if old is not None:
+                yield Promised(job=job.id, start_ms=core.now, because="its nodes are gone")
+            return
+        start, slots = found
+        if old is not None and (start, run_ms) == (old.start_ms, old.run_ms):
+            plans.promise(job.id, request, old)
+            return
+        late = old is not None and start > old.start_ms
+        why = "a node has changed, or others run longer than was believed" if late else ""
+        yield Promised(job=job.id, start_ms=start, slots=slots, because=why)
+
+
+def promised_start(core: Core, pipeline: Pipeline, job: JobId) -> Ms | None:
+    """Return when a waiting job starts at the latest by what is believed, None where unknown."""
+    waiting = core.pending.get(job)
+    if waiting is not None and waiting.promise is not None:
+        return waiting.promise.start_ms
+    backfill = pipeline.backfill
+    if backfill is None or backfill.head is None or backfill.shadow is None:
+        return None
+    known = backfill.head[2] == job and backfill.shadow.start_ms < FAR
+    return backfill.shadow.start_ms if known else None

@@ -1,0 +1,532 @@
+"""What is free over time, and the earliest start that fits: running jobs, reservations, promises.
+
+Most nodes only get freer with time, since what runs there ends; they are swept in the order of
+believed ends. A node on whose future somebody has a claim (a reservation, a promised start) has a
+`Line`: its free amounts over time, in steps. The answer is exact for both: every member fits on
+its node, with its devices, in the whole of [start, start + run).
+
+Cost of `earliest`: O(ends before the answer) for nodes without claims, O(steps) for each with.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+
+from fairlead.core.ends import FAR
+from fairlead.core.engine import Core
+from fairlead.core.jobs import Job, Promise
+from fairlead.core.ledger import HOST, UP, Request
+from fairlead.model.base import JobId, Ms, NodeId
+from fairlead.model.jobs import LIVE, Reservation
+from fairlead.model.resources import Slot
+from fairlead.policy.place.fit import Fit
+from fairlead.policy.place.trial import Trial
+
+
+class Line:
+    """What is free on one node over time: state i holds from times[i] until times[i + 1]."""
+
+    def __init__(self, now: Ms, state: Trial) -> None:
+        self.times: list[Ms] = [now]
+        self.states: list[Trial] = [state]
+
+    def _cut(self, at: Ms) -> int:
+        """Return the index of the state that begins at a time, made by a split if need be."""
+        if at <= self.times[0]:
+            return 0
+        index = bisect_left(self.times, at)
+        if index == len(self.times) or self.times[index] != at:
+            self.times.insert(index, at)
+            self.states.insert(index, self.states[index - 1].copy())
+        return index
+
+    def move(
+        self, request: Request, devices: tuple[int, ...], start: Ms, end: Ms, sign: int
+    ) -> None:
+        """Take (sign -1) or give back (+1) one member during [start, end)."""
+        first, last = self._cut(start), (self._cut(end) if end < FAR else len(self.times))
+        for state in self.states[first:last]:
+            state.move(request, devices, sign)
+
+    def block(self, start: Ms, end: Ms) -> None:
+        """Nothing at all is free during [start, end)."""
+        first, last = self._cut(start), (self._cut(end) if end < FAR else len(self.times))
+        for state in self.states[first:last]:
+            state.free = [min(amount, 0) for amount in state.free]
+            devices = state.devices
+            if devices.size:
+                devices.milli = [0] * len(devices.size)
+                devices.memory = [0] * len(devices.size)
+
+    def least(self, start: Ms, end: Ms) -> Trial:
+        """Return the least that is free at any time in [start, end)."""
+        first = max(bisect_right(self.times, start) - 1, 0)
+        last = bisect_left(self.times, end, first + 1)
+        state = self.states[first]
+        if last - first == 1:
+            return state.copy()
+        for other in self.states[first + 1 : last]:
+            state = state.least(other)
+        return state
+
+    def allows(self, request: Request, devices: tuple[int, ...], start: Ms, end: Ms) -> bool:
+        """Whether one more member with these devices fits in all of [start, end)."""
+        times, states = self.times, self.states
+        at = max(bisect_right(times, start) - 1, 0)
+        while True:
+            if not states[at].has_room(request, devices):
+                return False
+            at += 1
+            if at == len(times) or times[at] >= end:
+                return True
+
+    def earliest(self, request: Request, run_ms: Ms, now: Ms, until: Ms = FAR) -> Ms | None:
+        """Return the first time from now on, before `until`, at which one member fits for run_ms.
+
+        None: never. Goes on after the state that was too full, so every state is seen few times.
+        """
+        times, states = self.times, self.states
+        count, full = len(times), _fullness(request)
+        first = max(bisect_right(times, now) - 1, 0)
+        while first < count:
+            start = max(times[first], now)
+            if start >= until:
+                return None
+            end = start + run_ms
+            at = first
+            while at < count and times[at] < end:
+                if full(states[at]):
+                    break
+                at += 1
+            else:
+                if not request.picks or self.least(start, end).pick(request) is not None:
+                    return start
+                first += 1
+                continue
+            first = at + 1
+        return None
+
+    def changes(self, run_ms: Ms) -> Iterator[Ms]:
+        """Yield the times at which what fits for run_ms may change: where a state begins, and just
+        after the last start that ends before it."""
+        for at in self.times:
+            yield at
+            if at - run_ms >= self.times[0]:
+                yield at - run_ms + 1
+
+
+def _fullness(request: Request) -> Callable[[Trial], bool]:
+    """Return the quickest test of whether a state has no room for one member."""
+    if not request.picks and len(request.held) == 1:
+        ((row, amount),) = request.held
+        return lambda state: state.free[row] < amount
+    return lambda state: state.pick(request) is None
+
+
+class Plan:
+    """The future as jobs of one tenant may use it. Made for one moment; claims are added to it."""
+
+    def __init__(self, core: Core, fit: Fit, tenant: str = "") -> None:
+        self.core, self.fit, self.tenant = core, fit, tenant
+        self.lines: dict[NodeId, Line] = {}
+        for reservation in core.reservations.values():
+            if tenant not in reservation.tenants:
+                self._reserve(reservation)
+
+    def line(self, node: NodeId) -> Line:
+        """Return the line of a node; made from what runs there, at the first question.
+
+        A gang whose members here are all gone while others run on holds its slots here to the end
+        of the line: too long, so that what is promised beside it can only move earlier.
+        """
+        line = self.lines.get(node)
+        if line is None:
+            line = self.lines[node] = self._line(node)
+        return line
+
+    def _line(self, node: NodeId) -> Line:
+        core = self.core
+        line = Line(core.now, Trial.now(core.ledger, node))
+        if not core.ledger.room[UP, node]:
+            line.block(core.now, FAR)
+            return line
+        held = [
+            (max(core.ends.get(job.id), core.now), job.id, slot)
+            for job in {key[0]: job for key, job in core.nodes[node].members.items()}.values()
+            if job.phase in LIVE
+            for slot in job.slots
+            if slot.node == node
+        ]
+        for end, job_id, slot in sorted(held):
+            if end < FAR:
+                request = core.shapes[core.jobs[job_id].shape_id]
+                line.move(request, slot.devices, end, FAR, 1)
+        return line
+
+    def _reserve(self, reservation: Reservation) -> None:
+        """Keep others out of what is reserved, less what its own tenants hold of it already."""
+        start = max(reservation.start_ms, self.core.now)
+        end = FAR if reservation.end_ms is None else reservation.end_ms
+        if end <= start:
+            return
+        for node in reservation.nodes:
+            if node < len(self.core.nodes):
+                self.line(node).block(start, end)
+        if reservation.shape is None:
+            return
+        request = Request(reservation.shape)
+        for node in sorted({slot.node for slot in reservation.slots}):
+            slots = [slot for slot in reservation.slots if slot.node == node]
+            self._reserve_slots(reservation, request, node, slots, start, end)
+
+    def _reserve_slots(
+        self,
+        reservation: Reservation,
+        request: Request,
+        node: NodeId,
+        slots: list[Slot],
+        start: Ms,
+        end: Ms,
+    ) -> None:
+        core, line = self.core, self.line(node)
+        own = {
+            key[0]: job
+            for key, job in core.nodes[node].members.items()
+            if job.spec.tenant in reservation.tenants
+        }
+        ends = {min(max(core.ends.get(job_id), start), end) for job_id in own}
+        edges = sorted({start, end, *ends})
+        for low, high in pairwise(edges):
+            wanted = [len(slots) * request.host[row] for row in range(HOST)]
+            for job_id, job in own.items():
+                if core.ends.get(job_id) > low:
+                    theirs = core.shapes[job.shape_id].host
+                    count = sum(slot.node == node for slot in job.slots)
+                    wanted = [w - count * t for w, t in zip(wanted, theirs, strict=True)]
+            first, last = line._cut(low), (line._cut(high) if high < FAR else len(line.times))
+            for state in line.states[first:last]:
+                for row, amount in enumerate(wanted):
+                    state.free[row] -= max(amount, 0)
+                for slot in slots:
+                    for device in slot.devices:
+                        state.devices.milli[device] = 0
+                        state.devices.memory[device] = 0
+
+    def claim(self, request: Request, slots: Iterable[Slot], start: Ms, end: Ms, sign: int) -> None:
+        """Take (sign -1) or give back (+1) slots during [start, end)."""
+        for slot in slots:
+            self.line(slot.node).move(request, slot.devices, start, end, sign)
+
+    def occupy(self, request: Request, slots: Iterable[Slot], until: Ms) -> None:
+        """A job starts now and is believed to run until then. Lines made later see it anyway."""
+        for slot in slots:
+            line = self.lines.get(slot.node)
+            if line is not None:
+                line.move(request, slot.devices, self.core.now, until, -1)
+
+    def allows(self, node: NodeId, request: Request, devices: tuple[int, ...], until: Ms) -> bool:
+        """Whether one member may have these devices of a node from now until then."""
+        line = self.lines.get(node)
+        return line is None or line.allows(request, devices, self.core.now, until)
+
+    def bound(self, node: NodeId, until: Ms) -> Trial | None:
+        """Return the least that is free on a node from now until then; None: only what is now."""
+        line = self.lines.get(node)
+        return None if line is None else line.least(self.core.now, until)
+
+    def earliest(
+        self, request: Request, run_ms: Ms, until: Ms = FAR
+    ) -> tuple[Ms, tuple[Slot, ...]] | None:
+        """Return the first start before `until` for all members, and where; None: never.
+
+        Of the nodes that fit then, the best by the placement's score are chosen. Time: O(ends).
+        """
+        found = _Sweep(self, request, run_ms).first(until)
+        return found if found is not None and found[0] < until else None
+
+
+class Plans:
+    """The plans of all tenants at one moment: those that own a reservation have one of their own.
+
+    Stands while nothing ends (`stands`); promises are taken over from the core by `sync`.
+    """
+
+    def __init__(self, core: Core, fit: Fit) -> None:
+        self.core, self.fit = core, fit
+        self.views: dict[str, Plan] = {}
+        self.promised: dict[JobId, tuple[Request, Promise]] = {}
+        self._made = (core.wakeups, core.ledger.layout)
+        self._until = next_claim(core)
+
+    def stands(self) -> bool:
+        """Whether nothing has happened that lines do not know."""
+        core = self.core
+        return self._made == (core.wakeups, core.ledger.layout) and core.now < self._until
+
+    def sync(self) -> None:
+        """Claim what the core has promised to waiting jobs, no more and no less."""
+        promises = self.core.promises
+        for job_id, (_, promise) in list(self.promised.items()):
+            waiting = promises.get(job_id)
+            if waiting is None or waiting.promise is not promise:
+                self.withdraw(job_id)
+        for job_id, job in promises.items():
+            if job_id not in self.promised and job.promise is not None:
+                self.promise(job_id, self.core.shapes[job.shape_id], job.promise)
+
+    def view(self, job: Job) -> Plan:
+        """Return the future as this waiting job may use it."""
+        core, tenant = self.core, job.spec.tenant
+        owns = any(tenant in each.tenants for each in core.reservations.values())
+        key = tenant if owns else ""
+        plan = self.views.get(key)
+        if plan is None:
+            plan = self.views[key] = Plan(core, self.fit, key)
+            for request, promise in self.promised.values():
+                plan.claim(request, promise.slots, promise.start_ms, promise.end_ms, -1)
+        return plan
+
+    def promise(self, job: JobId, request: Request, promise: Promise) -> None:
+        """Claim what a job is promised."""
+        self.promised[job] = (request, promise)
+        for plan in self.views.values():
+            plan.claim(request, promise.slots, promise.start_ms, promise.end_ms, -1)
+
+    def withdraw(self, job: JobId) -> None:
+        """Give back what a job was promised, if anything."""
+        request, promise = self.promised.pop(job, (None, None))
+        if request is not None and promise is not None:
+            for plan in self.views.values():
+                plan.claim(request, promise.slots, promise.start_ms, promise.end_ms, 1)
+
+    def occupy(self, request: Request, slots: Iterable[Slot], until: Ms) -> None:
+        """A job starts now and is believed to run until then."""
+        for plan in self.views.values():
+            plan.occupy(request, slots, until)
+
+
+def next_claim(core: Core) -> Ms:
+    """Return when the next reservation begins or the next promise is due; FAR: none."""
+    now = core.now
+    starts = [each.start_ms for each in core.reservations.values() if each.start_ms > now]
+    for job in core.promises.values():
+        if job.promise is not None and job.promise.start_ms > now:
+            starts.append(job.promise.start_ms)
+    return min(starts, default=FAR)
+
+
+class _Sweep:
+    """One question to a plan: goes through time and counts how many members fit."""
+
+    def __init__(self, plan: Plan, request: Request, run_ms: Ms) -> None:
+        self.plan, self.request, self.run_ms = plan, request, run_ms
+        self.counts: dict[NodeId, int] = {}
+        self.trials: dict[NodeId, Trial] = {}
+        self.total = 0
+
+    def first(self, until: Ms) -> tuple[Ms, tuple[Slot, ...]] | None:
+        """Return (start, slots), None if they never fit together."""
+        core, lines, request = self.plan.core, self.plan.lines, self.request
+        if len(lines) == core.ledger.count == 1 and request.members == 1:
+            start = lines[0].earliest(request, self.run_ms, core.now, until)
+            return None if start is None else (start, self._slots(start))
+        self._count_now()
+        if self._enough():
+            return core.now, self._slots(core.now)
+        steps = heapq.merge(
+            ((max(end, core.now), -1, job) for end, job in core.ends.sorted),
+            sorted(
+                (at, node, 0)
+                for node, line in lines.items()
+                for at in line.changes(self.run_ms)
+                if at > core.now
+            ),
+        )
+        at, touched = core.now, set[NodeId]()
+        for time, node, job_id in steps:
+            if time > at:
+                if touched and self._recount(touched, at):
+                    return at, self._slots(at)
+                touched.clear()
+                at = time
+            if at >= FAR or at >= until:
+                return None
+            if node >= 0:
+                touched.add(node)
+            else:
+                touched |= self._release(job_id)
+        if touched and self._recount(touched, at):
+            return at, self._slots(at)
+        return None
+
+    def _count_now(self) -> None:
+        core, request = self.plan.core, self.request
+        ledger = core.ledger
+        for node in range(ledger.count):
+            if node in self.plan.lines:
+                self._set(node, self._count(node, core.now))
+            elif ledger.room.item(UP, node):
+                self._set(node, Trial.now(ledger, node).copies(request, request.members))
+
+    def _release(self, job_id: int) -> set[NodeId]:
+        """Give back, in this sweep, what a job holds on nodes without claims."""
+        core = self.plan.core
+        job = core.jobs[job_id]
+        request = core.shapes[job.shape_id]
+        touched: set[NodeId] = set()
+        for slot in job.slots:
+            node = slot.node
+            if node in self.plan.lines or not core.ledger.room.item(UP, node):
+                continue
+            trial = self.trials.get(node)
+            if trial is None:
+                trial = self.trials[node] = Trial.now(core.ledger, node)
+            trial.move(request, slot.devices, 1)
+            touched.add(node)
+        return touched
+
+    def _state(self, node: NodeId, at: Ms) -> Trial:
+        line = self.plan.lines.get(node)
+        if line is not None:
+            return line.least(at, at + self.run_ms)
+        trial = self.trials.get(node)
+        return Trial.now(self.plan.core.ledger, node) if trial is None else trial
+
+    def _count(self, node: NodeId, at: Ms) -> int:
+        return self._state(node, at).copies(self.request, self.request.members)
+
+    def _set(self, node: NodeId, count: int) -> None:
+        spread = self.request.shape.spread
+        if spread == "distinct-nodes":
+            count = min(count, 1)
+        elif spread == "same-node" and count < self.request.members:
+            count = 0
+        self.total += count - self.counts.get(node, 0)
+        if count:
+            self.counts[node] = count
+        else:
+            self.counts.pop(node, None)
+
+    def _recount(self, touched: set[NodeId], at: Ms) -> bool:
+        for node in touched:
+            self._set(node, self._count(node, at))
+        return self._enough()
+
+    def _enough(self) -> bool:
+        return self.total >= self.request.members
+
+    def _slots(self, at: Ms) -> tuple[Slot, ...]:
+        """Return where the members go at that time: the best nodes first."""
+        fit, request = self.plan.fit, self.request
+        ranked = []
+        for node in self.counts or self.plan.lines:
+            state = self._state(node, at).copy()
+            ranked.append((fit.score(request, state.free), node, state))
+        slots: list[Slot] = []
+        for _, node, state in sorted(ranked, key=lambda item: item[:2]):
+            most = 1 if request.shape.spread == "distinct-nodes" else request.members
+            while most and len(slots) < request.members and state.fits(request):
+                devices = state.take(request)
+                if devices is None:
+                    break
+                slots.append(Slot(node=node, devices=devices))
+                most -= 1
+        assert len(slots) == request.members, "what was counted can be placed"
+        return tuple(slots)
+
+
+class Shadow:
+    """The promised start of one job, and what is left beside it on its nodes from then on.
+
+    The same as a plan with this one claim, for the common case that nothing else is claimed: what
+    is free then only grows, so that one state per node says all. `spare` is what EASY calls extra.
+    """
+
+    def __init__(self, plan: Plan, request: Request, run_ms: Ms) -> None:
+        assert not plan.lines
+        self.start_ms: Ms = FAR
+        self.slots: tuple[Slot, ...] = ()
+        self.spare: dict[NodeId, Trial] = {}
+        sweep = _Sweep(plan, request, run_ms)
+        found = sweep.first(FAR)
+        if found is None:
+            return
+        self.start_ms, self.slots = found
+        for slot in self.slots:
+            spare = self.spare.get(slot.node)
+            if spare is None:
+                spare = self.spare[slot.node] = sweep._state(slot.node, self.start_ms).copy()
+            spare.move(request, slot.devices, -1)
+
+    def allows(self, node: NodeId, request: Request, devices: tuple[int, ...], until: Ms) -> bool:
+        """Whether one member may have these devices of a node from now until then."""
+        spare = None if until <= self.start_ms else self.spare.get(node)
+        return spare is None or spare.has_room(request, devices)
+
+    def bound(self, node: NodeId, until: Ms) -> Trial | None:
+        """Return what may be taken of a node until then, None where nothing is claimed."""
+        return None if until <= self.start_ms else self.spare.get(node)
+
+    def take(self, request: Request, slots: Iterable[Slot], until: Ms) -> None:
+        """Somebody has started beside it, until then."""
+        if until > self.start_ms:
+            for slot in slots:
+                spare = self.spare.get(slot.node)
+                if spare is not None:
+                    spare.move(request, slot.devices, -1)
+
+
+def find(
+    fit: Fit, request: Request, guard: Plan | Shadow | None, until: Ms
+) -> tuple[Slot, ...] | None:
+    """Return slots that are free now, and until then by the claims of others; None if none are."""
+    slots = fit.gang(request)
+    if slots is None or guard is None or _allowed(request, slots, guard, until):
+        return slots
+    return _beside(fit, request, guard, until)
+
+
+def _allowed(request: Request, slots: tuple[Slot, ...], guard: Plan | Shadow, until: Ms) -> bool:
+    if len(slots) == 1:
+        return guard.allows(slots[0].node, request, slots[0].devices, until)
+    trials: dict[NodeId, Trial] = {}
+    for slot in slots:
+        trial = trials.get(slot.node)
+        if trial is None:
+            bound = guard.bound(slot.node, until)
+            if bound is None:
+                continue
+            trial = trials[slot.node] = bound.copy()
+        if not trial.has_room(request, slot.devices):
+            return False
+        trial.move(request, slot.devices, -1)
+    return True
+
+
+def _beside(fit: Fit, request: Request, guard: Plan | Shadow, until: Ms) -> tuple[Slot, ...] | None:
+    """Look at every node that fits now, best first, less what is claimed there."""
+    spread, members = request.shape.spread, request.members
+    slots: list[Slot] = []
+    for node in fit.in_order(request):
+        state = Trial.now(fit.ledger, node)
+        bound = guard.bound(node, until)
+        if bound is not None:
+            state = state.least(bound)
+        here: list[Slot] = []
+        most = 1 if spread == "distinct-nodes" else members - len(slots)
+        while len(here) < most and state.fits(request):
+            devices = state.take(request)
+            if devices is None:
+                break
+            here.append(Slot(node=node, devices=devices))
+        if spread == "same-node":
+            if len(here) == members:
+                return tuple(here)
+            continue
+        slots += here
+        if len(slots) == members:
+            return tuple(slots)
+    return None
