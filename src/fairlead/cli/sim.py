@@ -145,6 +145,45 @@ def compare(
 
 
 @sim.command()
+@click.argument("trace", type=click.Path())
+@click.option(
+    "--policy",
+    type=click.Choice(["ps", "fb"]),
+    default="ps",
+    show_default=True,
+    help="ps: all jobs share; fb: those with the least attained service share.",
+)
+@_LIMIT_JOBS
+@_JSON
+def fluid(trace: str, policy: str, limit_jobs: int | None, as_json: bool) -> None:
+    """Serve TRACE by one server that is shared without slices: the limit of time slicing.
+
+    The trace's run times are the sizes; what else the jobs ask for plays no part.
+    """
+    from fairlead.sim import traces
+    from fairlead.sim.fluid import of_trace
+
+    found = of_trace(policy, traces.read(trace), limit_jobs)
+    if as_json:
+        _print_json({name: getattr(found, name) for name in found.__struct_fields__})
+        return
+    load = "all at once" if found.load_ratio is None else f"{100 * found.load_ratio:.1f} %"
+    rows = [
+        ["jobs", f"{found.jobs:,}", ""],
+        ["offered load", load, ""],
+        ["mean response (end − submit)", f"{found.mean_response_s:,.1f} s"],
+        ["mean slowdown (response / run time)", f"{found.mean_slowdown:,.2f}", ""],
+        ["longest response", f"{found.longest_response_s:,.1f} s"],
+        ["busy", f"{found.busy_s:,.1f} s"],
+        ["last end after the first submission", f"{found.end_s:,.1f} s"],
+    ]
+    seconds = [found.mean_response_s, found.longest_response_s, found.busy_s, found.end_s]
+    words = iter(_words(each) for each in seconds)
+    click.echo(f"{Path(trace).name} on one server, {policy}")
+    _print_table(["", "", ""], [row if len(row) == 3 else [*row, next(words)] for row in rows])
+
+
+@sim.command()
 @click.argument("pattern", type=click.Choice(["poisson", "diurnal"]))
 @click.option("--jobs", type=int, default=1000, show_default=True)
 @click.option(
