@@ -110,6 +110,8 @@ class Core:
         self.ends = Ends()
         self.reservations: dict[str, Reservation] = {}
         self.promises: dict[JobId, Job] = {}  # waiting jobs that were promised a start
+        self.services: list[int] = []  # of the last jobs that ended well, in GPU-ms or core-ms
+        self.services_seen = 0
         self.limits: list[tuple[Ms, JobId, int]] = []  # heap: time, job, attempt
         self._changed: dict[JobId, Job] = {}
         self._dirty: set[NodeId] = set()
@@ -325,6 +327,8 @@ class Core:
         else:
             job.ended_ms = job.last_ms
             del self.jobs[job.id]
+            if then is Phase.SUCCEEDED:
+                future.served(self, job)
 
     def _stop_decided(self, event: StopDecided) -> None:
         job = self._ours(event, event.attempt)

@@ -16,10 +16,12 @@ from fairlead.model.events import (
     ReservationSet,
 )
 from fairlead.model.jobs import Phase
+from fairlead.model.resources import WHOLE_GPU_MILLI, width_milli
 
 if TYPE_CHECKING:
     from fairlead.core.engine import Core
 
+SERVICES_KEPT = 512
 GOING_ON = (Phase.STARTING, Phase.RUNNING)
 
 
@@ -96,3 +98,11 @@ def reservation_deleted(core: Core, event: ReservationDeleted) -> None:
     """A reservation is over or was given up."""
     core.reservations.pop(event.name, None)
     core.wakeups += 1
+
+
+def served(core: Core, job: Job) -> None:
+    """A job has ended well: remember how much service it took, for orders that learn from it."""
+    core.services.append(job.served_ms * width_milli(job.spec.shape) // WHOLE_GPU_MILLI)
+    core.services_seen += 1
+    if len(core.services) > 2 * SERVICES_KEPT:
+        del core.services[:-SERVICES_KEPT]

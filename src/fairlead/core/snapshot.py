@@ -85,6 +85,8 @@ class Image(Record, frozen=True):
     jobs: tuple[JobImage, ...]
     requests: tuple[tuple[str, tuple[JobId, ...]], ...]
     reservations: tuple[Reservation, ...] = ()
+    services: tuple[int, ...] = ()
+    services_seen: int = 0
 
 
 _encoder = msgspec.json.Encoder()
@@ -146,6 +148,8 @@ def dump(core: Core) -> bytes:
         jobs=jobs,
         requests=tuple((key, tuple(jobs)) for key, jobs in core.requests.items()),
         reservations=tuple(core.reservations.values()),
+        services=tuple(core.services),
+        services_seen=core.services_seen,
     )
     return _encoder.encode(image)
 
@@ -166,6 +170,7 @@ def load(body: bytes) -> Core:
     core.set_tenants({tenant.name: tenant for tenant in image.tenants})
     core.queues = {queue.name: queue for queue in image.queues}
     core.requests = {key: list(jobs) for key, jobs in image.requests}
+    core.services, core.services_seen = list(image.services), image.services_seen
     core.reservations = {each.name: each for each in image.reservations}
     for index, node in enumerate(image.nodes):
         state = NodeState(node.spec)

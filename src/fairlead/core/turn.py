@@ -25,6 +25,10 @@ class Policy(Protocol):
         """Yield decisions, best first."""
         ...
 
+    def wake_at(self, core: Core) -> Ms | None:
+        """Return when there is something to decide that no event brings, None if never."""
+        ...
+
 
 class Store(Protocol):
     """Where history is kept."""
@@ -69,12 +73,21 @@ class Scheduler:
         self._config = core.policy
         self.policy = build(core.policy)
 
+    def next_wake(self) -> Ms | None:
+        """Return when a turn is due though nothing happens: the core's deadlines, and the policy's
+        own times. None: never."""
+        deadline = self.core.next_deadline()
+        wake = self.policy.wake_at(self.core)
+        if deadline is None or wake is None:
+            return wake if deadline is None else deadline
+        return min(deadline, wake)
+
     @classmethod
     def recover(cls, build: Callable[[PolicyConfig], Policy], store: Store) -> Scheduler:
         """Return a scheduler as of the durable log: newest sound snapshot, then the tail."""
         return cls(recover(store), build, store)
 
-    def turn(self, now: Ms, inbox: Sequence[AnyEvent]) -> Turn:
+    def turn(self, now: Ms, inbox: Sequence[AnyEvent], *, timers: bool = True) -> Turn:
         """Apply `inbox`, decide, and append everything in one commit.
 
         `now` is clamped so that it never falls. On StoreFailed the core is ahead of the log and
@@ -85,7 +98,7 @@ class Scheduler:
         events: list[AnyEvent] = list(inbox)
         for event in events:
             core.apply(now, event)
-        for stop in core.due(now):
+        for stop in core.due(now) if timers else ():
             core.apply(now, stop)
             events.append(stop)
         if core.policy is not self._config:

@@ -146,7 +146,8 @@ class PolicyConfig(Record, frozen=True):
     backfill: int | None = 0
     estimate: Literal["limit", "expected"] = "limit"  # what plans believe of run times
     shortest: bool = False  # backfill the shortest first (EASY++), else in the policy's order
-    # For preemptive orders (srtf, srsf, las, gittins, edf):
+    preempt: bool = False  # who comes first takes the place of who runs
+    # For preemptive policies:
     min_run_ms: Ms = 0  # a job that has run for less in this attempt is not preempted
     preemptions_max: int | None = None  # a job that was preempted so often runs to its end
     levels_gpu_ms: tuple[int, ...] = ()  # las: attained service at which a job sinks a level

@@ -65,3 +65,9 @@ class Slot(Record, frozen=True):
 
     node: int
     devices: tuple[int, ...] = ()
+
+
+def width_milli(shape: Shape) -> int:
+    """Return how wide a job is, in thousandths of a GPU, or of a core where it asks for no GPU."""
+    each = WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli
+    return (each or shape.cpu_milli) * shape.members

@@ -6,13 +6,15 @@ the jobs that stay where they are. Only capped ageing has to sort anew in every 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from fairlead.core.ends import FAR, total_run_ms
 from fairlead.core.jobs import Job
 from fairlead.model.base import Misuse, Ms
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.limits import LIMIT_MS_MAX, PRIORITY_MAX, PRIORITY_MIN
+from fairlead.model.resources import WHOLE_GPU_MILLI, width_milli
 
 HOUR_MS = 3_600_000
 Key: TypeAlias = tuple[int, Ms, int]
@@ -29,10 +31,82 @@ def shortest_first(job: Job) -> Key:
 
     Starves long jobs while shorter ones keep coming. Source: algorithms.md 2.1 (SJF).
     """
-    expected = job.spec.expected_ms
-    if expected is None:
-        expected = job.spec.limit_ms if job.spec.limit_ms is not None else LIMIT_MS_MAX
-    return (expected, job.submitted_ms, job.id)
+    return (expected_ms(job), job.submitted_ms, job.id)
+
+
+def expected_ms(job: Job) -> Ms:
+    """Return the run time that an order goes by: the forecast, else the limit, else the longest."""
+    total = total_run_ms(job)
+    if total is None:
+        total = job.spec.limit_ms if job.spec.limit_ms is not None else LIMIT_MS_MAX
+    return total
+
+
+def remaining_ms(job: Job, now: Ms) -> Ms:
+    """Return what is left of the expected run time, never below 0: a job that has outlived it
+    competes with others that have. Source: algorithms.md 2.1."""
+    return max(0, expected_ms(job) - job.attained_ms(now))
+
+
+def qssf(job: Job) -> Key:
+    """Quasi-shortest service first: predicted run time x width; not preemptive, the head blocks.
+
+    Good where predictions are; starves long and wide jobs. Source: Hu et al., SC 2021 (Helios);
+    algorithms.md 10.2.
+    """
+    return (expected_ms(job) * width_milli(job.spec.shape), job.submitted_ms, job.id)
+
+
+def edf(job: Job) -> Key:
+    """Earliest deadline first; jobs without one come last. Source: algorithms.md 6.4."""
+    deadline = job.spec.deadline_ms
+    return (FAR if deadline is None else deadline, job.submitted_ms, job.id)
+
+
+def remaining_first(now: Ms) -> Order:
+    """SRTF: least remaining time first. Holds at `now`; what waits does not change.
+
+    Least mean completion on one server; starves long jobs. Source: Schrage 1968; algorithms.md 2.1.
+    """
+
+    def key(job: Job) -> Key:
+        return (remaining_ms(job, now), job.submitted_ms, job.id)
+
+    return key
+
+
+def service_first(now: Ms) -> Order:
+    """SRSF: least remaining time x width first; starves long and wide jobs. algorithms.md 2.1."""
+
+    def key(job: Job) -> Key:
+        left = remaining_ms(job, now) * width_milli(job.spec.shape)
+        return (left, job.submitted_ms, job.id)
+
+    return key
+
+
+def attained_milli(job: Job, now: Ms) -> int:
+    """Return the attained service since the job was last at the top: ms x thousandths of a GPU."""
+    return (job.attained_ms(now) - job.promoted_served_ms) * width_milli(job.spec.shape)
+
+
+def level(attained: int, levels: Sequence[int]) -> int:
+    """Return how deep a job has sunk: how many of the levels (GPU-ms) its service has reached."""
+    return sum(limit * WHOLE_GPU_MILLI <= attained for limit in levels)
+
+
+def least_attained(now: Ms, levels: Sequence[int]) -> Order:
+    """Discretised 2D-LAS: the least sunk first, then who started first (Tiresias).
+
+    Needs no estimate; long jobs wait while short ones keep coming, unless they are promoted.
+    Source: Gu et al., NSDI 2019; algorithms.md 2.3.
+    """
+
+    def key(job: Job) -> Key:
+        first = FAR if job.first_started_ms is None else job.first_started_ms
+        return (level(attained_milli(job, now), levels), first, job.id)
+
+    return key
 
 
 def ageing(per_hour: int) -> Order:
@@ -102,13 +176,18 @@ def check_ageing(config: PolicyConfig) -> None:
         )
 
 
+STATIC: dict[str, Order] = {"fifo": fifo, "sjf": shortest_first, "qssf": qssf, "edf": edf}
+# Orders whose keys change while a job runs: only preemptive policies go by them.
+RUNNING = ("srtf", "srsf", "las", "gittins")
+
+
 def build(config: PolicyConfig) -> Order:
-    """Return the order that a configuration names."""
-    if config.order == "fifo":
-        return fifo
-    if config.order == "sjf":
-        return shortest_first
+    """Return the order that a configuration names, where keys stand still while a job waits."""
     if config.order == "priority":
         check_ageing(config)
         return ageing(config.ageing_per_hour)
+    if config.order in STATIC:
+        return STATIC[config.order]
+    if config.order in RUNNING:
+        return fifo  # a stand-in: the preemptive part brings the order of the moment
     raise Misuse(f"there is no order '{config.order}'", field="order")

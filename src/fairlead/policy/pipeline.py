@@ -24,6 +24,7 @@ from fairlead.policy.backfill import Backfill
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.plan import Plans, find, next_claim
+from fairlead.policy.preempt import Preempt
 from fairlead.policy.queue import Entry, Group, Queue
 
 RUN_MIN = 8  # below this many equal jobs in a row, one by one is quicker
@@ -44,7 +45,8 @@ class Pipeline:
         self._layout = -1
         self._possible: dict[int, bool] = {}  # per shape, for this layout
         self.because = f"{config.order}, {config.placement}"
-        self.backfill = Backfill(self) if config.backfill != 0 else None
+        self.preempt = Preempt(self) if config.preempt else None
+        self.backfill = Backfill(self) if config.backfill != 0 and not config.preempt else None
         self._plans: Plans | None = None
 
     def bind(self, core: Core) -> None:
@@ -63,6 +65,9 @@ class Pipeline:
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, best first. Reads only; the caller applies each at once."""
         self.bind(core)
+        if self.preempt is not None:
+            yield from self.preempt.decide(core)
+            return
         if self.backfill is not None:
             yield from self.backfill.decide(core)
             return
@@ -153,6 +158,8 @@ class Pipeline:
 
     def wake_at(self, core: Core) -> Ms | None:
         """Return when there is something to decide that no event brings, None if never."""
+        if self.preempt is not None:
+            return self.preempt.wake_at(core)
         at = next_claim(core)
         return at if at < FAR else None
 

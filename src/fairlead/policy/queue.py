@@ -20,6 +20,9 @@ GroupId: TypeAlias = tuple[int, str]  # shape, tenant with a quota or ""
 Entry: TypeAlias = tuple[int, int, int, int]  # the key (whose last item is the job's id), token
 
 
+COMPACT_MIN = 64  # entries of jobs that wait no more, which a group may carry along
+
+
 class Group:
     """Entries of one group, best first from `start` on."""
 
@@ -48,6 +51,9 @@ class Group:
 
     def waiting(self, core: Core) -> Iterator[tuple[Entry, Job]]:
         """Yield the entries that still wait, with their jobs, best first."""
+        if len(self.entries) - self.start > 2 * len(core.pending) + COMPACT_MIN:
+            self.entries = [each for each in self.entries[self.start :] if _waits(core, each)]
+            self.start = 0
         for entry in self.entries[self.start :]:
             job = core.pending.get(entry[2])
             if job is not None and job.token == entry[3]:
@@ -66,6 +72,11 @@ class Group:
         self.start = 0
         self.entries += fresh
         self.entries.sort()
+
+
+def _waits(core: Core, entry: Entry) -> bool:
+    job = core.pending.get(entry[2])
+    return job is not None and job.token == entry[3]
 
 
 class Queue:

@@ -1,8 +1,9 @@
-"""Policies by name. `NAME[-skip|-strict][+PLACEMENT]`, for example sjf-skip+worst-fit."""
+"""Policies by name: ORDER[-MODE][-TRAIT][+PLACEMENT], for example priority-easy+worst-fit."""
 
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 import msgspec
 
@@ -23,28 +24,64 @@ POLICIES: dict[str, str] = {
     "priority-strict": "highest priority first, ageing; the first that does not fit blocks",
     "priority-skip": "highest priority first, ageing; what does not fit is passed over, wide jobs "
     "may starve",
+    "qssf": "least predicted run time x width first, strict; long and wide jobs may starve",
+    "easy": "first come, first served; others start before their turn if the first that does not "
+    "fit loses nothing by it (EASY), by time limits",
+    "easy-expected": "EASY by predicted run times; time limits still stop jobs",
+    "easy-sjbf": "EASY by time limits; the shortest are backfilled first",
+    "easy++": "EASY by predicted run times, the shortest backfilled first (EASY++)",
+    "priority-easy": "highest priority first, ageing, with EASY backfilling: nobody starves",
+    "sjf-easy": "shortest first with EASY backfilling; long jobs may starve",
+    "fifo-backfill4": "first come, first served; the first 4 that do not fit are promised a start",
+    "conservative": "every waiting job is promised a start, which only moves earlier",
+    "srtf": "least remaining time first, preemptive; long jobs may starve",
+    "srsf": "least remaining time x width first, preemptive; long and wide jobs may starve",
+    "las": "least attained service first in levels, preemptive, with promotion (Tiresias 2D-LAS)",
+    "gittins": "highest Gittins index of past services first, preemptive; needs no estimates",
+    "edf": "earliest deadline first, preemptive; jobs without a deadline come last",
+    "priority-preempt": "highest priority first, ageing, preemptive",
 }
 
-_CONFIGS: dict[str, PolicyConfig] = {
-    "fifo": PolicyConfig(order="fifo", overtake_ms=0),
-    "fifo-skip": PolicyConfig(order="fifo", overtake_ms=None),
-    "sjf": PolicyConfig(order="sjf", overtake_ms=0),
-    "sjf-skip": PolicyConfig(order="sjf", overtake_ms=None),
-    "priority": PolicyConfig(),
-    "priority-strict": PolicyConfig(overtake_ms=0),
-    "priority-skip": PolicyConfig(overtake_ms=None),
+# What a name may be made of: ORDER[-MODE][-TRAIT...]. A mode says what happens around a job that
+# does not fit, a trait changes one setting.
+_ORDERS = ("fifo", "sjf", "priority", "qssf", "srtf", "srsf", "las", "gittins", "edf")
+_MODES: dict[str, dict[str, Any]] = {
+    "strict": {"overtake_ms": 0},
+    "skip": {"overtake_ms": None},
+    "easy": {"backfill": 1},
+    "conservative": {"backfill": None},
+    "preempt": {"preempt": True},
 }
+_TRAITS: dict[str, dict[str, Any]] = {
+    "expected": {"estimate": "expected"},
+    "sjbf": {"shortest": True},
+}
+_ALIASES = {
+    "easy": "fifo-easy",
+    "easy-expected": "fifo-easy-expected",
+    "easy-sjbf": "fifo-easy-sjbf",
+    "easy++": "fifo-easy-expected-sjbf",
+    "conservative": "fifo-conservative",
+    "conservative-expected": "fifo-conservative-expected",
+}
+_DEFAULT_MODE = {"fifo": "strict", "sjf": "strict", "qssf": "strict"}
+_PREEMPTIVE = ("srtf", "srsf", "las", "gittins", "edf")
+LEVELS_GPU_MS = (3_600_000, 36_000_000)  # las: an hour and ten hours of one GPU
+PROMOTE_PERCENT = 800
+BACKFILL_MAX = 1_000_000
 
 
 def policy_config(text: str) -> PolicyConfig:
     """Return the configuration that a policy's name stands for; Misuse suggests the nearest."""
     name, _, placement = text.strip().lower().replace("_", "-").partition("+")
-    name = name.removesuffix("-strict") if name in ("fifo-strict", "sjf-strict") else name
-    config = _CONFIGS.get(name)
-    if config is None:
+    if placement.startswith("+"):  # easy++, easy+++worst-fit
+        name, placement = f"{name}++", placement[1:].removeprefix("+")
+    settings = _settings(_ALIASES.get(name, name))
+    if settings is None:
         raise Misuse(
-            f"there is no policy '{text}'", field="policy", hint=_suggest(name, list(_CONFIGS))
+            f"there is no policy '{text}'", field="policy", hint=_suggest(name, list(POLICIES))
         )
+    config = PolicyConfig(**settings)
     if placement:
         if placement not in SCORERS:
             raise Misuse(
@@ -54,6 +91,35 @@ def policy_config(text: str) -> PolicyConfig:
             )
         config = msgspec.structs.replace(config, placement=placement)
     return config
+
+
+def _settings(name: str) -> dict[str, Any] | None:
+    """Return the fields of the configuration that a full name stands for, None for no policy."""
+    first, *rest = name.split("-")
+    if first not in _ORDERS:
+        return None
+    settings: dict[str, Any] = {"order": first}
+    if first == "las":
+        settings |= {"levels_gpu_ms": LEVELS_GPU_MS, "promote_percent": PROMOTE_PERCENT}
+    modes = [word for word in rest if word not in _TRAITS]
+    if len(modes) > 1 or len(set(rest)) < len(rest):
+        return None
+    mode = modes[0] if modes else _DEFAULT_MODE.get(first, "")
+    if first in _PREEMPTIVE:
+        if modes and modes != ["preempt"]:
+            return None
+        mode = "preempt"
+    if mode.startswith("backfill") and mode[8:].isdecimal():
+        if not 1 <= int(mode[8:]) <= BACKFILL_MAX:
+            return None
+        settings["backfill"] = int(mode[8:])
+    elif mode in _MODES:
+        settings |= _MODES[mode]
+    elif mode:
+        return None
+    for word in rest:
+        settings |= _TRAITS.get(word, {})
+    return settings
 
 
 def _suggest(name: str, known: list[str]) -> str:
@@ -74,6 +140,18 @@ def build(config: PolicyConfig) -> Pipeline:
     return Pipeline(config)
 
 
+_ABOUT = {
+    "fifo": "first come, first served",
+    "sjf": "shortest expected run time first; no starvation bound: long jobs may wait for ever",
+    "qssf": "least predicted run time x width first; no starvation bound",
+    "srtf": "least remaining time first; no starvation bound: long jobs may wait for ever",
+    "srsf": "least remaining time x width first; no starvation bound",
+    "las": "least attained service first, in levels",
+    "gittins": "highest Gittins index of past services first; no starvation bound",
+    "edf": "earliest deadline first; jobs without one come last and may wait for ever",
+}
+
+
 def describe(config: PolicyConfig) -> str:
     """Return what a configuration does, with its starvation bound."""
     if config.order == "priority":
@@ -84,11 +162,17 @@ def describe(config: PolicyConfig) -> str:
             f"highest priority first; waiting adds {per_hour} points an hour, so no job is ordered "
             f"behind one that arrives more than {_hours(worst)} after it"
         )
-    elif config.order == "sjf":
-        text = "shortest expected run time first; no starvation bound: long jobs may wait for ever"
     else:
-        text = "first come, first served"
-    if config.overtake_ms == 0:
+        text = _ABOUT[config.order]
+    if config.preempt:
+        text += "; whoever comes first takes the place of who runs"
+    elif config.backfill is None:
+        text += "; every waiting job is promised a start that only moves earlier"
+    elif config.backfill:
+        who = "the first" if config.backfill == 1 else f"the first {config.backfill}"
+        text += f"; {who} that does not fit is promised a start, and others may use what is left"
+        text += ", the shortest first" if config.shortest else ""
+    elif config.overtake_ms == 0:
         text += "; the first that does not fit blocks those behind it"
     elif config.overtake_ms is None:
         text += "; those that fit overtake: a wide job may wait for ever"
@@ -98,6 +182,8 @@ def describe(config: PolicyConfig) -> str:
             f"; others may overtake a job that does not fit, but not once it has waited "
             f"{minutes} min"
         )
+    if config.estimate == "expected":
+        text += "; plans go by predicted run times"
     return f"{text}; placement: {config.placement}"
 
 

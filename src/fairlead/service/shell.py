@@ -275,7 +275,7 @@ class Shell:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        deadline = self.core.next_deadline()
+        deadline = self.scheduler.next_wake()
         if deadline is not None:
             delay = min(max(deadline - self.clock(), 0) / 1000 + 0.001, TIMER_MAX_S)
             self._timer = asyncio.get_running_loop().call_later(delay, self._wake)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -21,33 +21,68 @@ from fairlead.core.turn import Scheduler
 from fairlead.model.base import Ms
 from fairlead.model.events import (
     AnyEvent,
+    Forecasted,
     MemberEnded,
     MemberStarted,
     NodeJoined,
     Placed,
     PolicySet,
     QueueSet,
+    ReservationSet,
+    StopDecided,
     Submitted,
 )
-from fairlead.model.jobs import Exit, JobSpec, PolicyConfig, Queue
+from fairlead.model.jobs import Exit, Forecast, JobSpec, PolicyConfig, Queue, Reservation
 from fairlead.policy.registry import build, policy_config
 from fairlead.sim.cluster import Cluster
 from fairlead.sim.workload import Admit, Workload
 
 Progress: TypeAlias = Callable[[int], None]  # called now and then with the jobs ended so far
 Observe: TypeAlias = Callable[[Ms, Core], None]  # called after every decision pass; only reads
+EventOrder: TypeAlias = Literal["instant", "reference"]
+
+
+class Predictor(Protocol):
+    """Says at submission how long a job will run, and learns from each that ends."""
+
+    def predict(self, now: Ms, job: JobSpec) -> Forecast:
+        """Return a forecast from what is known now."""
+        ...
+
+    def learn(self, now: Ms, job: JobSpec, ran_ms: Ms, completed: bool) -> None:
+        """Take in how long a job ran; not completed: it was stopped, and would have run longer."""
+        ...
+
 
 NEVER: Ms = 2**62
+MANY = 2**62
 PROGRESS_EVERY = 1024  # instants
 _DONE = Exit(code=0)
 _TERMINATED = Exit(signal=15)
 
 
+class Rules(msgspec.Struct, frozen=True):
+    """How the world behaves. Times in ms.
+
+    event_order: "instant" (all events of an instant, then one pass) or "reference" (submissions in
+    the order of their ids, then ends in the order of starts, and a pass after each: what the
+    simulators do that others compare with). restart_ms: what an attempt after a preemption needs
+    before it goes on with its work. checkpoint_ms: a job saves its work so often, and loses what
+    it did since when it is preempted; 0: it loses nothing.
+    """
+
+    event_order: EventOrder = "instant"
+    restart_ms: Ms = 0
+    checkpoint_ms: Ms = 0
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """What became of each job of a workload, in the workload's order. Times in ms.
 
-    `nodes` are indices into the cluster's nodes, one per member. `wall_s` and `cpu_s` are what the
-    replay took, without reading the trace and without computing metrics; `cpu_s` is that of the
+    `start_ms` is the first start; `nodes` are indices into the cluster's nodes, one per member, of
+    the last attempt; `preempted` says how often each job was preempted, `lost_ms` how long all of
+    them ran for nothing: work done again, and restarts. `wall_s` and `cpu_s` are what the replay
+    took, without reading the trace and without computing metrics; `cpu_s` is that of the
     replaying thread: numpy's idle BLAS workers, which nothing here uses, spin on for a while.
     """
 
@@ -60,6 +95,11 @@ class Outcome(msgspec.Struct, frozen=True):
     timeouts: int
     wall_s: float
     cpu_s: float
+    preempted: list[int] = []
+    lost_ms: Ms = 0
+
+
+DEFAULT_RULES = Rules()
 
 
 def gate(cluster: Cluster) -> Admit:
@@ -81,17 +121,21 @@ def _joins(cluster: Cluster) -> list[AnyEvent]:
 def replay(
     workload: Workload,
     cluster: Cluster,
-    policy: str,
+    policy: str | PolicyConfig,
     *,
+    rules: Rules = DEFAULT_RULES,
+    predictor: Predictor | None = None,
+    reservations: Sequence[Reservation] = (),
     progress: Progress | None = None,
     observe: Observe | None = None,
 ) -> Outcome:
     """Return the outcome of the workload on the cluster under a policy; the same for equal input.
 
-    Raises Misuse for an unknown policy.
+    A predictor forecasts each job when it comes and learns from it when it ends. Reservations are
+    known from the start. Raises Misuse for an unknown policy.
     """
-    config = policy_config(policy)
-    world = _World(workload, cluster, config)
+    config = policy_config(policy) if isinstance(policy, str) else policy
+    world = World(workload, cluster, config, rules, predictor, reservations)
     wall, cpu = time.perf_counter(), time.thread_time()
     world.run(progress, observe)
     wall_s, cpu_s = time.perf_counter() - wall, time.thread_time() - cpu
@@ -99,30 +143,45 @@ def replay(
     return Outcome(
         workload=workload,
         cluster=cluster,
-        policy=policy,
+        policy=policy if isinstance(policy, str) else config.order,
         start_ms=world.start_ms,
         end_ms=world.end_ms,
         nodes=world.nodes,
         timeouts=world.timeouts,
         wall_s=wall_s,
         cpu_s=cpu_s,
+        preempted=world.preempted,
+        lost_ms=world.lost_ms,
     )
 
 
-class _World:
+class World:
     """The truth of one replay: when each job started and ended, and what happens next."""
 
-    def __init__(self, workload: Workload, cluster: Cluster, config: PolicyConfig) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        cluster: Cluster,
+        config: PolicyConfig,
+        rules: Rules = DEFAULT_RULES,
+        predictor: Predictor | None = None,
+        reservations: Sequence[Reservation] = (),
+    ) -> None:
         count = len(workload.jobs)
-        self.jobs = workload.jobs
+        self.jobs, self.rules, self.predictor = workload.jobs, rules, predictor
         self.start_ms: list[Ms] = [-1] * count
         self.end_ms: list[Ms] = [-1] * count
         self.nodes: list[tuple[int, ...]] = [()] * count
+        self.preempted = [0] * count
+        self.left_ms = [job.run_ms for job in self.jobs]  # work still to do
+        self.resumed: dict[int, Ms] = {}  # job id -> when its present attempt started, if not first
+        self.lost_ms: Ms = 0
         self.timeouts = 0
         self.ended = 0
         self.arrived = 0
         self.next_arrival: Ms = self.jobs[0].submit_ms if self.jobs else NEVER
         self.ends: list[tuple[Ms, int, int]] = []  # heap of (end, order of placement, job id)
+        self.ends_of: dict[int, int] = {}  # job id -> order of its present placement
         self.placed = 0
         self.core = Core()
         self.scheduler = Scheduler(self.core, build)
@@ -133,30 +192,25 @@ class _World:
                 PolicySet(policy=config),
                 *(QueueSet(queue=Queue(name=name, pending_max=count + 1)) for name in queues),
                 *_joins(cluster),
+                *(ReservationSet(reservation=each) for each in reservations),
             ],
         )
 
     def run(self, progress: Progress | None, observe: Observe | None) -> None:
         """Go from instant to instant until nothing is left to happen."""
-        turn, core = self.scheduler.turn, self.core
+        core, by_event = self.core, self.rules.event_order == "reference"
         instants = 0
         while True:
-            deadline = core.next_deadline()
-            now = self.next_instant(NEVER if deadline is None else deadline)
+            deadline = self.scheduler.next_wake()
+            if deadline is None or (self.next_arrival == NEVER and not core.jobs):
+                deadline = NEVER  # reservations that end when nobody is there concern nobody
+            now = self.next_instant(deadline)
             if now == NEVER:
                 break
-            inbox: list[AnyEvent] = []
-            if self.ends and self.ends[0][0] <= now:
-                self.take_ends(now, inbox)
-            if deadline is not None and deadline <= now:
-                self.take_stops(now, inbox)
-            if self.next_arrival <= now:
-                self.take_arrivals(now, inbox)
-            if not inbox:
-                continue  # the end of a job that was stopped before
-            events = turn(now, inbox).events
-            if len(events) > len(inbox):
-                self.start(now, events[len(inbox) :])
+            if by_event:
+                self.one_by_one(now)
+            else:
+                self.together(now, deadline)
             if observe is not None:
                 observe(now, core)
             instants += 1
@@ -165,6 +219,67 @@ class _World:
         if progress is not None:
             progress(self.ended)
 
+    def together(self, now: Ms, deadline: Ms) -> None:
+        """Take in all that happens in an instant, then let the scheduler decide once."""
+        inbox: list[AnyEvent] = []
+        if self.ends and self.ends[0][0] <= now:
+            self.take_ends(now, inbox)
+        if deadline <= now:
+            self.take_stops(now, inbox)
+        if self.next_arrival <= now:
+            self.take_arrivals(now, inbox)
+        if inbox or deadline <= now:
+            self.turn(now, inbox)
+
+    def one_by_one(self, now: Ms) -> None:
+        """Let the scheduler decide after every single event of an instant.
+
+        A job that ends when it was believed to end leaves its place at once, before its end is
+        heard of: the simulators that are compared with plan by estimates alone.
+        """
+        self.take_as_believed(now)
+        while self.next_arrival <= now:
+            inbox: list[AnyEvent] = []
+            self.take_arrivals(now, inbox, 1)
+            self.turn(now, inbox, timers=False)
+        while self.ends and self.ends[0][0] <= now:
+            inbox = []
+            self.take_ends(now, inbox, 1)
+            if inbox:
+                self.turn(now, inbox, timers=False)
+        inbox = []
+        self.take_stops(now, inbox)
+        self.turn(now, inbox)
+
+    def take_as_believed(self, now: Ms) -> None:
+        """Report the ends of this instant that plans have foreseen; nothing is decided yet."""
+        believed, others = [], []
+        while self.ends and self.ends[0][0] <= now:
+            entry = heapq.heappop(self.ends)
+            known = self.ends_of.get(entry[2]) == entry[1]
+            foreseen = known and self.core.ends.get(entry[2]) <= now
+            (believed if foreseen else others).append(entry)
+        for entry in others:
+            heapq.heappush(self.ends, entry)
+        for _, _, job_id in believed:
+            inbox: list[AnyEvent] = []
+            self.finish(now, job_id, _DONE, inbox)
+            for event in inbox:
+                self.core.apply(now, event)
+
+    def turn(self, now: Ms, inbox: list[AnyEvent], *, timers: bool = True) -> None:
+        """Let the scheduler decide, and obey at once: what is stopped is gone in this instant."""
+        while True:
+            events = self.scheduler.turn(now, inbox, timers=timers).events
+            if len(events) == len(inbox):
+                return
+            stops = self.obey(now, events[len(inbox) :])
+            if not stops:
+                return
+            inbox = []
+            for stop in stops:
+                self.preempt(now, stop.job, inbox)
+
     def next_instant(self, deadline: Ms) -> Ms:
         """Return the time of the next arrival, end or time limit; NEVER: nothing is left."""
         now = self.next_arrival
@@ -172,13 +287,14 @@ class _World:
             now = self.ends[0][0]
         return deadline if deadline < now else now
 
-    def take_ends(self, now: Ms, inbox: list[AnyEvent]) -> None:
+    def take_ends(self, now: Ms, inbox: list[AnyEvent], most: int = MANY) -> None:
         """Report the jobs that come to their own end by now, in order of their placement."""
         ends = self.ends
-        while ends and ends[0][0] <= now:
-            job_id = heapq.heappop(ends)[2]
-            if self.end_ms[job_id - 1] < 0:
+        while ends and ends[0][0] <= now and most:
+            _, placed, job_id = heapq.heappop(ends)
+            if self.ends_of.get(job_id) == placed:
                 self.finish(now, job_id, _DONE, inbox)
+                most -= 1
 
     def take_stops(self, now: Ms, inbox: list[AnyEvent]) -> None:
         """Obey the core's time limits at once: a stopped job is gone in the same instant."""
@@ -189,37 +305,79 @@ class _World:
                 self.finish(now, stop.job, _TERMINATED, inbox)
 
     def finish(self, now: Ms, job_id: int, exit: Exit, inbox: list[AnyEvent]) -> None:
-        """Report that every member of a job is gone."""
+        """Report that every member of a job is gone, for good."""
         self.end_ms[job_id - 1] = now
         self.ended += 1
-        for rank in range(len(self.nodes[job_id - 1])):
-            inbox.append(MemberEnded(job=job_id, attempt=1, rank=rank, exit=exit))
+        if self.preempted[job_id - 1]:
+            self.lost_ms += min(self.rules.restart_ms, now - self.resumed[job_id])
+        self.gone(job_id, exit, inbox)
+        if self.predictor is not None:
+            job = self.core.jobs[job_id]
+            completed = exit is _DONE
+            self.predictor.learn(now, job.spec, job.attained_ms(now), completed)
 
-    def take_arrivals(self, now: Ms, inbox: list[AnyEvent]) -> None:
+    def gone(self, job_id: int, exit: Exit, inbox: list[AnyEvent]) -> None:
+        """Report that every member of the present attempt is gone."""
+        del self.ends_of[job_id]
+        attempt = self.preempted[job_id - 1] + 1
+        for rank in range(len(self.nodes[job_id - 1])):
+            inbox.append(MemberEnded(job=job_id, attempt=attempt, rank=rank, exit=exit))
+
+    def preempt(self, now: Ms, job_id: int, inbox: list[AnyEvent]) -> None:
+        """A job has to go: it keeps the work that it has saved."""
+        index, rules = job_id - 1, self.rules
+        self.gone(job_id, _TERMINATED, inbox)
+        again = self.preempted[index] > 0
+        ran = now - (self.resumed[job_id] if again else self.start_ms[index])
+        useful = max(0, ran - rules.restart_ms) if again else ran
+        if rules.checkpoint_ms:
+            useful -= useful % rules.checkpoint_ms
+        useful = min(useful, self.left_ms[index])
+        self.left_ms[index] -= useful
+        self.lost_ms += ran - useful
+        self.preempted[index] += 1
+
+    def take_arrivals(self, now: Ms, inbox: list[AnyEvent], most: int = MANY) -> None:
         """Submit the jobs that have come by now; ids follow (submit, id of the trace)."""
         jobs, index = self.jobs, self.arrived
-        while index < len(jobs) and jobs[index].submit_ms <= now:
-            inbox.append(Submitted(job=index + 1, spec=jobs[index].spec))
+        while index < len(jobs) and jobs[index].submit_ms <= now and most:
+            spec = jobs[index].spec
+            inbox.append(Submitted(job=index + 1, spec=spec))
+            if self.predictor is not None:
+                forecast = self.predictor.predict(now, spec)
+                inbox.append(Forecasted(job=index + 1, forecast=forecast))
             index += 1
+            most -= 1
         self.arrived = index
         self.next_arrival = jobs[index].submit_ms if index < len(jobs) else NEVER
 
-    def start(self, now: Ms, decisions: Sequence[AnyEvent]) -> None:
-        """Start what was placed, at once; the core learns it at this instant, without a new pass.
+    def obey(self, now: Ms, decisions: Sequence[AnyEvent]) -> list[StopDecided]:
+        """Start what was placed, at once; return what is to be preempted.
 
-        A pass could find nothing: a start frees nothing.
+        The core learns of the starts in this instant, without a new pass: it could find nothing,
+        since a start frees nothing.
         """
-        apply = self.core.apply
+        apply, rules = self.core.apply, self.rules
+        stops: list[StopDecided] = []
         for event in decisions:
-            assert isinstance(event, Placed) and event.attempt == 1, f"unexpected decision {event}"
-            job_id = event.job
-            self.start_ms[job_id - 1] = now
-            self.nodes[job_id - 1] = tuple([slot.node for slot in event.slots])
+            if isinstance(event, StopDecided):
+                stops.append(event)
+            if not isinstance(event, Placed):
+                continue
+            job_id, index = event.job, event.job - 1
+            end = now + self.left_ms[index]
+            if event.attempt == 1:
+                self.start_ms[index] = now
+            else:
+                self.resumed[job_id] = now
+                end += rules.restart_ms
+            self.nodes[index] = tuple([slot.node for slot in event.slots])
             self.placed += 1
-            end = now + self.jobs[job_id - 1].run_ms
+            self.ends_of[job_id] = self.placed
             heapq.heappush(self.ends, (end, self.placed, job_id))
             for rank in range(len(event.slots)):
-                apply(now, MemberStarted(job=job_id, attempt=1, rank=rank))
+                apply(now, MemberStarted(job=job_id, attempt=event.attempt, rank=rank))
+        return stops
 
     def check_conservation(self) -> None:
         """Never silently drop: every accepted job has come to an end."""

@@ -359,7 +359,7 @@ class Service:
             self.die(self.world.rng.choice((10, 1_000, 30_000)))
 
     def _set_timer(self) -> None:
-        deadline = self.core.next_deadline() if self.up else None
+        deadline = self.scheduler.next_wake() if self.up else None
         if deadline is None:
             self._timer_at = None
             return

@@ -1,0 +1,317 @@
+"""Preemptive orders: who comes first runs, and whoever has no room left is stopped and waits again.
+
+In every pass all that may be preempted is thought away, then all jobs are gone through in order:
+each takes what fits, those that do not fit are passed over (algorithms.md 2.1). What runs keeps
+its slots where it can. Jobs that were left without are stopped; jobs that got their slots start as
+soon as these are free. Nothing is remembered between passes: while a stopped job takes its time to
+go, every pass comes to the same choice, and nobody else is given what it leaves.
+
+Against thrashing: a job that has run for less than min_run_ms in this attempt stays, and so does
+one that was preempted preemptions_max times or is not preemptible.
+
+Cost: O(running + waiting jobs looked at) per pass; groups of equal requests that do not fit are
+passed over whole.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from fairlead.core.engine import Core
+from fairlead.core.jobs import Job
+from fairlead.core.ledger import UP, Request
+from fairlead.model.base import Ms, NodeId
+from fairlead.model.events import AnyEvent, Placed, Promoted, StopDecided
+from fairlead.model.jobs import Phase, PolicyConfig
+from fairlead.model.resources import WHOLE_GPU_MILLI, Slot, width_milli
+from fairlead.policy import order
+from fairlead.policy.gittins import GittinsTable
+from fairlead.policy.order import Key, Order
+from fairlead.policy.place.trial import Trial
+from fairlead.policy.queue import Entry, GroupId, Queue
+
+if TYPE_CHECKING:
+    from fairlead.policy.pipeline import Pipeline
+
+LEARN_EVERY = 64  # ended jobs between two looks at the services of the past
+INDEX_BITS = 60
+KIND_BITS = 300  # above any index
+
+
+class Preempt:
+    """The part of a pipeline that lets jobs take the place of others."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.gittins = GittinsOrder() if pipeline.config.order == "gittins" else None
+
+    def order_at(self, core: Core) -> Order:
+        """Return the order of all jobs, running ones too, as of now."""
+        config, now = self.pipeline.config, core.now
+        match config.order:
+            case "srtf":
+                return order.remaining_first(now)
+            case "srsf":
+                return order.service_first(now)
+            case "las":
+                return order.least_attained(now, config.levels_gpu_ms)
+            case "gittins":
+                assert self.gittins is not None
+                return self.gittins.order_at(now)
+            case _:
+                return self.pipeline.order
+
+    def decide(self, core: Core) -> Iterator[AnyEvent]:
+        """Yield promotions, stops and placements."""
+        yield from self._promotions(core)
+        pipeline = self.pipeline
+        if self.gittins is not None and self.gittins.learn(core):
+            pipeline.queue = Queue(pipeline.order)  # what is known of services has changed
+        queue = pipeline.queue
+        queue.order = self.order_at(core)
+        queue.sync(core)
+        draft = _Draft(core, pipeline)
+        victims: list[Job] = []
+        for _, job in self._in_order(core, draft):
+            if job.phase is Phase.PENDING:
+                draft.offer(job)
+            elif not draft.keep(job):
+                victims.append(job)
+        winners = ", ".join(str(job.id) for job, _ in draft.chosen[:3]) or "jobs that came before"
+        for job in victims:
+            because = f"preempted: {pipeline.config.order} puts {winners} before it"
+            yield StopDecided(job=job.id, attempt=job.attempt, then=Phase.PENDING, because=because)
+        for job, slots in draft.chosen:
+            request = core.shapes[job.shape_id]
+            if all(core.ledger.has_room(slot.node, request, slot.devices) for slot in slots) and (
+                len(slots) == 1 or _together(core, request, slots)
+            ):
+                yield Placed(
+                    job=job.id, attempt=job.attempt + 1, slots=slots, because=pipeline.because
+                )
+
+    def _in_order(self, core: Core, draft: _Draft) -> Iterator[tuple[Entry, Job]]:
+        """Yield what runs and may be preempted, and what waits, best first."""
+        queue = self.pipeline.queue
+        running = sorted((queue.entry(job), job) for job in draft.preemptible)
+        waiting = []
+        for group_id, group in queue.groups.items():
+            if group.first(core) is not None:
+                waiting.append(_until_closed(group.waiting(core), group_id, draft))
+        return heapq.merge(running, *waiting)
+
+    def _promotions(self, core: Core) -> Iterator[AnyEvent]:
+        percent = self.pipeline.config.promote_percent
+        if self.pipeline.config.order != "las" or percent is None:
+            return
+        for job in list(core.pending.values()):
+            due = self._promotion_at(job, percent)
+            if due is not None and due <= core.now:
+                yield Promoted(job=job.id)
+
+    def _promotion_at(self, job: Job, percent: int) -> Ms | None:
+        """Return when a waiting job is moved back to the top; None: it is there."""
+        served = job.served_ms - job.promoted_served_ms
+        if not level_of(self.pipeline.config, served, job):
+            return None
+        return job.pending_ms + max(0, served * percent // 100 - job.waited_ms)
+
+    def wake_at(self, core: Core) -> Ms | None:
+        """Return when an order changes by the clock alone: a level is reached, a promotion is due,
+        a job has run long enough to be preempted."""
+        config, now = self.pipeline.config, core.now
+        if config.order not in ("las", "gittins") and not (config.min_run_ms and core.pending):
+            return None
+        times: list[Ms] = []
+        for _, job_id in core.ends.sorted:
+            job = core.jobs[job_id]
+            if job.phase is not Phase.RUNNING or job.started_ms is None:
+                continue
+            if core.pending and now < job.started_ms + config.min_run_ms:
+                times.append(job.started_ms + config.min_run_ms)
+            if config.order == "las":
+                times += _next_level(config, job, now)
+            elif self.gittins is not None:
+                times += self.gittins.next_fall(job, now)
+        if config.order == "las" and config.promote_percent is not None:
+            for job in core.pending.values():
+                due = self._promotion_at(job, config.promote_percent)
+                if due is not None:
+                    times.append(max(due, now + 1))
+        return min(times, default=None)
+
+
+def level_of(config: PolicyConfig, served_ms: Ms, job: Job) -> int:
+    """Return how deep a job has sunk that has run so long since it was at the top."""
+    return order.level(served_ms * width_milli(job.spec.shape), config.levels_gpu_ms)
+
+
+def _next_level(config: PolicyConfig, job: Job, now: Ms) -> list[Ms]:
+    """Return when a running job reaches its next level, [] if there is none."""
+    attained, width = order.attained_milli(job, now), width_milli(job.spec.shape)
+    for limit in config.levels_gpu_ms:
+        missing = limit * WHOLE_GPU_MILLI - attained
+        if missing > 0 and width:
+            return [now - (-missing // width)]
+    return []
+
+
+def _until_closed(
+    jobs: Iterable[tuple[Entry, Job]], group: GroupId, draft: _Draft
+) -> Iterator[tuple[Entry, Job]]:
+    for item in jobs:
+        if group in draft.closed:
+            return
+        yield item
+
+
+def _together(core: Core, request: Request, slots: tuple[Slot, ...]) -> bool:
+    """Whether a gang fits now: members on one node count together."""
+    trials: dict[NodeId, Trial] = {}
+    for slot in slots:
+        trial = trials.get(slot.node)
+        if trial is None:
+            trial = trials[slot.node] = Trial.now(core.ledger, slot.node)
+        if not trial.has_room(request, slot.devices):
+            return False
+        trial.move(request, slot.devices, -1)
+    return True
+
+
+class _Draft:
+    """The nodes with everybody thought away who may be preempted, or is on the way out."""
+
+    def __init__(self, core: Core, pipeline: Pipeline) -> None:
+        self.core, self.pipeline = core, pipeline
+        self.trials: dict[NodeId, Trial] = {}
+        self.preemptible: list[Job] = []
+        self.chosen: list[tuple[Job, tuple[Slot, ...]]] = []
+        self.closed: set[GroupId] = set()
+        config = pipeline.config
+        for _, job_id in core.ends.sorted:
+            job = core.jobs[job_id]
+            if job.phase is not Phase.STOPPING:
+                if not _may_stop(core, config, job):
+                    continue
+                self.preemptible.append(job)
+            request = core.shapes[job.shape_id]
+            for slot in job.slots:
+                self.trial(slot.node).move(request, slot.devices, 1)
+
+    def trial(self, node: NodeId) -> Trial:
+        """Return what is left of a node."""
+        trial = self.trials.get(node)
+        if trial is None:
+            trial = self.trials[node] = Trial.now(self.core.ledger, node)
+        return trial
+
+    def keep(self, job: Job) -> bool:
+        """Let a running job keep its slots, if those before it have left them."""
+        request = self.core.shapes[job.shape_id]
+        taken: list[Slot] = []
+        for slot in job.slots:
+            trial = self.trial(slot.node)
+            if not trial.has_room(request, slot.devices):
+                for other in taken:
+                    self.trial(other.node).move(request, other.devices, 1)
+                return False
+            trial.move(request, slot.devices, -1)
+            taken.append(slot)
+        return True
+
+    def offer(self, job: Job) -> None:
+        """Give a waiting job slots if it fits, preferably where nobody has to go for it."""
+        core, pipeline = self.core, self.pipeline
+        group = pipeline.queue.group_of(job)
+        if group in self.closed:
+            return
+        request = core.shapes[job.shape_id]
+        slots = None if pipeline.over_quota(core, job) else self._slots(request)
+        if slots is None:
+            self.closed.add(group)
+        else:
+            self.chosen.append((job, slots))
+
+    def _slots(self, request: Request) -> tuple[Slot, ...] | None:
+        fit, ledger = self.pipeline.fit, self.core.ledger
+        nodes = list(fit.in_order(request)) if ledger.count > 1 else []
+        known = set(nodes)
+        others = [
+            (fit.score(request, self.trial(node).free), node)
+            for node in range(ledger.count)
+            if node not in known and ledger.room.item(UP, node)
+        ]
+        nodes += [node for _, node in sorted(others)]
+        spread, members = request.shape.spread, request.members
+        slots: list[Slot] = []
+        for node in nodes:
+            trial = self.trial(node).copy()
+            most = 1 if spread == "distinct-nodes" else members - len(slots)
+            here: list[Slot] = []
+            while len(here) < most and trial.fits(request):
+                devices = trial.take(request)
+                if devices is None:
+                    break
+                here.append(Slot(node=node, devices=devices))
+            if spread == "same-node" and len(here) < members:
+                continue
+            slots += here
+            if len(slots) == members:
+                for slot in slots:
+                    self.trial(slot.node).move(request, slot.devices, -1)
+                return tuple(slots)
+        return None
+
+
+def _may_stop(core: Core, config: PolicyConfig, job: Job) -> bool:
+    """Whether a live job may be preempted now."""
+    if not job.spec.preemptible:
+        return False
+    if config.preemptions_max is not None and job.preemptions >= config.preemptions_max:
+        return False
+    started = job.placed_ms if job.started_ms is None else job.started_ms
+    return started is None or core.now - started >= config.min_run_ms
+
+
+class GittinsOrder:
+    """Highest Gittins index first, over the services of jobs that have ended lately.
+
+    Needs no estimate of the job itself. Without any history it is least attained service first.
+    """
+
+    def __init__(self) -> None:
+        self._table = GittinsTable(())
+        self._learnt = 0
+
+    def learn(self, core: Core) -> bool:
+        """Take in what has ended since the last time, not at every end; whether keys changed."""
+        if core.services_seen < self._learnt + max(1, min(self._learnt, LEARN_EVERY)):
+            return False
+        self._learnt = core.services_seen
+        self._table = GittinsTable(core.services)
+        return True
+
+    def next_fall(self, job: Job, now: Ms) -> list[Ms]:
+        """Return when the index of a running job may fall next, [] if it does not."""
+        width = width_milli(job.spec.shape)
+        attained = job.attained_ms(now) * width // WHOLE_GPU_MILLI
+        at = self._table.falls_after(attained) if width else None
+        if at is None:
+            return []
+        return [now + max(1, -((attained - at) * WHOLE_GPU_MILLI // width))]
+
+    def order_at(self, now: Ms) -> Order:
+        """Return the order as of now."""
+
+        def key(job: Job) -> Key:
+            attained = job.attained_ms(now) * width_milli(job.spec.shape) // WHOLE_GPU_MILLI
+            if not self._table.values:
+                return (attained, job.submitted_ms, job.id)
+            kind, index = self._table.key(attained)
+            # An integer that sorts as the exact fraction does, to 60 bits.
+            rank = (kind << KIND_BITS) + (index.numerator << INDEX_BITS) // index.denominator
+            return (rank, job.submitted_ms, job.id)
+
+        return key
