@@ -24,6 +24,11 @@ KEYS = [
     "cpu_s",
     "jobs_per_s",
     "digest",
+    "median_wait_s",
+    "p95_wait_s",
+    "median_bounded_slowdown",
+    "p95_bounded_slowdown",
+    "by_size",
 ]
 
 
