@@ -94,7 +94,7 @@ class Figure:
     @property
     def few(self) -> tuple[Tick, ...]:
         """Return the ticks that a panel of half the width has room for."""
-        return spaced([(at / 100, words) for at, words in self.x], 2 * GAP)
+        return spaced([(at / 100, words) for at, words in self.x], 2.5 * GAP)
 
 
 def wait_axis(most_s: float) -> Axis:
