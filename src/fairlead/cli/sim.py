@@ -151,7 +151,7 @@ def compare(
 
 def _repeat(context: click.Context) -> str:
     """Return the command that does the same again, without folders: they differ elsewhere."""
-    words = [context.command_path]
+    words = context.command_path.split()
     for param in context.command.params:
         value = context.params[param.name or ""]
         named = param.name == "policies"  # what is meant without naming any may change
