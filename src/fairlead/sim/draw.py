@@ -132,7 +132,7 @@ def round_step(most: float, parts: int) -> float:
 
 def count_axis(most: float) -> tuple[float, tuple[Tick, ...]]:
     """Return a round top for amounts from 0 to `most`, and the ticks up to it."""
-    step = round_step(max(most, 1.0), 4)
+    step = max(round_step(max(most, 1.0), 4), 1.0)
     top = step * math.ceil(max(most, 1.0) / step - 1e-9)
     count = round(top / step)
     return top, tuple((round(100 * i / count, 2), f"{step * i:,.10g}") for i in range(count + 1))

@@ -90,7 +90,11 @@ def render(source: Source, cluster: Cluster, outcomes: Sequence[tuple[Outcome, S
         first=summaries[0],
         short=_in_short(summaries),
         same=_same(summaries),
-        stopped=[(each.policy, each.timeouts) for each in summaries if each.timeouts],
+        happened=[
+            (words, _counts(counts))
+            for words, counts in _happened(summaries)
+            if any(count for _, count in counts)
+        ],
         figures=_figures(outcomes, cluster),
         tables=[table for table in found if table is not None],
         tenant=outcomes[0][0].workload.jobs[0].spec.tenant,
@@ -132,7 +136,7 @@ def _nodes(cluster: Cluster) -> list[str]:
 def _in_short(summaries: Sequence[Summary]) -> list[tuple[str, str, str]]:
     """Return for the most telling figures their name, who is best, and who is worst."""
     shown = ("mean_wait_s", "p99_wait_s", "mean_bounded_slowdown", "utilisation_ratio")
-    found = []
+    found: list[tuple[str, str, str]] = []
     for column in tables.COLUMNS:
         values = [column.value(each) for each in summaries]
         texts = [column.words(value) for value in values]
@@ -140,14 +144,26 @@ def _in_short(summaries: Sequence[Summary]) -> list[tuple[str, str, str]]:
             continue
         least, most = texts[int(np.argmin(values))], texts[int(np.argmax(values))]
         ends = (most, least) if column.best is max else (least, most)
-        named = [f"{' and '.join(_who(summaries, texts, text))} ({text})" for text in ends]
-        found.append((column.head, *named))
-    return [(head, best, worst) for head, best, worst in found]
+        best, worst = (f"{_who(summaries, texts, text)} ({text})" for text in ends)
+        found.append((column.head.replace("pct.", "percentile"), best, worst))
+    return found
 
 
-def _who(summaries: Sequence[Summary], texts: Sequence[str], text: str) -> list[str]:
+def _who(summaries: Sequence[Summary], texts: Sequence[str], text: str) -> str:
     names = [each.policy for each, its in zip(summaries, texts, strict=True) if its == text]
-    return names if len(names) < 4 else [*names[:2], f"{len(names) - 2} more"]
+    return ", ".join(names if len(names) < 4 else [*names[:2], f"{len(names) - 2} more"])
+
+
+def _happened(summaries: Sequence[Summary]) -> list[tuple[str, list[tuple[str, int]]]]:
+    """Return what happened to jobs under each policy that a reader has to know of."""
+    return [("Stopped at their time limit", [(each.policy, each.timeouts) for each in summaries])]
+
+
+def _counts(counts: Sequence[tuple[str, int]]) -> str:
+    """Return in words how many there were of something under each policy."""
+    if len(counts) > 1 and len({count for _, count in counts}) == 1:
+        return f"{counts[0][1]:,} under every policy"
+    return ", ".join(f"{count:,} under {policy}" for policy, count in counts)
 
 
 def _same(summaries: Sequence[Summary]) -> list[list[str]]:
