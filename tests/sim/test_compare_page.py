@@ -189,12 +189,20 @@ def test_tenants_beyond_the_largest_share_a_column_and_nothing_is_lost():
     assert sum(int(each) for each in jobs[1:]) == 80
 
 
-def test_the_best_of_each_column_is_bold_and_only_where_there_is_a_difference():
-    for column in zip(*(row for row in few().root.find(".//table").iter("tr")), strict=True):
-        _, *cells = column
-        texts = {cell.text for cell in cells}
-        bold = {cell.text for cell in cells if cell.get("class") == "best"}
-        assert len(bold) == (0 if len(texts) == 1 or cells[0].tag == "th" else 1)
+def test_the_best_of_each_column_is_bold_the_most_for_utilisation_else_the_least():
+    table = few().root.find(".//section[@aria-labelledby='figures']//table")
+    _, *rows = table.iter("tr")
+    keys = [column.key for column in tables.COLUMNS if not column.if_any]
+    for index, key in enumerate(keys, 1):
+        values = [float(row[key]) for row in few().csv("figures")]
+        best = (max if key == "utilisation_ratio" else min)(values)
+        cells = [row[index] for row in rows]
+        alike = cells[values.index(best)].text
+        all_equal = len({cell.text for cell in cells}) == 1
+        expected = [cell.text == alike and not all_equal for cell in cells]
+        assert [cell.get("class") == "best" for cell in cells] == expected
+    assert len(rows[0]) == 1 + len(keys)
+    assert any(cell.get("class") == "best" for row in rows for cell in row)
 
 
 def test_the_page_says_how_to_make_it_again():
