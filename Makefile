@@ -35,8 +35,9 @@ sim: $(VENV)/.dev  ## break things on purpose: SEEDS=100 histories, or one with 
 bench: $(VENV)/.dev  ## measure; JSON lines, with the noise of this machine (ONLY=place,imports for less)
 	@$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY))
 
-docs: $(VENV)/.dev  ## make the page of commands; run what the pages show, check their links
+docs: $(VENV)/.dev  ## make the pages that come from the code; run what the pages show, check their links
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python docs/compare_page.py
 	@$(BIN)/python -m pytest -q tests/test_docs.py
 
 clean:  ## remove what was built here; job state elsewhere is not touched

@@ -135,13 +135,32 @@ def test_every_page_can_be_reached_from_the_readme():
     assert [named(path) for path in PAGES if path not in seen] == []
 
 
-def test_the_pages_made_from_the_code_are_as_the_code_is():
-    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+def script(name: str):
+    """Return a script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None and spec.loader is not None
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
-    for name, made in generate.PAGES.items():
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_pages_made_from_the_code_are_as_the_code_is():
+    for name, made in script("generate").PAGES.items():
         assert (REFERENCE / name).read_text() == made(), "run: make docs"
+
+
+def test_the_example_of_a_comparison_is_what_its_commands_make():
+    example = script("compare_page")
+
+    def known(page: str) -> str:
+        return re.sub(r"Fairlead [^<]*, Python [^<]*, numpy [^<]*", "", page)
+
+    # A plain comparison: the difference of two such pages would take pytest minutes to show.
+    same = known(example.PAGE.read_text()) == known(example.page())
+    assert same, "run: make docs"
+    assert example.PAGE.stat().st_size < 400_000
+    guide = (DOCS / "howto" / "compare.md").read_text()
+    assert [line for line in example.COMMANDS if f"$ {line}" not in guide] == []
 
 
 def test_every_key_of_a_job_file_is_documented():

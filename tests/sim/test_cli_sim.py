@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import json
 from pathlib import Path
 
@@ -24,6 +25,11 @@ KEYS = [
     "cpu_s",
     "jobs_per_s",
     "digest",
+    "median_wait_s",
+    "p95_wait_s",
+    "median_bounded_slowdown",
+    "p95_bounded_slowdown",
+    "by_size",
 ]
 
 
@@ -99,6 +105,19 @@ def test_compare_gives_what_run_gives_for_each_policy(trace):
     assert "fifo" in shown and "sjf" in shown and "completion" in shown
 
 
+def test_the_page_names_the_command_and_the_file_it_came_from(trace, tmp_path):
+    page = tmp_path / "a page.html"
+    words = ["compare", trace, "--policies", "fifo,sjf", "--limit-jobs", 9, "--html", page]
+    assert f"wrote {page}" in call(*words).stdout
+    text = page.read_text()
+    # By name only: folders differ elsewhere. Options that were not given are not shown.
+    repeat = "compare made.jsonl --policies fifo,sjf --limit-jobs 9 --html &#39;a page.html&#39;"
+    assert repeat in text and str(tmp_path) not in text and "--estimates" not in text
+    assert hashlib.sha256(trace.read_bytes()).hexdigest() in text
+    call("compare", trace, "--html", page)
+    assert "--policies fifo,sjf,priority" in page.read_text()  # what is meant by default may change
+
+
 def test_generated_traces_are_equal_for_equal_seeds_and_packed_on_request(tmp_path):
     for name in ("a.jsonl.gz", "b.jsonl.gz", "c.jsonl"):
         call("generate", "diurnal", "--jobs", 50, "--seed", 4, "-o", tmp_path / name)
@@ -130,6 +149,7 @@ def test_trace_info_says_what_is_in_it(trace):
         (["compare", "TRACE", "--policies", ","], "0 policies"),
         (["compare", "TRACE", "--policies", "fifo,best"], "there is no policy 'best'"),
         (["compare", "TRACE", "--html", "/none/x.html"], "cannot write /none/x.html"),
+        (["compare", "TRACE", "--html", "/"], "cannot write /: it is a folder"),
         (["generate", "poisson", "--load", "-1", "-o", "-"], "a load of -1"),
         (["generate", "poisson", "-o", "/none/x.jsonl"], "cannot write /none/x.jsonl"),
         (["trace", "info", "/"], "is a folder"),

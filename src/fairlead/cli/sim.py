@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
     from fairlead.sim.cluster import Cluster
     from fairlead.sim.metrics import Summary, TenantRow
     from fairlead.sim.traces.info import TraceInfo
-    from fairlead.sim.workload import Estimates, Workload
+    from fairlead.sim.workload import Estimates, Trace, Workload
 
 TENANTS_SHOWN = 20
+_DEFAULT = click.core.ParameterSource.DEFAULT
 
 _CLUSTER = click.option(
     "--cluster",
@@ -105,7 +107,9 @@ def run(
 @_ESTIMATES
 @click.option("--html", type=click.Path(), metavar="FILE", help="Write a page with plots.")
 @_JSON
+@click.pass_context
 def compare(
+    context: click.Context,
     trace: str,
     policies: str,
     cluster: str | None,
@@ -115,23 +119,24 @@ def compare(
     as_json: bool,
 ) -> None:
     """Replay TRACE under several policies, side by side."""
+    from fairlead.sim import traces
     from fairlead.sim.compare import compare as outcomes_of
     from fairlead.sim.compare import parse_policies
     from fairlead.sim.metrics import summarise
 
     names = parse_policies(policies)
     _check_writable(html)
-    if html is not None:
-        from fairlead.sim.report import need_matplotlib, render
-
-        need_matplotlib()
-    workload, where = _load(trace, cluster, limit_jobs, estimates)
+    found = traces.read(trace)
+    workload, where = _fit(found, cluster, limit_jobs, estimates)
     with _progress(len(workload.jobs) * len(names)) as progress:
         outcomes = list(outcomes_of(workload, where, names, progress))
     results = [(outcome, summarise(outcome)) for outcome in outcomes]
     if html is not None:
+        from fairlead.sim.report import render, source_of
+
+        page = render(source_of(found, _repeat(context)), where, results)
         with _output(html) as file:
-            file.write(render(trace, where, results))
+            file.write(page)
     summaries = [summary for _, summary in results]
     if as_json:
         body = [summary.as_json() for summary in summaries]
@@ -142,6 +147,24 @@ def compare(
     _print_left_out(summaries[0])
     if html is not None:
         click.echo(f"wrote {html}")
+
+
+def _repeat(context: click.Context) -> str:
+    """Return the command that does the same again, without folders: they differ elsewhere."""
+    words = context.command_path.split()
+    for param in context.command.params:
+        value = context.params[param.name or ""]
+        named = param.name == "policies"  # what is meant without naming any may change
+        if not named and context.get_parameter_source(param.name or "") is _DEFAULT:
+            continue
+        text = Path(value).name if isinstance(param.type, click.Path) else str(value)
+        if isinstance(param, click.Argument):
+            words.append(text)
+        elif not getattr(param, "is_flag", False):
+            words += [param.opts[0], text]
+        elif param.name != "as_json":
+            words.append(param.opts[0])
+    return shlex.join(words)
 
 
 @sim.command()
@@ -249,10 +272,16 @@ def _load(
     trace: str, cluster: str | None, limit_jobs: int | None, estimates: Estimates
 ) -> tuple[Workload, Cluster]:
     from fairlead.sim import traces
+
+    return _fit(traces.read(trace), cluster, limit_jobs, estimates)
+
+
+def _fit(
+    found: Trace, cluster: str | None, limit_jobs: int | None, estimates: Estimates
+) -> tuple[Workload, Cluster]:
     from fairlead.sim.replay import gate
     from fairlead.sim.workload import cluster_for, fit
 
-    found = traces.read(trace)
     where = cluster_for(found, cluster)
     jobs = fit(found, where, gate(where), estimates=estimates, limit_jobs=limit_jobs)
     return jobs, where

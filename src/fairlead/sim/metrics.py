@@ -1,14 +1,15 @@
 """What a replay amounts to: waits, completion, slowdown, utilisation, and a fingerprint.
 
-Waits and completions are exact integers of milliseconds until they are averaged. The 99th
-percentile is the nearest rank: the least wait that at least 99 % of the jobs did not exceed.
+Waits and completions are exact integers of milliseconds until they are averaged. Percentiles are
+by nearest rank: the 99th is the least value that at least 99 % of the jobs did not exceed, and the
+median is the 50th.
 """
 
 from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import IO, Any
 
@@ -31,6 +32,33 @@ class Columns(msgspec.Struct, frozen=True):
     used_milli: Times
 
 
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures of a part of a replay's jobs; `share_ratio` is its part of all time used."""
+
+    jobs: int
+    mean_wait_s: float
+    median_wait_s: float
+    p95_wait_s: float
+    p99_wait_s: float
+    mean_completion_s: float
+    mean_bounded_slowdown: float
+    median_bounded_slowdown: float
+    p95_bounded_slowdown: float
+    share_ratio: float
+
+
+class TenantRow(Figures, frozen=True, kw_only=True):
+    """The figures of one tenant."""
+
+    tenant: str
+
+
+class SizeRow(Figures, frozen=True, kw_only=True):
+    """The figures of the jobs that asked for so many processors, as `size_class` names it."""
+
+    size: str
+
+
 class Summary(msgspec.Struct, frozen=True):
     """The figures of one replay. Seconds, but for the ratios, the counts and the digest."""
 
@@ -46,6 +74,11 @@ class Summary(msgspec.Struct, frozen=True):
     cpu_s: float
     jobs_per_s: float
     digest: str
+    median_wait_s: float
+    p95_wait_s: float
+    median_bounded_slowdown: float
+    p95_bounded_slowdown: float
+    by_size: list[SizeRow]
     timeouts: int = 0
     rejected: dict[str, int] = {}
     dropped: dict[str, int] = {}
@@ -58,17 +91,6 @@ class Summary(msgspec.Struct, frozen=True):
             for key, value in body.items()
             if value or key not in ("timeouts", "rejected", "dropped")
         }
-
-
-class TenantRow(msgspec.Struct, frozen=True):
-    """The figures of one tenant; `share_ratio` is its part of all processor time used."""
-
-    tenant: str
-    jobs: int
-    mean_wait_s: float
-    p99_wait_s: float
-    mean_completion_s: float
-    share_ratio: float
 
 
 def columns(outcome: Outcome) -> Columns:
@@ -88,7 +110,7 @@ def summarise(outcome: Outcome) -> Summary:
     cols = columns(outcome)
     count = len(cols.submit)
     wait, completion, run = cols.start - cols.submit, cols.end - cols.submit, cols.end - cols.start
-    slowdown = np.maximum(1.0, completion / np.maximum(run, SLOWDOWN_TAU_MS))
+    slowdown = bounded_slowdown(cols)
     makespan = int(cols.end.max() - cols.submit.min())
     busy = float((cols.used_milli.astype(np.float64) * run).sum())
     return Summary(
@@ -97,21 +119,40 @@ def summarise(outcome: Outcome) -> Summary:
         mean_wait_s=_mean_s(wait),
         mean_completion_s=_mean_s(completion),
         mean_bounded_slowdown=float(slowdown.mean()),
-        p99_wait_s=_p99_s(wait),
+        p99_wait_s=_percentile_s(wait, 99),
         makespan_s=makespan / 1000,
         utilisation_ratio=busy / (outcome.cluster.capacity_milli * makespan) if makespan else 0.0,
         wall_s=round(outcome.wall_s, 6),
         cpu_s=round(outcome.cpu_s, 6),
         jobs_per_s=round(count / max(outcome.cpu_s, 1e-9), 1),
         digest=digest(outcome),
+        median_wait_s=_percentile_s(wait, 50),
+        p95_wait_s=_percentile_s(wait, 95),
+        median_bounded_slowdown=float(percentile(slowdown, 50)),
+        p95_bounded_slowdown=float(percentile(slowdown, 95)),
+        by_size=by_size(outcome),
         timeouts=outcome.timeouts,
         rejected=outcome.workload.rejected,
         dropped=outcome.workload.dropped,
     )
 
 
-def _p99_s(times: Times) -> float:
-    return float(np.percentile(times, 99, method="inverted_cdf")) / 1000
+def bounded_slowdown(cols: Columns) -> npt.NDArray[np.float64]:
+    """Return each job's completion over its run time, short runs as 10 s, never below 1."""
+    run = np.maximum(cols.end - cols.start, SLOWDOWN_TAU_MS)
+    slowdown: npt.NDArray[np.float64] = np.maximum(1.0, (cols.end - cols.submit) / run)
+    return slowdown
+
+
+def percentile(values: npt.NDArray[Any], percent: int) -> Any:
+    """Return the least of the values that at least so many per cent of them do not exceed."""
+    # The rank in integers: 0.95 x 20 may or may not be 19, and then it is a different job.
+    rank = max(-(-len(values) * percent // 100), 1)
+    return np.partition(values, rank - 1)[rank - 1]
+
+
+def _percentile_s(times: Times, percent: int) -> float:
+    return int(percentile(times, percent)) / 1000
 
 
 def _mean_s(times: Times) -> float:
@@ -120,25 +161,63 @@ def _mean_s(times: Times) -> float:
 
 def by_tenant(outcome: Outcome) -> list[TenantRow]:
     """Return the figures per tenant, the one that used most first."""
-    cols = columns(outcome)
-    names = np.array([job.spec.tenant for job in outcome.workload.jobs])
-    work = cols.used_milli.astype(np.float64) * (cols.end - cols.start)
-    total = float(work.sum()) or 1.0
-    rows = []
-    for name in sorted(set(names.tolist())):
-        mine = names == name
-        wait = (cols.start - cols.submit)[mine]
-        rows.append(
-            TenantRow(
-                tenant=name,
-                jobs=len(wait),
-                mean_wait_s=_mean_s(wait),
-                p99_wait_s=_p99_s(wait),
-                mean_completion_s=_mean_s((cols.end - cols.submit)[mine]),
-                share_ratio=float(work[mine].sum()) / total,
-            )
-        )
+    names = [job.spec.tenant for job in outcome.workload.jobs]
+    rows = [TenantRow(tenant=name, **body) for name, body in grouped(columns(outcome), names)]
     return sorted(rows, key=lambda row: (-row.share_ratio, row.tenant))
+
+
+def by_size(outcome: Outcome) -> list[SizeRow]:
+    """Return the figures per class of sizes, the smallest jobs first; empty classes are absent."""
+    cols = columns(outcome)
+    names = [size_class(used) for used in cols.used_milli.tolist()]
+    first: dict[str, int] = {}
+    for name, used in zip(names, cols.used_milli.tolist(), strict=True):
+        first[name] = min(used, first.get(name, used))
+    rows = [SizeRow(size=name, **body) for name, body in grouped(cols, names)]
+    return sorted(rows, key=lambda row: first[row.size])
+
+
+def size_class(used_milli: int) -> str:
+    """Return the class of a job's size: "0", "under 1", "1", "2", "3-4", "5-8", doubling on."""
+    if used_milli < 1000:
+        return "under 1" if used_milli else "0"
+    processors = -(-used_milli // 1000)
+    most: int = 1 << (processors - 1).bit_length()
+    return str(most) if most <= 2 else f"{most // 2 + 1}-{most}"
+
+
+def grouped(cols: Columns, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the fields of `Figures` of the jobs of each name; `names` has one for every job."""
+    known, which = np.unique(np.array(names), return_inverse=True)
+    wait, completion, slowdown = (
+        cols.start - cols.submit,
+        cols.end - cols.submit,
+        bounded_slowdown(cols),
+    )
+    # In Python's integers: processors x milliseconds of a long trace do not fit into 64 bits.
+    work = [0] * len(known)
+    pieces = (which, cols.used_milli, cols.end - cols.start)
+    for index, used, run in zip(*(piece.tolist() for piece in pieces), strict=True):
+        work[index] += used * run
+    total = sum(work) or 1
+    order = np.argsort(which, kind="stable")  # one sort instead of a scan of all jobs per name
+    parts = np.split(order, np.cumsum(np.bincount(which, minlength=len(known)))[:-1])
+    for name, mine, used in zip(known.tolist(), parts, work, strict=True):
+        yield (
+            name,
+            {
+                "jobs": len(mine),
+                "mean_wait_s": _mean_s(wait[mine]),
+                "median_wait_s": _percentile_s(wait[mine], 50),
+                "p95_wait_s": _percentile_s(wait[mine], 95),
+                "p99_wait_s": _percentile_s(wait[mine], 99),
+                "mean_completion_s": _mean_s(completion[mine]),
+                "mean_bounded_slowdown": float(slowdown[mine].mean()),
+                "median_bounded_slowdown": float(percentile(slowdown[mine], 50)),
+                "p95_bounded_slowdown": float(percentile(slowdown[mine], 95)),
+                "share_ratio": used / total,
+            },
+        )
 
 
 def digest(outcome: Outcome) -> str:

@@ -2,237 +2,298 @@
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Sequence
+import hashlib
+import platform
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import fairlead
-from fairlead.model.base import Misuse
-from fairlead.model.units import format_duration
+from fairlead.model.base import Record
 from fairlead.policy.registry import describe, policy_config
+from fairlead.sim import draw, tables
 from fairlead.sim.cluster import Cluster
-from fairlead.sim.metrics import Columns, Summary, binned, busy_milli, columns, queue_length
-from fairlead.sim.replay import Outcome
-
-BINS = 300  # points of a line over time: more than a page has pixels to show
-ECDF_POINTS = 400
-WIDTH_INCHES = 5.4  # narrow, so that labels stay readable when a phone shrinks the figure
-# Policies differ by line style and lightness as well as by hue, so that they can be told apart in
-# grey; these hues (Okabe and Ito) can be told apart by people who see fewer of them.
-STYLES = (
-    ("#0072b2", "-"),
-    ("#d55e00", "--"),
-    ("#009e73", "-."),
-    ("#cc79a7", ":"),
-    ("#e69f00", (0, (5, 1))),
-    ("#56b4e9", (0, (3, 1, 1, 1, 1, 1))),
+from fairlead.sim.metrics import (
+    Columns,
+    Summary,
+    binned,
+    bounded_slowdown,
+    busy_milli,
+    columns,
+    queue_length,
 )
-_INK = "#010203"  # stands for the text colour of the page, which follows its theme
+from fairlead.sim.replay import Outcome
+from fairlead.sim.workload import Trace
+
+BINS = 300  # steps of a line over time: half as many as the grid of a figure is wide
+_SHARES: tuple[draw.Tick, ...] = ((0, "0"), (25, ""), (50, "50 %"), (75, ""), (100, "100 %"))
+Run = tuple[str, Columns]
 
 
-def render(trace: str, cluster: Cluster, outcomes: Sequence[tuple[Outcome, Summary]]) -> str:
-    """Return the page. Misuse if matplotlib, which is an extra, is not installed."""
-    need_matplotlib()
-    import matplotlib
+class Source(Record, frozen=True):
+    """Where a comparison comes from: all that somebody needs to make the same page again."""
 
+    trace: str  # the file's name
+    command: str = ""
+    sha256: str = ""
+    format: str = ""
+    note: str = ""
+
+
+def source_of(trace: Trace, command: str) -> Source:
+    """Return where a comparison of this trace comes from, with the file's checksum."""
+    try:
+        with Path(trace.path).open("rb") as file:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:  # gone since it was read: no reason to lose the long work
+        checksum = ""
+    return Source(
+        trace=Path(trace.path).name,
+        command=command,
+        sha256=checksum,
+        format=trace.format,
+        note=trace.notes.get("note", ""),
+    )
+
+
+def render(source: Source, cluster: Cluster, outcomes: Sequence[tuple[Outcome, Summary]]) -> str:
+    """Return the page."""
     # Imported late: a service that never writes a page need not load a template engine.
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-    runs = [(outcome.policy, columns(outcome)) for outcome, _ in outcomes]
-    span = (
-        min(int(cols.submit.min()) for _, cols in runs),
-        max(int(cols.end.max()) for _, cols in runs),
-    )
+    summaries = [summary for _, summary in outcomes]
+    found = [
+        tables.main_table(summaries),
+        tables.size_table(summaries, cluster.kind),
+        tables.tenant_table([outcome for outcome, _ in outcomes], summaries),
+    ]
     environment = Environment(
         loader=PackageLoader("fairlead.sim"),
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
+        finalize=_printable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    with matplotlib.rc_context(_STYLE):
-        figures = [
-            ("Waiting time", _WAITS, _ecdf(runs)),
-            ("Jobs waiting", _QUEUE, _queue(runs, span)),
-            ("Use of the cluster", _USE, _use(runs, span, cluster)),
-        ]
     return environment.get_template("compare.html.j2").render(
-        trace=Path(trace).name,
+        source=source,
         cluster=cluster,
-        version=fairlead.__version__,
-        rows=[_row(summary) for _, summary in outcomes],
-        first=outcomes[0][1],
-        figures=figures,
+        nodes=_nodes(cluster),
+        versions=f"Fairlead {fairlead.__version__}, Python {platform.python_version()}, "
+        f"numpy {np.__version__}",
+        policies=[
+            (each.policy, describe(policy_config(each.policy)), each.digest) for each in summaries
+        ],
+        first=summaries[0],
+        short=_in_short(summaries),
+        same=_same(summaries),
+        happened=[
+            (words, _counts(counts))
+            for words, counts in _happened(summaries)
+            if any(count for _, count in counts)
+        ],
+        figures=_figures(outcomes, cluster),
+        tables=[table for table in found if table is not None],
+        tenant=outcomes[0][0].workload.jobs[0].spec.tenant,
+        wide=draw.WIDE,
+        high=draw.HIGH,
     )
 
 
-_WAITS = "Share of jobs that had started after waiting so long. Higher and further left is better."
-_QUEUE = "Jobs that wait, on average over each part of the time shown."
-_USE = "Share of the processors in use, on average over each part of the time shown."
+def _printable(value: Any) -> Any:
+    """Return text without what no page may have: names of files and tenants can be anything."""
+    if type(value) is not str or value.isprintable():
+        return value
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in value)
 
 
-def need_matplotlib() -> None:
-    """Raise Misuse if matplotlib, which is an extra, is not installed."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise Misuse(
-            "the HTML page needs matplotlib, which is not installed",
-            field="html",
-            hint="pip install 'fairlead[sim]'",
-            code="missing-extra",
-        ) from None
+def _nodes(cluster: Cluster) -> list[str]:
+    """Return the nodes of a cluster in words; a file's name alone would say nothing."""
+    if not cluster.spec.endswith(".toml") and "/" not in cluster.spec:
+        return []
+    alike = Counter(
+        (
+            node.cpu_milli,
+            node.memory_mib,
+            tuple(
+                sorted(
+                    Counter((device.model, device.memory_mib) for device in node.devices).items()
+                )
+            ),
+        )
+        for node in cluster.nodes
+    )
+    words = []
+    for (cpu_milli, memory_mib, devices), count in alike.items():
+        gpus = "".join(f", {n} × {model} with {mib:,} MiB" for (model, mib), n in devices)
+        words.append(f"{count} × {cpu_milli / 1000:,g} cores, {memory_mib:,} MiB{gpus}")
+    return words
 
 
-def _row(summary: Summary) -> dict[str, str]:
-    """Return one policy's figures as people read them."""
-    return {
-        "policy": summary.policy,
-        "about": describe(policy_config(summary.policy)),
-        "mean_wait": duration(summary.mean_wait_s),
-        "p99_wait": duration(summary.p99_wait_s),
-        "mean_completion": duration(summary.mean_completion_s),
-        "slowdown": f"{summary.mean_bounded_slowdown:,.2f}",
-        "makespan": duration(summary.makespan_s),
-        "utilisation": f"{100 * summary.utilisation_ratio:.1f} %",
-        "timeouts": f"{summary.timeouts:,}",
-        "digest": summary.digest,
-    }
+def _in_short(summaries: Sequence[Summary]) -> list[tuple[str, str, str]]:
+    """Return for the most telling figures their name, who is best, and who is worst."""
+    shown = ("mean_wait_s", "p99_wait_s", "mean_bounded_slowdown", "utilisation_ratio")
+    found: list[tuple[str, str, str]] = []
+    for column in tables.COLUMNS:
+        values = [column.value(each) for each in summaries]
+        texts = [column.words(value) for value in values]
+        if column.key not in shown or len(set(texts)) == 1:
+            continue
+        least, most = texts[int(np.argmin(values))], texts[int(np.argmax(values))]
+        ends = (most, least) if column.best is max else (least, most)
+        best, worst = (f"{_who(summaries, texts, text)} ({text})" for text in ends)
+        found.append((column.head.replace("pct.", "percentile"), best, worst))
+    return found
 
 
-def duration(seconds: float) -> str:
-    """Return seconds as people read them: the two largest units, below a minute to 0.1 s."""
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    return format_duration(round(1000 * seconds), exact=False)
+def _who(summaries: Sequence[Summary], texts: Sequence[str], text: str) -> str:
+    names = [each.policy for each, its in zip(summaries, texts, strict=True) if its == text]
+    return ", ".join(names if len(names) < 4 else [*names[:2], f"{len(names) - 2} more"])
 
 
-_STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text: small, searchable, in the reader's font
-    "svg.hashsalt": "fairlead",  # the same comparison gives the same bytes
-    "font.family": "sans-serif",
-    "font.size": 11,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
+def _happened(summaries: Sequence[Summary]) -> list[tuple[str, list[tuple[str, int]]]]:
+    """Return what happened to jobs under each policy that a reader has to know of."""
+    return [("Stopped at their time limit", [(each.policy, each.timeouts) for each in summaries])]
 
 
-def _figure(panels: int = 1) -> tuple[Any, Any]:
-    """Return an empty figure in the ink of the page, and its axes, from top to bottom."""
-    from matplotlib.figure import Figure
-
-    height = 3.2 if panels == 1 else 0.6 + 0.9 * panels
-    figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
-    axes = figure.subplots(panels, sharex=True, squeeze=False)
-    for panel in axes[:, 0]:
-        panel.grid(True, color=_INK, alpha=0.15, linewidth=0.6)
-    return figure, list(axes[:, 0])
+def _counts(counts: Sequence[tuple[str, int]]) -> str:
+    """Return in words how many there were of something under each policy."""
+    if len(counts) > 1 and len({count for _, count in counts}) == 1:
+        return f"{counts[0][1]:,} under every policy"
+    return ", ".join(f"{count:,} under {policy}" for policy, count in counts)
 
 
-def _legend(figure: Any, axes: Any) -> None:
-    lines, labels = axes.get_legend_handles_labels()
-    columns = min(len(labels), 4)
-    figure.legend(lines, labels, loc="outside upper left", ncols=columns, frameon=False)
+def _same(summaries: Sequence[Summary]) -> list[list[str]]:
+    """Return the policies that made equal schedules, together."""
+    alike: dict[str, list[str]] = {}
+    for each in summaries:
+        alike.setdefault(each.digest, []).append(each.policy)
+    return [names for names in alike.values() if len(names) > 1]
 
 
-def _svg(figure: Any, label: str) -> str:
-    """Return the figure as an element of the page."""
-    target = io.StringIO()
-    figure.savefig(target, format="svg", transparent=True, metadata={"Date": None})
-    text = target.getvalue()
-    text = text[text.index("<svg") :].replace(_INK, "currentColor")
-    text = re.sub(r' (width|height)="[0-9.]+pt"', "", text, count=2)
-    # Ids are unique per figure only; the page has several.
-    text = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{label}-", text)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+def _figures(outcomes: Sequence[tuple[Outcome, Summary]], cluster: Cluster) -> list[draw.Figure]:
+    runs = [(outcome.policy, columns(outcome)) for outcome, _ in outcomes]
+    waits = [(cols.start - cols.submit) / 1000 for _, cols in runs]
+    slowdowns = [bounded_slowdown(cols) for _, cols in runs]
+    wait_axis = draw.wait_axis(max(float(each.max()) for each in waits))
+    slow_axis = draw.slowdown_axis(max(float(each.max()) for each in slowdowns))
+    return [
+        _cdf("waits", "Who has started after how long", _WAITS, "wait", waits, wait_axis),
+        _boxes("wait-boxes", "Waits", _BOXES, "wait", waits, wait_axis, tables.duration),
+        _cdf(
+            "slowdowns",
+            "Bounded slowdown of how many",
+            _SLOW,
+            "bounded slowdown",
+            slowdowns,
+            slow_axis,
+        ),
+        _boxes(
+            "slowdown-boxes",
+            "Bounded slowdowns",
+            _BOXES,
+            "bounded slowdown",
+            slowdowns,
+            slow_axis,
+            tables.ratio,
+        ),
+        *_over_time(runs, cluster),
+    ]
 
 
-def _line(index: int) -> dict[str, Any]:
-    colour, dashes = STYLES[index % len(STYLES)]
-    return {"color": colour, "linestyle": dashes, "linewidth": 1.8}
-
-
-def _ecdf(runs: Sequence[tuple[str, Columns]]) -> str:
-    """Draw the distribution of waits."""
-    figure, (axes,) = _figure()
-    for index, (policy, cols) in enumerate(runs):
-        wait = np.sort(cols.start - cols.submit) / 1000
-        at = np.unique(np.linspace(0, len(wait) - 1, ECDF_POINTS).astype(int))
-        axes.step(wait[at], (at + 1) / len(wait), where="post", label=policy, **_line(index))
-    axes.set_xscale("symlog", linthresh=1)
-    axes.set_xlim(left=0)
-    axes.set_ylim(0, 1.02)
-    ticks = [tick for tick in _WAIT_TICKS if tick[0] <= axes.get_xlim()[1]]
-    axes.set_xticks([at for at, _ in ticks], [text for _, text in ticks])
-    axes.minorticks_off()
-    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
-    axes.set_xlabel("wait")
-    _legend(figure, axes)
-    return _svg(figure, "waits")
-
-
-_WAIT_TICKS = (
-    (0, "0"),
-    (1, "1s"),
-    (10, "10s"),
-    (60, "1m"),
-    (600, "10m"),
-    (3600, "1h"),
-    (36_000, "10h"),
-    (4 * 86_400, "4d"),
-    (40 * 86_400, "40d"),
-    (400 * 86_400, "400d"),
+_WAITS = (
+    "Share of the jobs that had started after waiting so long. Higher and further left is better; "
+    "a long tail at the right is somebody who waited very long."
+)
+_SLOW = (
+    "Share of the jobs whose bounded slowdown is at most so much. Higher and further left is "
+    "better; at 1 nothing was waited for."
+)
+_BOXES = (
+    "Box: the middle half of the jobs; thick line: the median; thin line: 5th to 95th percentile; "
+    "dot: the mean; small tick: the most. Short and far left is better; a mean far right of its "
+    "box is made by few jobs that fare badly."
+)
+_QUEUE = (
+    "Jobs that wait, on average over each part of the time shown. Lower is better; a queue that "
+    "only grows means more work than the cluster can do."
+)
+_USE = (
+    "Share of the {kind}s in use, on average over each part of the time shown. Fuller is better as "
+    "long as jobs wait; gaps while they do are what a policy leaves unused."
 )
 
 
-def _queue(runs: Sequence[tuple[str, Columns]], span: tuple[int, int]) -> str:
-    """Draw how many jobs wait, over the time of all replays."""
-    figure, (axes,) = _figure()
-    at, label = _time_axis(span)
-    for index, (policy, cols) in enumerate(runs):
-        values = binned(*queue_length(cols), *span, BINS)
-        axes.stairs(values, at, baseline=None, label=policy, **_line(index))
-    axes.set_xlim(0, at[-1])
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel(label)
-    axes.set_ylabel("jobs")
-    _legend(figure, axes)
-    return _svg(figure, "queue")
+def _lines(series: Sequence[Any]) -> str:
+    return "lines" if len(series) <= draw.LINES_MAX else "panels"
 
 
-def _use(runs: Sequence[tuple[str, Columns]], span: tuple[int, int], cluster: Cluster) -> str:
-    """Draw the use of the cluster over time, a panel per policy: lines would cross all over."""
-    figure, panels = _figure(len(runs))
-    at, label = _time_axis(span)
-    for index, (panel, (policy, cols)) in enumerate(zip(panels, runs, strict=True)):
-        values = 100 * binned(*busy_milli(cols), *span, BINS) / cluster.capacity_milli
-        panel.stairs(values, at, fill=True, color=STYLES[index % len(STYLES)][0], alpha=0.8)
-        panel.set_title(policy, loc="left", fontsize="medium")
-        panel.set_xlim(0, at[-1])
-        panel.set_ylim(0, 100)
-        panel.set_yticks([0, 50, 100], ["0", "50", "100 %"])
-    panels[-1].set_xlabel(label)
-    return _svg(figure, "use")
+def _cdf(
+    id: str, title: str, caption: str, label: str, values: Sequence[draw.Numbers], axis: draw.Axis
+) -> draw.Figure:
+    return draw.Figure(
+        id=id,
+        title=title,
+        caption=caption,
+        kind=_lines(values),
+        x_label=f"{label} (logarithmic)",
+        x=axis.ticks,
+        y=_SHARES,
+        series=[draw.Series(draw.cdf(each, axis)) for each in values],
+    )
 
 
-def _time_axis(span: tuple[int, int]) -> tuple[Any, str]:
-    """Return the edges of the bins in a unit that suits the span, and the label that names it."""
-    unit_ms, unit = _time_unit(span[1] - span[0])
-    edges = np.linspace(0, max(span[1] - span[0], 1), BINS + 1) / unit_ms
-    return edges, f"{unit} since the first submission"
+def _boxes(
+    id: str,
+    title: str,
+    caption: str,
+    label: str,
+    values: Sequence[draw.Numbers],
+    axis: draw.Axis,
+    words: Callable[[float], str],
+) -> draw.Figure:
+    return draw.Figure(
+        id=id,
+        title=title,
+        caption=caption,
+        kind="boxes",
+        x_label=f"{label} (logarithmic)",
+        x=axis.ticks,
+        boxes=[draw.box(each, axis, words) for each in values],
+    )
 
 
-def _time_unit(span_ms: int) -> tuple[int, str]:
-    for unit_ms, unit in ((86_400_000, "days"), (3_600_000, "hours"), (60_000, "minutes")):
-        if span_ms >= 3 * unit_ms:
-            return unit_ms, unit
-    return 1000, "seconds"
+def _over_time(runs: Sequence[Run], cluster: Cluster) -> list[draw.Figure]:
+    """Draw use and queue over the time of all replays, so that their lines can be compared."""
+    low = min(int(cols.submit.min()) for _, cols in runs)
+    high = max(int(cols.end.max()) for _, cols in runs)
+    ticks, label = draw.time_axis(high - low)
+    use = [binned(*busy_milli(cols), low, high, BINS) / cluster.capacity_milli for _, cols in runs]
+    queue = [binned(*queue_length(cols), low, high, BINS) for _, cols in runs]
+    top, jobs = draw.count_axis(max(float(each.max()) for each in queue))
+    paths = [draw.stairs(each, 1.0) for each in use]
+    return [
+        draw.Figure(
+            id="use",
+            title="Use of the cluster",
+            caption=_USE.format(kind=cluster.kind),
+            kind="panels",
+            x_label=label,
+            x=ticks,
+            y=((0, "0"), (50, "50 %"), (100, "100 %")),
+            series=[draw.Series(path, draw.below(path)) for path in paths],
+        ),
+        draw.Figure(
+            id="queue",
+            title="Jobs waiting",
+            caption=_QUEUE,
+            kind=_lines(queue),
+            x_label=label,
+            x=ticks,
+            y=jobs,
+            series=[draw.Series(draw.stairs(each, top)) for each in queue],
+        ),
+    ]
