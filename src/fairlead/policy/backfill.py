@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
 
 Ranked: TypeAlias = tuple[Entry, Job]
+FEW = 256  # so many waiting jobs are sorted faster than merged
 
 
 class Backfill:
@@ -167,7 +168,7 @@ class Backfill:
     def _all(self, core: Core) -> Iterable[Ranked]:
         """Return the waiting jobs of the groups that fit now, in the order in which to try them."""
         queue, fit = self.pipeline.queue, self.pipeline.fit
-        groups = []
+        groups: list[Iterator[Ranked]] = []
         for group_id, group in queue.groups.items():
             if group_id in queue.gated:
                 continue
@@ -177,7 +178,9 @@ class Backfill:
                 groups.append(group.waiting(core))
         if self.pipeline.config.shortest:
             return self._in_turn([item for group in groups for item in group])
-        return heapq.merge(*groups) if len(groups) > 1 else (groups[0] if groups else ())
+        if len(core.pending) <= FEW:
+            return sorted([item for group in groups for item in group])
+        return heapq.merge(*groups)
 
     # ---- any depth ----------------------------------------------------------------------------
 

@@ -310,6 +310,8 @@ class Plans:
 
 def next_claim(core: Core) -> Ms:
     """Return when the next reservation begins or the next promise is due; FAR: none."""
+    if not core.reservations and not core.promises:
+        return FAR
     now = core.now
     starts = [each.start_ms for each in core.reservations.values() if each.start_ms > now]
     for job in core.promises.values():

@@ -237,23 +237,33 @@ class World:
         A job that ends when it was believed to end leaves its place at once, before its end is
         heard of: the simulators that are compared with plan by estimates alone.
         """
-        self.take_as_believed(now)
+        foreseen = self.take_as_believed(now)
         while self.next_arrival <= now:
             inbox: list[AnyEvent] = []
             self.take_arrivals(now, inbox, 1)
             self.turn(now, inbox, timers=False)
-        while self.ends and self.ends[0][0] <= now:
+        while foreseen or (self.ends and self.ends[0][0] <= now):
             inbox = []
-            self.take_ends(now, inbox, 1)
-            if inbox:
-                self.turn(now, inbox, timers=False)
-        inbox = []
-        self.take_stops(now, inbox)
-        self.turn(now, inbox)
+            if foreseen and (not self.ends or foreseen[0] < self.ends[0]):
+                foreseen.pop(0)  # its pass: that it is gone is known already
+            else:
+                self.take_ends(now, inbox, 1)
+                if not inbox:
+                    continue
+            self.turn(now, inbox, timers=False)
+        wake = self.scheduler.next_wake()
+        if wake is not None and wake <= now:
+            inbox = []
+            self.take_stops(now, inbox)
+            self.turn(now, inbox)
 
-    def take_as_believed(self, now: Ms) -> None:
-        """Report the ends of this instant that plans have foreseen; nothing is decided yet."""
-        believed, others = [], []
+    def take_as_believed(self, now: Ms) -> list[tuple[Ms, int, int]]:
+        """Report the ends of this instant that plans have foreseen, and return them in order.
+
+        Nothing is decided yet.
+        """
+        believed: list[tuple[Ms, int, int]] = []
+        others: list[tuple[Ms, int, int]] = []
         while self.ends and self.ends[0][0] <= now:
             entry = heapq.heappop(self.ends)
             known = self.ends_of.get(entry[2]) == entry[1]
@@ -266,6 +276,7 @@ class World:
             self.finish(now, job_id, _DONE, inbox)
             for event in inbox:
                 self.core.apply(now, event)
+        return believed
 
     def turn(self, now: Ms, inbox: list[AnyEvent], *, timers: bool = True) -> None:
         """Let the scheduler decide, and obey at once: what is stopped is gone in this instant."""

@@ -26,6 +26,7 @@ NO = np.iinfo(np.int64).max
 FEW = 8  # up to so many changed nodes are mended one by one: below numpy's fixed costs
 CELLS_MAX = 8_000_000  # keys kept over all shapes: 64 MB
 D = len(DIMENSIONS)
+NODE_0 = Slot(node=0)
 
 
 class _Keys:
@@ -46,6 +47,8 @@ class Fit:
 
     def one(self, request: Request) -> Slot | None:
         """Return the best slot for one member, None if nothing fits. Ties: lowest node id."""
+        if self.ledger.count == 1:
+            return self._only(request)
         keys = self._keys(request)
         if keys.size == 0:
             return None
@@ -59,6 +62,17 @@ class Fit:
             if devices is not None:
                 return Slot(node=node, devices=devices)
             keys[node] = NO  # the rows promised more than one device holds; so until it changes
+
+    def _only(self, request: Request) -> Slot | None:
+        """Return the slot on the only node: nothing to compare, so no keys."""
+        room = self.ledger.room.item
+        for row, amount in request.need:
+            if room(row, 0) < amount:
+                return None
+        if not request.picks:
+            return NODE_0
+        devices = self.ledger.devices[0].pick(request)
+        return None if devices is None else Slot(node=0, devices=devices)
 
     def gang(self, request: Request) -> tuple[Slot, ...] | None:
         """Return slots for all members by the spread rule, rank by rank, or None."""
