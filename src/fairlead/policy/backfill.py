@@ -75,7 +75,7 @@ class Backfill:
             self._core is not core
             or self._wakeups != core.wakeups
             or self._layout != core.ledger.layout
-            or core.now >= self._stands_until
+            or core.clock >= self._stands_until
         )
         if stale:
             self._core, self._wakeups, self._layout = core, core.wakeups, core.ledger.layout
@@ -142,13 +142,13 @@ class Backfill:
                 self._closed.add(group)
                 continue
             if shadow.start_ms >= FAR and pipeline.protected(
-                core.now, core.pending.get(self.head[2])
+                core.clock, core.pending.get(self.head[2])
             ):
                 return  # nobody knows when the head may start, and it has waited long enough
             request = core.shapes[job.shape_id]
-            slots = find(fit, request, shadow, core.now + run_ms)
+            slots = find(fit, request, shadow, core.clock + run_ms)
             if slots is not None:
-                shadow.take(request, slots, core.now + run_ms)
+                shadow.take(request, slots, core.clock + run_ms)
                 yield self._place(job, slots, because)
             elif fit.gang(request) is None:
                 self._closed.add(group)
@@ -203,7 +203,7 @@ class Backfill:
                 continue
             if self.depth is not None and count >= self.depth and job.spec.deadline_ms is None:
                 if job.promise is not None:
-                    yield Promised(job=job.id, start_ms=core.now, because="jobs came before it")
+                    yield Promised(job=job.id, start_ms=core.clock, because="jobs came before it")
                 rest.append((entry, job))
                 continue
             yield from self._start_or_promise(core, job)
@@ -247,7 +247,7 @@ class Backfill:
         found = plans.view(job).earliest(request, run_ms)
         if found is None:
             if old is not None:
-                yield Promised(job=job.id, start_ms=core.now, because="its nodes are gone")
+                yield Promised(job=job.id, start_ms=core.clock, because="its nodes are gone")
             return
         start, slots = found
         if old is not None and (start, run_ms) == (old.start_ms, old.run_ms):

@@ -58,7 +58,7 @@ class Pipeline:
             self._layout, self._plans = -1, None
         if self.config.order == "priority" and self.config.ageing_cap is not None:
             ranked = order.capped_ageing(
-                self.config.ageing_per_hour, self.config.ageing_cap, core.now
+                self.config.ageing_per_hour, self.config.ageing_cap, core.clock
             )
             self.queue = Queue(ranked)
 
@@ -127,7 +127,7 @@ class Pipeline:
         """
         plans = self.plans(core)
         run_ms = believed_run_ms(job, self.config)
-        until = min(core.now + run_ms, FAR)
+        until = min(core.clock + run_ms, FAR)
         request = core.shapes[job.shape_id]
         plans.withdraw(job.id)
         slots = find(self.fit, request, plans.view(job), until)
@@ -192,7 +192,7 @@ class Pipeline:
         return known
 
     def _must_not_overtake(self, core: Core, stuck: Entry) -> bool:
-        return self.protected(core.now, core.pending.get(stuck[2]))
+        return self.protected(core.clock, core.pending.get(stuck[2]))
 
     def protected(self, now: Ms, job: Job | None) -> bool:
         """Whether a job that is first in the order but does not fit may be overtaken no more."""

@@ -49,7 +49,7 @@ class Preempt:
 
     def order_at(self, core: Core) -> Order:
         """Return the order of all jobs, running ones too, as of now."""
-        config, now = self.pipeline.config, core.now
+        config, now = self.pipeline.config, core.clock
         match config.order:
             case "srtf":
                 return order.remaining_first(now)
@@ -108,7 +108,7 @@ class Preempt:
             return
         for job in list(core.pending.values()):
             due = self._promotion_at(job, percent)
-            if due is not None and due <= core.now:
+            if due is not None and due <= core.clock:
                 yield Promoted(job=job.id)
 
     def _promotion_at(self, job: Job, percent: int) -> Ms | None:
@@ -121,7 +121,7 @@ class Preempt:
     def wake_at(self, core: Core) -> Ms | None:
         """Return when an order changes by the clock alone: a level is reached, a promotion is due,
         a job has run long enough to be preempted."""
-        config, now = self.pipeline.config, core.now
+        config, now = self.pipeline.config, core.clock
         if config.order not in ("las", "gittins") and not (config.min_run_ms and core.pending):
             return None
         times: list[Ms] = []
@@ -272,7 +272,7 @@ def _may_stop(core: Core, config: PolicyConfig, job: Job) -> bool:
     if config.preemptions_max is not None and job.preemptions >= config.preemptions_max:
         return False
     started = job.placed_ms if job.started_ms is None else job.started_ms
-    return started is None or core.now - started >= config.min_run_ms
+    return started is None or core.clock - started >= config.min_run_ms
 
 
 class GittinsOrder:
