@@ -34,6 +34,7 @@ class TraceJob(Record, frozen=True):
     queue: str = "default"
     priority: int = 50
     limit_ms: Ms | None = None
+    deadline_ms: Ms | None = None  # when it had to be done, on the clock of submit_ms
 
     def place_in_order(self) -> tuple[Ms, bool, int | str]:
         """Return the sort key (submit, id): numbers before words."""
@@ -156,4 +157,5 @@ def _spec(job: TraceJob, shape: Shape, estimates: Estimates) -> JobSpec:
         priority=job.priority,
         limit_ms=job.limit_ms,
         expected_ms=expected,
+        deadline_ms=job.deadline_ms,
     )

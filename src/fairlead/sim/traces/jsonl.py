@@ -1,8 +1,8 @@
 """Our own format: JSON lines, a header object and then one object per job.
 
-docs/reference/traces.md lists the keys. Times are seconds (fractions to the millisecond), cores may
-be fractions, memory is MiB. A job names what it needs either as `processors` (whatever the cluster
-is made of) or as `cpus`, `memory_mib`, `gpus` … per member.
+docs/reference/traces/jsonl.md lists the keys. Times are seconds (fractions to the millisecond),
+cores may be fractions, memory is MiB. A job names what it needs either as `processors` (whatever
+the cluster is made of) or as `cpus`, `memory_mib`, `gpus` … per member.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from msgspec import Meta
 from fairlead.model import limits
 from fairlead.model.base import Misuse, Record
 from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
-from fairlead.sim.traces.lines import Lines, damaged, shown
-from fairlead.sim.traces.swf import PROCESSORS_MAX, TIME_MS_MAX
+from fairlead.sim.traces.lines import PROCESSORS_MAX, TIME_MS_MAX, Lines, damaged, shown
 from fairlead.sim.workload import Trace, TraceJob, in_order
 
 T = TypeVar("T")
