@@ -149,7 +149,9 @@ def _runs(trace: Trace, unit: str) -> str:
     run = np.array([job.run_ms / 1000 for job in trace.jobs])
     order = np.argsort(run, kind="stable")
     run, work = run[order], np.cumsum(_work(trace, unit)[order])
-    at = np.unique(np.linspace(0, len(run) - 1, POINTS).astype(int))
+    # Even steps of both curves: most of the work is often that of few jobs.
+    even = np.searchsorted(work, np.linspace(0, work[-1], POINTS)[:-1])
+    at = np.unique([*np.linspace(0, len(run) - 1, POINTS).astype(int), *even])
     figure, axes = _figure()
     axes.step(run[at], (at + 1) / len(run), where="post", label="jobs", color=_DARK, linewidth=2)
     if work[-1] > 0:
@@ -193,6 +195,7 @@ def _shares(keys: Sequence[Any], work: Any, most: int, *, by_work: bool) -> list
     total = sum(works.values()) or 1.0
     size = works if by_work else jobs
     order = sorted(jobs, key=lambda key: (-size[key], key))
+    most += len(order) == most + 1  # others are several
     rows: list[Any] = [(key, jobs[key] / len(keys), works[key] / total) for key in order[:most]]
     if rest := order[most:]:
         share = sum(jobs[key] for key in rest) / len(keys)
@@ -210,7 +213,7 @@ def _bars(rows: Sequence[tuple[str, float, float]], label: str, name: str) -> st
         **{"color": _LIGHT, "edgecolor": _INK, "linewidth": 0.5, "hatch": "///", "label": "work"},
     )
     axes.set_yticks(at, [_short(row[0]) for row in rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(False, axis="y")
     axes.set_xlim(left=0)
     _percent(axes.xaxis)

@@ -25,7 +25,7 @@ _FLAGS = ("--exclusive",)
 _SIZE = re.compile(r"(\d{1,15})([KMGT]?)B?", re.ASCII)
 _MIB = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024**2}
 _TIME = re.compile(r"(?:(\d{1,6})-)?(\d{1,9})(?::(\d{1,9}))?(?::(\d{1,9}))?", re.ASCII)
-_GRES = re.compile(r"gpu(?::[^:,]+)?(?::(\d{1,9}))?", re.ASCII)
+_GRES = re.compile(r"gpu(?::[^\d:][^:]*)?(?::(\d{1,9}))?", re.ASCII)
 
 
 def parse(path: str, lines: Lines) -> Trace:
