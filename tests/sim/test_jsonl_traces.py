@@ -115,6 +115,7 @@ def test_ids_may_be_numbers_or_words_and_order_ties():
         (job(processors=2, members=2), "found processors and members", "processors", ""),
         (job(cpus=0), "asks for nothing", "cpus", ""),
         ("{broken", "expected one JSON object", "", ""),
+        ('{"id": 1, "submit_s": "soon" and so on}', "submit_s: expected", "submit_s", ""),
         ("[1, 2]", "expected one JSON object", "", ""),
         ('{"id": 1, "submit_s": 0, "run_s": 1} extra', "expected one JSON object", "", ""),
         ("garbage \x01\x02", "expected one JSON object", "", ""),

@@ -173,11 +173,18 @@ def _decode(
         message = f"found no {field}, expected one in every line: {shown(text)}"
     elif wrong := _PATH.fullmatch(message):
         field = wrong["field"]
-        found = shown(msgspec.json.encode(msgspec.json.decode(text)[field]))
-        message = f"{field}: found {found}; {wrong['text'][:1].lower()}{wrong['text'][1:]}"
+        message = f"{field}: {_found(text, field)}{wrong['text'][:1].lower()}{wrong['text'][1:]}"
     else:
         message = f"expected one JSON object, found {shown(text)} ({message})"
     raise damaged(path, number, message, field=field, hint=hint)
+
+
+def _found(text: bytes, field: str) -> str:
+    """Return what stands in a field, if the line is whole: it may be wrong in two places."""
+    try:
+        return f"found {shown(msgspec.json.encode(msgspec.json.decode(text)[field]))}; "
+    except (msgspec.MsgspecError, UnicodeError, LookupError, TypeError):
+        return ""
 
 
 def encode(header: Header, lines: Iterable[Line]) -> Iterator[bytes]:
