@@ -86,7 +86,8 @@ ddd,tensorflow,1.0,Waiting,,,600.0,1.0,100.0,
 eee,tensorflow,1.0,Running,990.0,,600.0,1.0,100.0,
 """,
     "openb": """\
-name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,deletion_time,scheduled_time
+name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,\
+deletion_time,scheduled_time
 pod-0,12000,1024,1,460,T4|P100,LS,Running,10,130,20
 pod-1,1000,512,0,0,,BE,Succeeded,5,9,5
 pod-2,64000,2048,4,1000,,LS,Running,7,17,8

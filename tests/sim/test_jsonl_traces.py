@@ -181,6 +181,8 @@ def test_what_is_written_reads_back_as_the_same_jobs(lines):
 
 
 def test_the_documented_keys_are_the_keys():
-    page = (Path(__file__).parents[2] / "docs/reference/traces.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs/reference/traces/jsonl.md").read_text(
+        encoding="utf-8"
+    )
     for key in (*jsonl.Line.__struct_fields__, *jsonl.Header.__struct_fields__):
         assert f"`{key}`" in page

@@ -454,3 +454,9 @@ def test_no_input_gives_anything_but_a_trace_or_a_misuse(body, name):
         assert all(bool(job.processors) != bool(job.shape) for job in found.jobs)
     else:
         assert found.message
+
+
+def test_every_format_has_its_page_and_its_line_in_the_table():
+    folder = Path(__file__).parents[2] / "docs" / "reference" / "traces"
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert [name for name in traces.FORMATS if f"| [`{name}`](" not in text] == []
