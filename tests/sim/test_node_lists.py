@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from fairlead.model.base import Misuse
+from fairlead.sim import traces
 from fairlead.sim.cluster import parse_cluster
+from fairlead.sim.workload import cluster_for
 
 OPENB = "sn,cpu_milli,memory_mib,gpu,model\nn-0,64000,262144,2,P100\nn-1,32000,1024,0,\n"
 SPOT = "gpu_model,gpu_capacity_num,cpu_num,node_name\nA10,4,192,7\n"
@@ -83,3 +85,15 @@ def test_a_list_that_is_not_there_is_about_the_cluster(tmp_path):
     with pytest.raises(Misuse, match="there is no file") as caught:
         parse_cluster(str(tmp_path / "none.csv"))
     assert caught.value.field == "cluster"
+
+
+def test_the_machines_that_lie_beside_a_log_are_offered(tmp_path):
+    log = tmp_path / "x.swf.gz"
+    log.write_bytes(gzip.compress(b"1 0 0 5 1 -1 -1 1 9 -1 1 1 1 -1 -1 -1 -1 -1\n"))
+    trace = traces.read(log)
+    for machines, hint in ((False, "--cluster pool:96"), (True, f"{tmp_path}/x.swf.machines")):
+        if machines:
+            (tmp_path / "x.swf.machines").write_text(MACHINES)
+        with pytest.raises(Misuse, match="does not say what cluster") as caught:
+            cluster_for(trace, None)
+        assert hint in caught.value.hint

@@ -277,6 +277,14 @@ def test_every_form_of_slurms_limits_is_understood(read, text, limit):
     assert trace.jobs[0].limit_ms == 1000 * limit
 
 
+@pytest.mark.parametrize(
+    ("text", "gpus"), [("gpu", 1), ("gpu:3", 3), ("gpu:p100:2", 2), ("gpu:v100", 1), ("nic:4", 0)]
+)
+def test_every_form_of_slurms_gpus_is_understood(read, text, gpus):
+    shape = read(EXCERPTS["slurm"].replace("gpu:2", text)).jobs[2].shape
+    assert shape == Shape(cpu_milli=1000, gpus=gpus)
+
+
 DAMAGES = [
     # format, what stands there, what is written instead, where, what is said of it, field
     ("philly", "66.5", "soon", 2, 'column duration: found "soon", expected a number', "duration"),

@@ -417,5 +417,6 @@ def _print_info(found: TraceInfo) -> None:
         rows.append(["run longer than to their deadline", f"{found.deadlines_too_short:,}"])
     rows += [[f"asked for {words}", f"{count:,}"] for words, count in found.widths.items()]
     rows += [[f"dropped: {reason}", f"{count:,}"] for reason, count in found.dropped.items()]
-    rows += [[f"header: {name}", value] for name, value in found.notes.items()]
+    said = "header" if found.format in ("swf", "jsonl") else "note"
+    rows += [[f"{said}: {name}", value] for name, value in found.notes.items()]
     _print_table([found.path, ""], rows, left=2)

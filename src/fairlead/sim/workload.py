@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -89,10 +90,13 @@ def cluster_for(trace: Trace, asked: str | None) -> Cluster:
         return parse_cluster(trace.cluster)
     if trace.processors:
         return pool(trace.processors)
+    beside = Path(trace.path.removesuffix(".gz") + ".machines")  # as some logs come with
     raise Misuse(
         f"{trace.path} does not say what cluster it ran on",
         field="cluster",
-        hint="add for example --cluster pool:96 or --cluster 12x8gpu",
+        hint=f"add --cluster {beside}"
+        if beside.exists()
+        else "add for example --cluster pool:96 or --cluster 12x8gpu",
     )
 
 
