@@ -121,6 +121,29 @@ def test_pai_with_a_header_is_the_same(read):
     assert read(header + EXCERPTS["pai"]) == read(EXCERPTS["pai"])
 
 
+@pytest.mark.parametrize("head", ["", ",".join(traces.pai.JOB_COLUMNS) + "\n"])
+def test_the_job_table_of_pai_says_when_and_by_whom(read, tmp_path, head):
+    table = tmp_path / "pai_job_table.csv"
+    table.write_text(head + "aaa,i,ada,Terminated,940.0,1600.0\nbbb,i,bob,Failed,,950.0\n")
+    alone, joined = read(EXCERPTS["pai"]), read(EXCERPTS["pai"], job_table=table)
+    assert {job.id: (job.submit_ms, job.user) for job in joined.jobs} == {
+        "bbb/tensorflow": (900_000, ""),
+        "ccc/tensorflow": (990_000, ""),
+        "aaa/ps": (940_000, "ada"),
+        "aaa/worker": (940_000, "ada"),
+    }
+    assert {job.id: job.run_ms for job in joined.jobs} == {job.id: job.run_ms for job in alone.jobs}
+    assert alone.notes["submission unknown"].startswith("4 tasks")
+    assert joined.notes["submission unknown"].startswith("2 tasks")
+
+
+def test_a_damaged_job_table_is_one_clear_error(read, tmp_path):
+    table = tmp_path / "pai_job_table.csv"
+    table.write_text("aaa,i,ada,Terminated,x,1600.0\n")
+    error = error_of(read, EXCERPTS["pai"], job_table=table)
+    assert f"{table}:1: column start_time" in error.message
+
+
 def test_openb_runs_from_its_start_to_its_deletion_and_waits_from_its_creation(read):
     trace = read(EXCERPTS["openb"])
     assert [(job.id, job.submit_ms, job.run_ms, job.queue) for job in trace.jobs] == [

@@ -14,6 +14,7 @@ class Reading(TypedDict):
     format: str | None
     throughputs: str | None
     throughputs_gpu: str
+    job_table: str | None
 
 
 _OPTIONS = (
@@ -35,6 +36,12 @@ _OPTIONS = (
         show_default=True,
         metavar="GPU",
         help="The kind of GPU that they run on.",
+    ),
+    click.option(
+        "--job-table",
+        type=click.Path(),
+        metavar="FILE",
+        help="PAI's job table: when its tasks were submitted, and by whom.",
     ),
 )
 

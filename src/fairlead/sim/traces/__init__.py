@@ -63,11 +63,13 @@ def read(
     format: str | None = None,
     throughputs: str | Path | None = None,
     throughputs_gpu: str = gavel.GPU,
+    job_table: str | Path | None = None,
 ) -> Trace:
     """Return the trace in a file, compressed or not; Misuse names the line that is damaged.
 
     `format` is a name of FORMATS (default: what the content looks like). `throughputs` is a table
-    for traces that count steps: jobs run as fast as its `throughputs_gpu` lets them.
+    for traces that count steps: jobs run as fast as its `throughputs_gpu` lets them. `job_table`
+    says when the tasks of a PAI trace were submitted, and by whom.
     """
     if format is not None and format not in FORMATS:
         near = difflib.get_close_matches(format, FORMATS, n=1, cutoff=0.4)
@@ -81,6 +83,8 @@ def read(
     if name == "gavel" and throughputs is not None:
         table = gavel.read_throughputs(Path(throughputs), throughputs_gpu)
         return gavel.parse(str(path), lines, table)
+    if name == "pai" and job_table is not None:
+        return pai.parse(str(path), lines, pai.read_jobs(Path(job_table)))
     return FORMATS[name].parse(str(path), lines)
 
 
