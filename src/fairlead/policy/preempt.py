@@ -95,12 +95,11 @@ class Preempt:
     def _in_order(self, core: Core, draft: _Draft) -> Iterator[tuple[Entry, Job]]:
         """Yield what runs and may be preempted, and what waits, best first."""
         queue = self.pipeline.queue
-        running = sorted((queue.entry(job), job) for job in draft.preemptible)
         waiting = []
         for group_id, group in queue.groups.items():
             if group.first(core) is not None:
                 waiting.append(_until_closed(group.waiting(core), group_id, draft))
-        return heapq.merge(running, *waiting)
+        return heapq.merge(draft.preemptible, *waiting)
 
     def _promotions(self, core: Core) -> Iterator[AnyEvent]:
         percent = self.pipeline.config.promote_percent
@@ -181,48 +180,70 @@ def _together(core: Core, request: Request, slots: tuple[Slot, ...]) -> bool:
 
 
 class _Draft:
-    """The nodes with everybody thought away who may be preempted, or is on the way out."""
+    """The nodes, with those who may be preempted holding on until their turn has come.
+
+    `solid` is what is free while all of them hold on, less what was given to waiting jobs: below
+    zero where somebody will have to go. Who has to go is decided by looking from the worst of
+    those whose turn is yet to come.
+    """
 
     def __init__(self, core: Core, pipeline: Pipeline) -> None:
         self.core, self.pipeline = core, pipeline
-        self.trials: dict[NodeId, Trial] = {}
-        self.preemptible: list[Job] = []
+        self.solid: dict[NodeId, Trial] = {}
+        self.holders: dict[NodeId, list[Job]] = {}  # whose turn is yet to come, best first
         self.chosen: list[tuple[Job, tuple[Slot, ...]]] = []
         self.closed: set[GroupId] = set()
-        config = pipeline.config
+        running: list[Job] = []
         for _, job_id in core.ends.sorted:
             job = core.jobs[job_id]
-            if job.phase is not Phase.STOPPING:
-                if not _may_stop(core, config, job):
-                    continue
-                self.preemptible.append(job)
-            request = core.shapes[job.shape_id]
-            for slot in job.slots:
-                self.trial(slot.node).move(request, slot.devices, 1)
+            if job.phase is Phase.STOPPING:
+                self._move(job, 1)
+            elif _may_stop(core, pipeline.config, job):
+                running.append(job)
+        entry = pipeline.queue.entry
+        self.preemptible = sorted((entry(job), job) for job in running)
+        for _, job in self.preemptible:
+            for node in {slot.node for slot in job.slots}:
+                self.holders.setdefault(node, []).append(job)
 
-    def trial(self, node: NodeId) -> Trial:
-        """Return what is left of a node."""
-        trial = self.trials.get(node)
+    def node(self, node: NodeId) -> Trial:
+        """Return what is left of a node while all others hold on."""
+        trial = self.solid.get(node)
         if trial is None:
-            trial = self.trials[node] = Trial.now(self.core.ledger, node)
+            trial = self.solid[node] = Trial.now(self.core.ledger, node)
         return trial
 
-    def keep(self, job: Job) -> bool:
-        """Let a running job keep its slots, if those before it have left them."""
+    def _move(self, job: Job, sign: int) -> None:
         request = self.core.shapes[job.shape_id]
-        taken: list[Slot] = []
         for slot in job.slots:
-            trial = self.trial(slot.node)
-            if not trial.has_room(request, slot.devices):
-                for other in taken:
-                    self.trial(other.node).move(request, other.devices, 1)
-                return False
-            trial.move(request, slot.devices, -1)
-            taken.append(slot)
+            self.node(slot.node).move(request, slot.devices, sign)
+
+    def keep(self, job: Job) -> bool:
+        """Whether a running job keeps its slots: those before it have left them. Its turn is over.
+
+        Where it shares a node with others whose turn is yet to come, those make room first.
+        """
+        for node in {slot.node for slot in job.slots}:
+            self.holders[node].remove(job)
+        for node in {slot.node for slot in job.slots}:
+            trial = self.node(node)
+            if not _sound(trial):
+                trial = trial.copy()
+                for other in self.holders[node]:
+                    self._give_back(trial, other, node)
+                if not _sound(trial):
+                    self._move(job, 1)
+                    return False
         return True
 
+    def _give_back(self, trial: Trial, job: Job, node: NodeId) -> None:
+        request = self.core.shapes[job.shape_id]
+        for slot in job.slots:
+            if slot.node == node:
+                trial.move(request, slot.devices, 1)
+
     def offer(self, job: Job) -> None:
-        """Give a waiting job slots if it fits, preferably where nobody has to go for it."""
+        """Give a waiting job slots if it fits, where nobody has to go for it or only the worst."""
         core, pipeline = self.core, self.pipeline
         group = pipeline.queue.group_of(job)
         if group in self.closed:
@@ -231,38 +252,80 @@ class _Draft:
         slots = None if pipeline.over_quota(core, job) else self._slots(request)
         if slots is None:
             self.closed.add(group)
-        else:
-            self.chosen.append((job, slots))
+            return
+        for slot in slots:
+            self.node(slot.node).move(request, slot.devices, -1)
+        self.chosen.append((job, slots))
+
+    def _crowd(
+        self, node: NodeId, request: Request, most: int, least: int
+    ) -> list[tuple[int, NodeId, list[Slot]]]:
+        """Return members that fit on a node if its worst holders go, with how few may then stay.
+
+        One after the other; `least` together where the spread rule wants all on one node.
+        """
+        found: list[tuple[int, NodeId, list[Slot]]] = []
+        trial, holders = self.node(node).copy(), self.holders.get(node, [])
+        for kept in range(len(holders) - 1, -1, -1):
+            self._give_back(trial, holders[kept], node)
+            while _sound(trial) and len(found) < most:
+                attempt = trial.copy()
+                here = _take(attempt, node, request, least)
+                if len(here) < least:
+                    break
+                trial = attempt
+                found.append((-kept, node, here))
+                if least > 1:
+                    return found
+        return found
 
     def _slots(self, request: Request) -> tuple[Slot, ...] | None:
-        fit, ledger = self.pipeline.fit, self.core.ledger
-        nodes = list(fit.in_order(request)) if ledger.count > 1 else []
-        known = set(nodes)
-        others = [
-            (fit.score(request, self.trial(node).free), node)
-            for node in range(ledger.count)
-            if node not in known and ledger.room.item(UP, node)
-        ]
-        nodes += [node for _, node in sorted(others)]
+        """Return slots for all members: on nodes with room, best first; then where it costs the
+        worst jobs their place."""
+        ledger, fit = self.core.ledger, self.pipeline.fit
         spread, members = request.shape.spread, request.members
-        slots: list[Slot] = []
-        for node in nodes:
-            trial = self.trial(node).copy()
-            most = 1 if spread == "distinct-nodes" else members - len(slots)
-            here: list[Slot] = []
-            while len(here) < most and trial.fits(request):
-                devices = trial.take(request)
-                if devices is None:
-                    break
-                here.append(Slot(node=node, devices=devices))
-            if spread == "same-node" and len(here) < members:
+        roomy: list[tuple[int, NodeId, list[Slot]]] = []
+        crowded: list[tuple[int, NodeId, list[Slot]]] = []
+        most = 1 if spread == "distinct-nodes" else members
+        least = members if spread == "same-node" else 1
+        for node in range(ledger.count):
+            if not ledger.room.item(UP, node):
                 continue
-            slots += here
+            trial = self.node(node).copy()
+            here = _take(trial, node, request, most) if _sound(trial) else []
+            if len(here) >= least:
+                roomy.append((fit.score(request, trial.free), node, here))
+                continue
+            crowded += self._crowd(node, request, most, least)
+        slots: list[Slot] = []
+        for _, _, here in [*sorted(roomy, key=_first_two), *sorted(crowded, key=_first_two)]:
+            slots += here[: members - len(slots)]
             if len(slots) == members:
-                for slot in slots:
-                    self.trial(slot.node).move(request, slot.devices, -1)
                 return tuple(slots)
         return None
+
+
+def _first_two(item: tuple[int, NodeId, list[Slot]]) -> tuple[int, NodeId]:
+    return item[:2]
+
+
+def _sound(trial: Trial) -> bool:
+    """Whether nobody is to get what others still hold."""
+    devices = trial.devices
+    if devices.size and (min(devices.milli) < 0 or min(devices.memory) < 0):
+        return False
+    return min(trial.free) >= 0
+
+
+def _take(trial: Trial, node: NodeId, request: Request, most: int) -> list[Slot]:
+    """Take up to `most` members on a node; return their slots."""
+    here: list[Slot] = []
+    while len(here) < most and trial.fits(request):
+        devices = trial.take(request)
+        if devices is None:
+            break
+        here.append(Slot(node=node, devices=devices))
+    return here
 
 
 def _may_stop(core: Core, config: PolicyConfig, job: Job) -> bool:
