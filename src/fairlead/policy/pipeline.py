@@ -40,7 +40,7 @@ class Pipeline:
         self.scorer = score.build(config.placement)
         self.overtake_ms = config.overtake_ms
         self._core: Core | None = None
-        self.queue = Queue(self.order)
+        self.queue = self._queue(self.order)
         self.fit: Fit
         self._layout = -1
         self._possible: dict[int, bool] = {}  # per shape, for this layout
@@ -53,14 +53,20 @@ class Pipeline:
         """Read from this core from now on; what was derived from another is dropped."""
         if self._core is not core:
             self._core = core
-            self.queue = Queue(self.order)
+            self.queue = self._queue(self.order)
             self.fit = Fit(core.ledger, self.scorer)
             self._layout, self._plans = -1, None
         if self.config.order == "priority" and self.config.ageing_cap is not None:
             ranked = order.capped_ageing(
                 self.config.ageing_per_hour, self.config.ageing_cap, core.clock
             )
-            self.queue = Queue(ranked)
+            self.queue = self._queue(ranked)
+
+    def _queue(self, ranked: order.Order) -> Queue:
+        """Return an empty queue; one for backfilling knows how long each job is believed to run."""
+        if self.config.backfill == 0:
+            return Queue(ranked)
+        return Queue(ranked, lambda job: believed_run_ms(job, self.config))
 
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, best first. Reads only; the caller applies each at once."""

@@ -510,6 +510,8 @@ def _allowed(request: Request, slots: tuple[Slot, ...], guard: Plan | Shadow, un
 
 def _beside(fit: Fit, request: Request, guard: Plan | Shadow, until: Ms) -> tuple[Slot, ...] | None:
     """Look at every node that fits now, best first, less what is claimed there."""
+    if fit.ledger.count == 1 and not request.picks:
+        return None  # no other node, and no other devices
     spread, members = request.shape.spread, request.members
     slots: list[Slot] = []
     for node in fit.in_order(request):
