@@ -339,6 +339,10 @@ class Core:
         job.kill = job.kill or event.now
         if event.then is Phase.PENDING:
             job.preemptions += 1
+            if job.started_ms is not None:
+                # By a node's clock that is slow it ran for less than the order that stops it has
+                # counted, would come first again at once, and be stopped again.
+                self._note_time(job, None)
         grace_ms = 0 if job.kill else job.spec.grace_ms
         self.ends.set(job.id, self.now + grace_ms, final=True)
         for slot in job.slots:

@@ -160,7 +160,7 @@ class Plan:
             for slot in job.slots
             if slot.node == node
         ]
-        for end, job_id, slot in sorted(held):
+        for end, job_id, slot in sorted(held, key=lambda item: item[:2]):
             if end < FAR:
                 request = core.shapes[core.jobs[job_id].shape_id]
                 line.move(request, slot.devices, end, FAR, 1)

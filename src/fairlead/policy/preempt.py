@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from fairlead.core.engine import Core
+from fairlead.core.future import SERVICES_KEPT
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import UP, Request
 from fairlead.model.base import Ms, NodeId
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
 
 LEARN_EVERY = 64  # ended jobs between two looks at the services of the past
+LEARNT_MAX = SERVICES_KEPT - LEARN_EVERY  # so many the core remembers at least at each look
 INDEX_BITS = 60
 KIND_BITS = 300  # above any index
 
@@ -338,10 +340,16 @@ def _may_stop(core: Core, config: PolicyConfig, job: Job) -> bool:
     return started is None or core.clock - started >= config.min_run_ms
 
 
+def learnt_of(seen: int) -> int:
+    """Return how many of the jobs that have ended are known: powers of two, then in steps."""
+    return seen // LEARN_EVERY * LEARN_EVERY if seen >= LEARN_EVERY else 1 << seen.bit_length() >> 1
+
+
 class GittinsOrder:
     """Highest Gittins index first, over the services of jobs that have ended lately.
 
-    Needs no estimate of the job itself. Without any history it is least attained service first.
+    Needs no estimate of the job itself. Without any history it is least attained service first, in
+    levels that double: two jobs that share a place change it a few times, not at every event.
     """
 
     def __init__(self) -> None:
@@ -349,11 +357,16 @@ class GittinsOrder:
         self._learnt = 0
 
     def learn(self, core: Core) -> bool:
-        """Take in what has ended since the last time, not at every end; whether keys changed."""
-        if core.services_seen < self._learnt + max(1, min(self._learnt, LEARN_EVERY)):
+        """Take in what has ended since the last time, not at every end; whether keys changed.
+
+        What is known follows from the core alone, however long this policy has been at work.
+        """
+        learnt = learnt_of(core.services_seen)
+        if learnt == self._learnt:
             return False
-        self._learnt = core.services_seen
-        self._table = GittinsTable(core.services)
+        known = len(core.services) - (core.services_seen - learnt)
+        self._learnt = learnt
+        self._table = GittinsTable(core.services[max(0, known - LEARNT_MAX) : known])
         return True
 
     def next_fall(self, job: Job, now: Ms) -> list[Ms]:
@@ -371,7 +384,7 @@ class GittinsOrder:
         def key(job: Job) -> Key:
             attained = job.attained_ms(now) * width_milli(job.spec.shape) // WHOLE_GPU_MILLI
             if not self._table.values:
-                return (attained, job.submitted_ms, job.id)
+                return (attained.bit_length(), job.submitted_ms, job.id)
             kind, index = self._table.key(attained)
             # An integer that sorts as the exact fraction does, to 60 bits.
             rank = (kind << KIND_BITS) + (index.numerator << INDEX_BITS) // index.denominator

@@ -57,6 +57,7 @@ class Predictor(Protocol):
 NEVER: Ms = 2**62
 MANY = 2**62
 PROGRESS_EVERY = 1024  # instants
+IDLE_WAKES_MAX = 1000  # at one instant
 _DONE = Exit(code=0)
 _TERMINATED = Exit(signal=15)
 
@@ -199,7 +200,8 @@ class World:
     def run(self, progress: Progress | None, observe: Observe | None) -> None:
         """Go from instant to instant until nothing is left to happen."""
         core, by_event = self.core, self.rules.event_order == "reference"
-        instants = 0
+        instants = idle = 0
+        before: tuple[Ms, int] = (-1, -1)
         while True:
             deadline = self.scheduler.next_wake()
             if deadline is None or (self.next_arrival == NEVER and not core.jobs):
@@ -207,6 +209,11 @@ class World:
             now = self.next_instant(deadline)
             if now == NEVER:
                 break
+            idle = idle + 1 if before == (now, core.seq) else 0
+            assert idle < IDLE_WAKES_MAX, (
+                f"policy {core.policy.order} is woken at {now} ms for ever, and nothing changes"
+            )
+            before = (now, core.seq)
             if by_event:
                 self.one_by_one(now)
             else:
