@@ -277,4 +277,4 @@ def test_a_policy_that_asks_to_be_woken_for_nothing_is_named_instead_of_obeyed_f
 ) -> None:
     monkeypatch.setattr(Pipeline, "wake_at", lambda self, core: core.clock)
     with pytest.raises(AssertionError, match="policy fifo is woken at 0 ms for ever"):
-        run("1", job(1, 0, 5))
+        run("pool:1", job(1, 0, 5))
