@@ -377,6 +377,7 @@ class Core:
 
     def _drop_devices(self, node: NodeId) -> None:
         """The devices of a node are other ones now: what still winds down there holds none."""
+        future.withdraw(self, node)
         for job in self.jobs.values():
             if job.phase in LIVE and any(slot.node == node and slot.devices for slot in job.slots):
                 request = self.shapes[job.shape_id]
@@ -433,6 +434,7 @@ class Core:
 
     def _policy_set(self, event: PolicySet) -> None:
         self.policy = event.policy
+        future.withdraw(self)
         future.believe_all(self)
         self.wakeups += 1
 

@@ -212,6 +212,8 @@ class Plan:
                     state.free[row] -= max(amount, 0)
                 for slot in slots:
                     for device in slot.devices:
+                        if device >= len(state.devices.size):
+                            continue  # the node has come back smaller
                         state.devices.milli[device] = 0
                         state.devices.memory[device] = 0
 

@@ -25,6 +25,7 @@ from fairlead.model.events import (
     NodeJoined,
     NodeLost,
     Placed,
+    ReservationDeleted,
     StopDecided,
     Submitted,
 )
@@ -340,7 +341,8 @@ class Oracles:
 
     def turned(self, turn: Turn, inbox: int, jobs: int) -> None:
         """A turn has become durable."""
-        decided = len(turn.events) - inbox
+        over = sum(isinstance(event, ReservationDeleted) for event in turn.events)
+        decided = len(turn.events) - inbox - over
         if decided > 2 * (jobs + inbox):
             raise Violation("livelock", f"{decided} decisions after {inbox} events, {jobs} jobs")
         self._turns += 1
