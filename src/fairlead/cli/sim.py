@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from fairlead.cli.deadlines import deadlines
 from fairlead.cli.faults import faults
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def sim() -> None:
 
 
 sim.add_command(faults)
+sim.add_command(deadlines)
 
 
 @sim.command()

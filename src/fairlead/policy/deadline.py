@@ -198,8 +198,8 @@ def verdict(works: Sequence[Work], machines: int) -> Verdict:
 def refusal(asked: Work, admitted: Sequence[Work], machines: int) -> Refusal | None:
     """Return why a job cannot join those admitted, None if it can.
 
-    Takes some 50 verdicts where few have to give way. Where widths differ, `earliest` is a deadline that
-    holds, but an earlier one may hold too.
+    Takes some 50 verdicts where few have to give way. Where widths differ, `earliest` is a
+    deadline that holds, but an earlier one may hold too.
     """
     answer = verdict([*admitted, asked], machines)
     if answer == "feasible":
