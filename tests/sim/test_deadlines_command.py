@@ -128,6 +128,13 @@ def test_damage_names_the_job_and_the_field(base, at, value, message):
     assert message in raised.value.message and raised.value.message.startswith("f.json")
 
 
+def test_as_many_jobs_and_slots_as_allowed_are_read():
+    jobs = [{**ELASTIC["jobs"][0], "id": n} for n in range(DEADLINE_JOBS_MAX)]
+    jobs[0]["deadline_slot"] = DEADLINE_SLOTS_MAX
+    found = deadlines.parse({"gpus": 1, "jobs": jobs}, "f.json")
+    assert len(found.elastic) == DEADLINE_JOBS_MAX
+
+
 @pytest.mark.parametrize("field", ["id", "size", "deadline"])
 def test_a_missing_field_is_named(field):
     job = {name: value for name, value in RIGID["jobs"][0].items() if name != field}
