@@ -20,7 +20,8 @@ from fairlead.core.jobs import Job
 from fairlead.model.base import JobId, Ms, Record
 from fairlead.policy.ahead import starts_ahead
 
-RUNS = 11  # a prime: every job's draws are spread evenly
+RUNS = (11, 5)  # for few and for many waiting jobs; primes: a job's draws are spread evenly
+MANY = 200
 TAIL_PERCENT = 10  # each end of the band is to miss so many: 80 % lie inside
 WINDOW = 400  # comparisons that count
 COMPARED_MIN = 20  # before so many, bands are shown as the runs gave them
@@ -115,11 +116,15 @@ class Calibration:
         self.late.add(1000 * (started_ms - raw.high_ms) // raw.scale_ms)
 
 
+def runs_for(core: Core) -> int:
+    """Return how many runs an estimate of all waiting jobs takes: what is still quick."""
+    return RUNS[len(core.pending) > MANY]
+
+
 class Etas:
     """The estimates of all waiting jobs, worked out anew when something has changed."""
 
-    def __init__(self, runs: int = RUNS) -> None:
-        self.runs = runs
+    def __init__(self) -> None:
         self.of: dict[JobId, Eta] = {}
         self.made_ms: Ms = 0
         self.seq = -1  # of the state that they are about
@@ -133,7 +138,7 @@ class Etas:
 
     def compute(self, core: Core) -> None:
         """Work them out here and now."""
-        self.take(core.seq, core.clock, starts_ahead(core, runs=self.runs))
+        self.take(core.seq, core.clock, starts_ahead(core, runs=runs_for(core)))
 
     def _eta(self, job: JobId, now: Ms, times: Sequence[Ms | None]) -> Eta:
         known = sorted(at for at in times if at is not None)
