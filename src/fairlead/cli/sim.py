@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import click
 
+from fairlead.cli.deadlines import deadlines
 from fairlead.cli.faults import faults
 from fairlead.cli.reading import Reading, reading
 
@@ -52,6 +53,7 @@ def sim() -> None:
 
 
 sim.add_command(faults)
+sim.add_command(deadlines)
 
 
 @sim.command()
