@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from fairlead.model.jobs import LIVE, Reservation
 from fairlead.model.resources import Slot
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.place.trial import Trial
+
+OVERDUE_MS: Ms = 1000
 
 
 class Line:
@@ -128,6 +130,13 @@ def _fullness(request: Request) -> Callable[[Trial], bool]:
     return lambda state: state.pick(request) is None
 
 
+def expected_end(end: Ms, now: Ms) -> Ms:
+    """Return when a job that is here now is expected to be gone: as believed, and where it is
+    overdue, in steps that double, so that what waits for it is not planned anew at every moment."""
+    late = (now - end) // OVERDUE_MS
+    return end if late < 0 else end + (OVERDUE_MS << late.bit_length())
+
+
 class Plan:
     """The future as jobs of one tenant may use it. Made for one moment; claims are added to it."""
 
@@ -156,7 +165,7 @@ class Plan:
             line.block(core.clock, FAR)
             return line
         held = [
-            (max(core.ends.get(job.id), core.clock), job.id, slot)
+            (expected_end(core.ends.get(job.id), core.clock), job.id, slot)
             for job in {key[0]: job for key, job in core.nodes[node].members.items()}.values()
             if job.phase in LIVE
             for slot in job.slots
@@ -262,13 +271,15 @@ class Plans:
         self.core, self.fit = core, fit
         self.views: dict[str, Plan] = {}
         self.promised: dict[JobId, tuple[Request, Promise]] = {}
-        self._made = (core.wakeups, core.ledger.layout)
-        self._until = next_claim(core)
+        self._made = (core.wakeups, core.ledger.layout, core.ends.moves)
+        first = core.ends.sorted[0][0] if core.ends.sorted else FAR
+        self._until = min(next_claim(core), expected_end(first, core.clock))
 
     def stands(self) -> bool:
         """Whether nothing has happened that lines do not know."""
         core = self.core
-        return self._made == (core.wakeups, core.ledger.layout) and core.clock < self._until
+        made = (core.wakeups, core.ledger.layout, core.ends.moves)
+        return self._made == made and core.clock < self._until
 
     def sync(self) -> None:
         """Claim what the core has promised to waiting jobs, no more and no less."""
@@ -308,6 +319,7 @@ class Plans:
 
     def occupy(self, request: Request, slots: Iterable[Slot], until: Ms) -> None:
         """A job starts now and is believed to run until then."""
+        self._until = min(self._until, until)
         for plan in self.views.values():
             plan.occupy(request, slots, until)
 
@@ -342,8 +354,11 @@ class _Sweep:
         self._count_now()
         if self._enough():
             return core.clock, self._slots(core.clock)
+        ends, now = core.ends.sorted, core.clock
+        late = bisect_left(ends, (now + 1, 0))
         steps = heapq.merge(
-            ((max(end, core.clock), -1, job) for end, job in core.ends.sorted),
+            sorted((expected_end(end, now), -1, job) for end, job in ends[:late]),
+            ((end, -1, job) for end, job in islice(ends, late, None)),
             sorted(
                 (at, node, 0)
                 for node, line in lines.items()

@@ -19,6 +19,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.future import SERVICES_KEPT
 from fairlead.core.jobs import Job
@@ -28,6 +29,7 @@ from fairlead.model.events import AnyEvent, Placed, Promoted, StopDecided
 from fairlead.model.jobs import Phase, PolicyConfig
 from fairlead.model.resources import WHOLE_GPU_MILLI, Slot, width_milli
 from fairlead.policy import order
+from fairlead.policy.fence import Fence
 from fairlead.policy.gittins import GittinsTable
 from fairlead.policy.order import Key, Order
 from fairlead.policy.place.trial import Trial
@@ -86,13 +88,15 @@ class Preempt:
             because = f"preempted: {pipeline.config.order} puts {winners} before it"
             yield StopDecided(job=job.id, attempt=job.attempt, then=Phase.PENDING, because=because)
         for job, slots in draft.chosen:
-            request = core.shapes[job.shape_id]
-            if all(core.ledger.has_room(slot.node, request, slot.devices) for slot in slots) and (
-                len(slots) == 1 or _together(core, request, slots)
-            ):
+            if _free_now(core, core.shapes[job.shape_id], slots, self.fence(core, job)):
                 yield Placed(
                     job=job.id, attempt=job.attempt + 1, slots=slots, because=pipeline.because
                 )
+
+    def fence(self, core: Core, job: Job) -> Fence:
+        """Return what reservations keep from a job that would start now."""
+        run_ms = believed_run_ms(job, self.pipeline.config)
+        return Fence(core, job, min(core.clock + run_ms, FAR))
 
     def _in_order(self, core: Core, draft: _Draft) -> Iterator[tuple[Entry, Job]]:
         """Yield what runs and may be preempted, and what waits, best first."""
@@ -168,13 +172,18 @@ def _until_closed(
         yield item
 
 
-def _together(core: Core, request: Request, slots: tuple[Slot, ...]) -> bool:
-    """Whether a gang fits now: members on one node count together."""
+def _free_now(core: Core, request: Request, slots: tuple[Slot, ...], fence: Fence) -> bool:
+    """Whether a job fits now, with all who still hold on: members on one node count together."""
+    if not all(core.ledger.has_room(slot.node, request, slot.devices) for slot in slots):
+        return False
+    if len(slots) == 1 and not fence:
+        return True
     trials: dict[NodeId, Trial] = {}
     for slot in slots:
         trial = trials.get(slot.node)
         if trial is None:
-            trial = trials[slot.node] = Trial.now(core.ledger, slot.node)
+            free = Trial.now(core.ledger, slot.node)
+            trial = trials[slot.node] = fence.within(slot.node, free)
         if not trial.has_room(request, slot.devices):
             return False
         trial.move(request, slot.devices, -1)
@@ -192,6 +201,7 @@ class _Draft:
     def __init__(self, core: Core, pipeline: Pipeline) -> None:
         self.core, self.pipeline = core, pipeline
         self.solid: dict[NodeId, Trial] = {}
+        self.lack: dict[NodeId, list[int]] = {}  # what others, not Fairlead, use beyond what is
         self.holders: dict[NodeId, list[Job]] = {}  # whose turn is yet to come, best first
         self.chosen: list[tuple[Job, tuple[Slot, ...]]] = []
         self.closed: set[GroupId] = set()
@@ -202,6 +212,8 @@ class _Draft:
                 self._move(job, 1)
             elif _may_stop(core, pipeline.config, job):
                 running.append(job)
+        for node, trial in self.solid.items():
+            self.lack[node] = [min(amount, 0) for amount in trial.free]
         entry = pipeline.queue.entry
         self.preemptible = sorted((entry(job), job) for job in running)
         for _, job in self.preemptible:
@@ -213,7 +225,15 @@ class _Draft:
         trial = self.solid.get(node)
         if trial is None:
             trial = self.solid[node] = Trial.now(self.core.ledger, node)
+            self.lack[node] = [min(amount, 0) for amount in trial.free]
         return trial
+
+    def _sound(self, node: NodeId, trial: Trial) -> bool:
+        """Whether nobody is to get what others still hold."""
+        devices = trial.devices
+        if devices.size and (min(devices.milli) < 0 or min(devices.memory) < 0):
+            return False
+        return all(have >= lack for have, lack in zip(trial.free, self.lack[node], strict=True))
 
     def _move(self, job: Job, sign: int) -> None:
         request = self.core.shapes[job.shape_id]
@@ -229,11 +249,11 @@ class _Draft:
             self.holders[node].remove(job)
         for node in {slot.node for slot in job.slots}:
             trial = self.node(node)
-            if not _sound(trial):
+            if not self._sound(node, trial):
                 trial = trial.copy()
                 for other in self.holders[node]:
                     self._give_back(trial, other, node)
-                if not _sound(trial):
+                if not self._sound(node, trial):
                     self._move(job, 1)
                     return False
         return True
@@ -251,16 +271,19 @@ class _Draft:
         if group in self.closed:
             return
         request = core.shapes[job.shape_id]
-        slots = None if pipeline.over_quota(core, job) else self._slots(request)
+        assert pipeline.preempt is not None
+        fence = pipeline.preempt.fence(core, job)
+        slots = None if pipeline.over_quota(core, job) else self._slots(request, fence)
         if slots is None:
-            self.closed.add(group)
+            if not fence:  # else another job of the group may be let in
+                self.closed.add(group)
             return
         for slot in slots:
             self.node(slot.node).move(request, slot.devices, -1)
         self.chosen.append((job, slots))
 
     def _crowd(
-        self, node: NodeId, request: Request, most: int, least: int
+        self, node: NodeId, request: Request, most: int, least: int, fence: Fence
     ) -> list[tuple[int, NodeId, list[Slot]]]:
         """Return members that fit on a node if its worst holders go, with how few may then stay.
 
@@ -270,18 +293,19 @@ class _Draft:
         trial, holders = self.node(node).copy(), self.holders.get(node, [])
         for kept in range(len(holders) - 1, -1, -1):
             self._give_back(trial, holders[kept], node)
-            while _sound(trial) and len(found) < most:
-                attempt = trial.copy()
-                here = _take(attempt, node, request, least)
+            while len(found) < most and self._sound(node, trial):
+                free = fence.within(node, trial.copy())
+                here = _take(free, node, request, least)
                 if len(here) < least:
                     break
-                trial = attempt
+                for slot in here:
+                    trial.move(request, slot.devices, -1)
                 found.append((-kept, node, here))
                 if least > 1:
                     return found
         return found
 
-    def _slots(self, request: Request) -> tuple[Slot, ...] | None:
+    def _slots(self, request: Request, fence: Fence) -> tuple[Slot, ...] | None:
         """Return slots for all members: on nodes with room, best first; then where it costs the
         worst jobs their place."""
         ledger, fit = self.core.ledger, self.pipeline.fit
@@ -291,14 +315,15 @@ class _Draft:
         most = 1 if spread == "distinct-nodes" else members
         least = members if spread == "same-node" else 1
         for node in range(ledger.count):
-            if not ledger.room.item(UP, node):
+            if not ledger.room.item(UP, node) or node in fence.closed:
                 continue
-            trial = self.node(node).copy()
-            here = _take(trial, node, request, most) if _sound(trial) else []
+            sound = self._sound(node, self.node(node))
+            trial = fence.within(node, self.node(node).copy())
+            here = _take(trial, node, request, most) if sound else []
             if len(here) >= least:
                 roomy.append((fit.score(request, trial.free), node, here))
                 continue
-            crowded += self._crowd(node, request, most, least)
+            crowded += self._crowd(node, request, most, least, fence)
         slots: list[Slot] = []
         for _, _, here in [*sorted(roomy, key=_first_two), *sorted(crowded, key=_first_two)]:
             slots += here[: members - len(slots)]
@@ -309,14 +334,6 @@ class _Draft:
 
 def _first_two(item: tuple[int, NodeId, list[Slot]]) -> tuple[int, NodeId]:
     return item[:2]
-
-
-def _sound(trial: Trial) -> bool:
-    """Whether nobody is to get what others still hold."""
-    devices = trial.devices
-    if devices.size and (min(devices.milli) < 0 or min(devices.memory) < 0):
-        return False
-    return min(trial.free) >= 0
 
 
 def _take(trial: Trial, node: NodeId, request: Request, most: int) -> list[Slot]:
