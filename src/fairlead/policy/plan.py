@@ -143,16 +143,13 @@ class Plan:
     def __init__(self, core: Core, fit: Fit, tenant: str = "") -> None:
         self.core, self.fit, self.tenant = core, fit, tenant
         self.lines: dict[NodeId, Line] = {}
+        self._partly: list[Job] | None = None  # gangs of which some members are gone
         for reservation in core.reservations.values():
             if tenant not in reservation.tenants:
                 self._reserve(reservation)
 
     def line(self, node: NodeId) -> Line:
-        """Return the line of a node; made from what runs there, at the first question.
-
-        A gang whose members here are all gone while others run on holds its slots here to the end
-        of the line: too long, so that what is promised beside it can only move earlier.
-        """
+        """Return the line of a node; made from what holds it, at the first question."""
         line = self.lines.get(node)
         if line is None:
             line = self.lines[node] = self._line(node)
@@ -166,7 +163,7 @@ class Plan:
             return line
         held = [
             (expected_end(core.ends.get(job.id), core.clock), job.id, slot)
-            for job in {key[0]: job for key, job in core.nodes[node].members.items()}.values()
+            for job in self._holders(node)
             if job.phase in LIVE
             for slot in job.slots
             if slot.node == node
@@ -176,6 +173,19 @@ class Plan:
                 request = core.shapes[core.jobs[job_id].shape_id]
                 line.move(request, slot.devices, end, FAR, 1)
         return line
+
+    def _holders(self, node: NodeId) -> list[Job]:
+        """Return the jobs that hold slots of a node: gangs too whose members here are all gone."""
+        if self._partly is None:
+            jobs = (self.core.jobs[job_id] for _, job_id in self.core.ends.sorted)
+            self._partly = [job for job in jobs if job.exits]
+        members = self.core.nodes[node].members.items()
+        return list(
+            {
+                **{key[0]: job for key, job in members},
+                **{job.id: job for job in self._partly},
+            }.values()
+        )
 
     def _reserve(self, reservation: Reservation) -> None:
         """Keep others out of what is reserved, less what its own tenants hold of it already."""
