@@ -70,7 +70,8 @@ class Foresight:
             case Promised():
                 self._promised(at, event)
             case Placed():
-                self.promised.pop(event.job, None)
+                if self.promised.pop(event.job, at) < at:
+                    self.excused.update(self.promised)  # it starts late, and so it ends late
                 self._placed(at, event)
             case Cancelled():
                 self.promised.pop(event.job, None)
