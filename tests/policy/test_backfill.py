@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from worlds import Watched, earliest, gpu_nodes, jobs_on, live, pool
 
 from fairlead.core.engine import Core
 from fairlead.model.jobs import JobSpec
 from fairlead.model.resources import Shape
 from fairlead.sim.workload import SimJob
-from worlds import Watched, earliest, gpu_nodes, jobs_on, live, pool
 
 PLACES = [pytest.param(False, id="pool"), pytest.param(True, id="gpus")]
 

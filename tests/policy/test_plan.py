@@ -6,6 +6,7 @@ from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from worlds import NEVER, Hold, earliest, fits, gpu_nodes, gpu_shape, live
 
 from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
@@ -18,7 +19,6 @@ from fairlead.policy.place.score import BestFit
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.plan import Line, Plan, Plans, Shadow, expected_end, find
 from strategies import cluster, place, start, submit
-from worlds import NEVER, Hold, earliest, fits, gpu_nodes, gpu_shape, live
 
 seeds = st.integers(0, 2**32)
 
@@ -133,9 +133,7 @@ def fits_there(
         for hold in holds
         if set(hold[1].devices) & set(others)
     ]
-    here = [
-        hold for hold in only + hosts if hold[1].node == slot.node
-    ]
+    here = [hold for hold in only + hosts if hold[1].node == slot.node]
     moved = [(s, Slot(node=0, devices=where.devices), a, b) for s, where, a, b in here]
     return fits([nodes[slot.node]], moved, shape, at, run)
 

@@ -38,9 +38,7 @@ def count_free(node: Node, where: int, holds: list[Hold], shape: Shape, at: int,
                 sizes[device] -= whole if other.gpus else other.gpu_memory_mib
         host = list(map(min, host, now))
         milli, memory = list(map(min, milli, parts)), list(map(min, memory, sizes))
-    counts = [
-        have // asked for have, asked in zip(host, shape.amounts(), strict=True) if asked
-    ]
+    counts = [have // asked for have, asked in zip(host, shape.amounts(), strict=True) if asked]
     counts.append(shape.members)
     offered = [
         (part, size, device.memory_mib)

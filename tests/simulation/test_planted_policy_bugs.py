@@ -38,7 +38,7 @@ def plans_ignore_reservations(patch: pytest.MonkeyPatch) -> None:
 
 @plant("reserved")
 def preemption_ignores_reservations(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Fence, "within", lambda self, node, trial: trial)
+    patch.setattr(Fence, "within", lambda self, node, trial, gone=(): trial)
 
 
 @plant("promise-later")

@@ -24,10 +24,10 @@ from fairlead.core.engine import Core
 from fairlead.core.future import SERVICES_KEPT
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import UP, Request
-from fairlead.model.base import Ms, NodeId
+from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed, Promoted, StopDecided
 from fairlead.model.jobs import Phase, PolicyConfig
-from fairlead.model.resources import WHOLE_GPU_MILLI, Slot, width_milli
+from fairlead.model.resources import GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Slot, width_milli
 from fairlead.policy import order
 from fairlead.policy.fence import Fence
 from fairlead.policy.gittins import GittinsTable
@@ -203,6 +203,8 @@ class _Draft:
         self.solid: dict[NodeId, Trial] = {}
         self.lack: dict[NodeId, list[int]] = {}  # what others, not Fairlead, use beyond what is
         self.holders: dict[NodeId, list[Job]] = {}  # whose turn is yet to come, best first
+        self.taken: dict[NodeId, set[int]] = {}  # rows that were given to waiting jobs
+        self.stopping: set[JobId] = set()
         self.chosen: list[tuple[Job, tuple[Slot, ...]]] = []
         self.closed: set[GroupId] = set()
         running: list[Job] = []
@@ -210,6 +212,7 @@ class _Draft:
             job = core.jobs[job_id]
             if job.phase is Phase.STOPPING:
                 self._move(job, 1)
+                self.stopping.add(job.id)
             elif _may_stop(core, pipeline.config, job):
                 running.append(job)
         for node, trial in self.solid.items():
@@ -233,7 +236,11 @@ class _Draft:
         devices = trial.devices
         if devices.size and (min(devices.milli) < 0 or min(devices.memory) < 0):
             return False
-        return all(have >= lack for have, lack in zip(trial.free, self.lack[node], strict=True))
+        taken = self.taken.get(node, ())
+        return all(
+            have >= (0 if row in taken else lack)
+            for row, (have, lack) in enumerate(zip(trial.free, self.lack[node], strict=True))
+        )
 
     def _move(self, job: Job, sign: int) -> None:
         request = self.core.shapes[job.shape_id]
@@ -278,8 +285,10 @@ class _Draft:
             if not fence:  # else another job of the group may be let in
                 self.closed.add(group)
             return
+        rows = {row for row, _ in request.held} | ({GPU, GPU_MEMORY} if request.picks else set())
         for slot in slots:
             self.node(slot.node).move(request, slot.devices, -1)
+            self.taken.setdefault(slot.node, set()).update(rows)
         self.chosen.append((job, slots))
 
     def _crowd(
@@ -291,10 +300,12 @@ class _Draft:
         """
         found: list[tuple[int, NodeId, list[Slot]]] = []
         trial, holders = self.node(node).copy(), self.holders.get(node, [])
+        gone = self.stopping.copy()
         for kept in range(len(holders) - 1, -1, -1):
             self._give_back(trial, holders[kept], node)
+            gone.add(holders[kept].id)
             while len(found) < most and self._sound(node, trial):
-                free = fence.within(node, trial.copy())
+                free = fence.within(node, trial.copy(), gone)
                 here = _take(free, node, request, least)
                 if len(here) < least:
                     break
@@ -318,7 +329,7 @@ class _Draft:
             if not ledger.room.item(UP, node) or node in fence.closed:
                 continue
             sound = self._sound(node, self.node(node))
-            trial = fence.within(node, self.node(node).copy())
+            trial = fence.within(node, self.node(node).copy(), self.stopping)
             here = _take(trial, node, request, most) if sound else []
             if len(here) >= least:
                 roomy.append((fit.score(request, trial.free), node, here))

@@ -211,7 +211,7 @@ class World:
                 break
             idle = idle + 1 if before == (now, self.core.seq) else 0
             assert idle < IDLE_WAKES_MAX, (
-                f"policy {self.core.policy.order} is woken at {now} ms for ever, and nothing changes"
+                f"policy {self.core.policy.order} is woken at {now} ms for ever: nothing changes"
             )
             before = (now, self.core.seq)
             if by_event:

@@ -39,6 +39,7 @@ CAUSES = (
     *(PolicySet, TenantSet, ReservationSet, ReservationDeleted),
 )
 PREEMPTIONS_SPARE = 20
+TURN_MS: Ms = 10_000
 
 
 class Foresight:
@@ -228,9 +229,13 @@ class Foresight:
             raise Violation("preempted-for-good", f"job {job} is {phase}, not again in line", job)
 
     def attempts_more(self, job: JobId) -> int:
-        """Return how many placements preemption may have cost: finitely many, in any case."""
+        """Return how many placements preemption may have cost.
+
+        As many as things happen; and long jobs that take turns (levels, promotion) do so slowly.
+        """
         plan = self.oracles.world.plan
-        most = len(plan.jobs) + len(plan.incidents) + PREEMPTIONS_SPARE
+        turns = self.oracles.world.now // TURN_MS
+        most = len(plan.jobs) + len(plan.incidents) + PREEMPTIONS_SPARE + turns
         return min(self.preemptions.get(job, 0), most)
 
 
