@@ -42,6 +42,11 @@ class Boosted:
     def __init__(self, rows: Floats, logs: Floats, weights: Floats) -> None:
         from sklearn.ensemble import HistGradientBoostingRegressor
 
+        # Rows are repeated, not weighted: a weighted quantile in every leaf makes scikit-learn
+        # 1.9 twenty times slower (5 s instead of 0.2 s a level, 2,000 rows).
+        times = repeats(weights)
+        rows, logs = np.repeat(rows, times, axis=0), np.repeat(logs, times)
+
         self.models: list[Any] = [
             HistGradientBoostingRegressor(
                 loss="quantile",
@@ -53,7 +58,7 @@ class Boosted:
                 min_samples_leaf=LEAST_IN_LEAF,
                 early_stopping=False,
                 random_state=SEED,
-            ).fit(rows, logs, sample_weight=weights)
+            ).fit(rows, logs)
             for level in LEVELS
         ]
         try:
@@ -71,6 +76,13 @@ class Boosted:
         """Return the same by scikit-learn's own way."""
         rows = np.asarray(row, dtype=np.float64)[None, :]
         return [float(model.predict(rows)[0]) for model in self.models]
+
+
+def repeats(weights: Floats) -> NDArray[np.int64]:
+    """Return whole numbers that add up as the weights do, at every row to within a half."""
+    upto = np.floor(np.cumsum(weights) + 0.5).astype(np.int64)
+    found: NDArray[np.int64] = np.diff(upto, prepend=0)
+    return found
 
 
 class _Forest:

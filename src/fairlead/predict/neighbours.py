@@ -35,17 +35,17 @@ SHORTEST_MS = 10_000  # slowdown counts shorter jobs as if they ran so long; so 
 class Setting(NamedTuple):
     """How alike two jobs are. One setting for every cluster; docs/reference/prediction.md."""
 
-    per_record: float = 0.917  # weight kept per later record of the user
-    per_limit: float = 1.08  # exponents of the ratios of limits, widths, and hours since
-    per_width: float = 0.43
-    per_hour: float = 0.23
-    follow_limit: float = 0.09  # how far a record's run time is scaled with the limit
-    exact: float = 1.71  # gain of records with the same limit and width
+    per_record: float = 0.89  # weight kept per later record of the user
+    per_limit: float = 1.11  # exponents of the ratios of limits, widths, and hours since
+    per_width: float = 0.29
+    per_hour: float = 0.20
+    follow_limit: float = 0.10  # how far a record's run time is scaled with the limit
+    exact: float = 1.2  # gain of records with the same limit and width
     other_name: float = 0.3  # weight left to another name, or only another number in it
     other_number: float = 0.8
-    prior: float = 0.05  # weight of the prior, in records
+    prior: float = 0.04  # weight of the prior, in records
     forget: float = 0.99  # weight that the prior's records keep per later one of their class
-    shrink: float = 0.9  # records at which a class of the prior counts as much as the wider one
+    shrink: float = 1.1  # records at which a class of the prior counts as much as the wider one
 
 
 class Sample(NamedTuple):

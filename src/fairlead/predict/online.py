@@ -27,8 +27,8 @@ _LEVELS = np.array(LEVELS)
 class Point(NamedTuple):
     """Where between the two means the expected run time lies, and how far towards the limit."""
 
-    to_mean: float = 0.3
-    to_limit: float = 0.1
+    to_mean: float = 0.24
+    to_limit: float = 0.07
 
 
 class Online:
