@@ -32,11 +32,15 @@ class Calibrator:
         self._sorted: list[list[float]] = [[] for _ in LEVELS]
 
     def moved(self, raw: Sequence[float]) -> list[float]:
-        """Return the quantiles, ascending, as the latest truths say they must lie."""
+        """Return the quantiles as the latest truths say they must lie.
+
+        They may cross. Whoever shows them sorts them; `learn` wants them as they are here, since
+        a miss of one level must not move the level whose place it took.
+        """
         if len(self._latest[0]) < ENOUGH:
-            return sorted(raw)
+            return list(raw)
         shifts = (self._shift(index) for index in range(len(LEVELS)))
-        return sorted(each + shift for each, shift in zip(raw, shifts, strict=True))
+        return [each + shift for each, shift in zip(raw, shifts, strict=True)]
 
     def _shift(self, index: int) -> float:
         scores, level = self._sorted[index], self.asked[index]

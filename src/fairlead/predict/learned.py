@@ -60,7 +60,7 @@ class Learned:
         self._features.submitted(now, job)
         self._pending.push(job, said)
         chosen = self._chosen(said)
-        times = [math.exp(each) for each in said.moved[chosen]]
+        times = [math.exp(each) for each in sorted(said.moved[chosen])]
         return forecast(job, times[MIDDLE], times, f"{self.name}: {chosen}")
 
     def learn(self, now: Ms, job: JobSpec, ran_ms: Ms, completed: bool) -> None:
@@ -74,7 +74,7 @@ class Learned:
                 moved = [min(each, limit) for each in said.moved[name]]
                 self._calibrators[name].learn(raw, moved, log)
                 if both:
-                    pairs = zip(LEVELS, moved, strict=True)
+                    pairs = zip(LEVELS, sorted(moved), strict=True)
                     loss = sum(pinball(level, log, each) for level, each in pairs)
                     self.losses[name] = self.losses[name] * FORGET + loss
         self._history.add(job, Past(now, now - ran_ms, ran_ms, completed))

@@ -36,7 +36,7 @@ class Setting(NamedTuple):
     """How alike two jobs are. One setting for every cluster; docs/reference/prediction.md."""
 
     per_record: float = 0.89  # weight kept per later record of the user
-    per_limit: float = 1.11  # exponents of the ratios of limits, widths, and hours since
+    per_limit: float = 2.5  # exponents of the ratios of limits, widths, and hours since
     per_width: float = 0.29
     per_hour: float = 0.20
     follow_limit: float = 0.10  # how far a record's run time is scaled with the limit
