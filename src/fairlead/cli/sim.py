@@ -16,6 +16,7 @@ import click
 
 from fairlead.cli.deadlines import deadlines
 from fairlead.cli.faults import faults
+from fairlead.cli.sim_eta import eta
 from fairlead.cli.reading import Reading, reading
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def sim() -> None:
 
 sim.add_command(faults)
 sim.add_command(deadlines)
+sim.add_command(eta)
 
 
 @sim.command()

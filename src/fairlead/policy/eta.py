@@ -155,6 +155,10 @@ class Etas:
         self._first.setdefault(job, (raw, eta))
         return eta
 
+    def first(self, job: JobId) -> tuple[Raw, Eta] | None:
+        """Return the first estimate of a waiting job, as it was made and as it was shown."""
+        return self._first.get(job)
+
     def started(self, job: Job) -> None:
         """A job has started: compare with its first estimate."""
         first = self._first.pop(job.id, None)
