@@ -16,8 +16,8 @@ import click
 
 from fairlead.cli.deadlines import deadlines
 from fairlead.cli.faults import faults
-from fairlead.cli.sim_eta import eta
 from fairlead.cli.reading import Reading, reading
+from fairlead.cli.sim_eta import eta
 
 if TYPE_CHECKING:
     from fairlead.model.base import Misuse
