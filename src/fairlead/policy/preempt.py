@@ -31,6 +31,7 @@ from fairlead.policy.gittins import GittinsTable
 from fairlead.policy.order import Key, Order
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.queue import Entry, GroupId, Queue
+from fairlead.policy.reserved import Held, hold, less_reserved
 
 if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
@@ -189,11 +190,14 @@ class _Draft:
         self.preemptible: list[Job] = []
         self.chosen: list[tuple[Job, tuple[Slot, ...]]] = []
         self.closed: set[GroupId] = set()
+        self.held: Held = {}  # beside reservations: what the draft has given to whom
         config = pipeline.config
         for _, job_id in core.ends.sorted:
             job = core.jobs[job_id]
             if job.phase is not Phase.STOPPING:
                 if not _may_stop(core, config, job):
+                    if core.reservations:
+                        hold(self.held, core.shapes[job.shape_id], job.slots, job.spec.tenant)
                     continue
                 self.preemptible.append(job)
             request = core.shapes[job.shape_id]
@@ -219,6 +223,8 @@ class _Draft:
                 return False
             trial.move(request, slot.devices, -1)
             taken.append(slot)
+        if self.core.reservations:
+            hold(self.held, request, taken, job.spec.tenant)
         return True
 
     def offer(self, job: Job) -> None:
@@ -228,13 +234,15 @@ class _Draft:
         if group in self.closed:
             return
         request = core.shapes[job.shape_id]
-        slots = None if pipeline.over_quota(core, job) else self._slots(request)
+        slots = None if pipeline.over_quota(core, job) else self._slots(request, job)
         if slots is None:
             self.closed.add(group)
         else:
             self.chosen.append((job, slots))
+            if core.reservations:
+                hold(self.held, request, slots, job.spec.tenant)
 
-    def _slots(self, request: Request) -> tuple[Slot, ...] | None:
+    def _slots(self, request: Request, job: Job) -> tuple[Slot, ...] | None:
         fit, ledger = self.pipeline.fit, self.core.ledger
         nodes = list(fit.in_order(request)) if ledger.count > 1 else []
         known = set(nodes)
@@ -248,6 +256,8 @@ class _Draft:
         slots: list[Slot] = []
         for node in nodes:
             trial = self.trial(node).copy()
+            if self.core.reservations and not less_reserved(self.core, trial, node, job, self.held):
+                continue
             most = 1 if spread == "distinct-nodes" else members - len(slots)
             here: list[Slot] = []
             while len(here) < most and trial.fits(request):
