@@ -11,6 +11,8 @@ from click.testing import CliRunner, Result
 
 from fairlead.cli.main import main
 from fairlead.cli.sim import sim
+from fairlead.sim.traces import FORMATS
+from traces import EXCERPTS, THROUGHPUTS
 
 KEYS = [
     "policy",
@@ -137,6 +139,45 @@ def test_trace_info_says_what_is_in_it(trace):
     assert "asked for 1 GPU" in shown
 
 
+def test_trace_info_measures_load_and_names_deadlines_and_what_was_dropped(tmp_path):
+    path = tmp_path / "chronus.csv"
+    path.write_text(EXCERPTS["chronus"])
+    info = json.loads(call("trace", "info", path, "--cluster", "1x8gpu", "--json").stdout)
+    assert (info["format"], info["jobs"], info["deadlines"]) == ("chronus", 3, 2)
+    assert info["dropped"] == {"0 GPUs (a fraction of one, rounded down)": 1}
+    # 7 minutes on 1 GPU, 9 on 8 and 30 on 2, on 8 GPUs in the 8 minutes between first and last.
+    assert info["load_ratio"] == pytest.approx((7 + 9 * 8 + 30 * 2) / (8 * 8))
+    assert info["work_s"] == 60 * (7 + 9 * 8 + 30 * 2)
+    shown = call("trace", "info", path).stdout
+    assert "have a deadline" in shown and "offered load" not in shown
+
+
+def test_trace_info_writes_the_page_it_is_asked_for(tmp_path):
+    pytest.importorskip("matplotlib")
+    path, page = tmp_path / "muri.csv", tmp_path / "page.html"
+    path.write_text(EXCERPTS["muri"])
+    assert f"wrote {page}" in call("trace", "info", path, "--plots", page).stdout
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_run_and_compare_take_the_format_and_the_throughputs(tmp_path):
+    path, table = tmp_path / "gavel.trace", tmp_path / "speeds.json"
+    path.write_text(EXCERPTS["gavel"])
+    table.write_text(THROUGHPUTS)
+    how = ["--cluster", "1x8gpu", "--format", "gavel", "--throughputs", table]
+    alone = json.loads(call("run", path, "--policy", "fifo", "--json", *how).stdout)
+    both = json.loads(call("compare", path, "--policies", "fifo,sjf", "--json", *how).stdout)
+    assert alone["jobs"] == 2 and alone["makespan_s"] == 300
+    assert both["results"][0]["digest"] == alone["digest"]
+    slow = call("run", path, "--json", *how, "--throughputs-gpu", "k80").stdout
+    assert json.loads(slow)["makespan_s"] == 100
+
+
+def test_the_help_names_every_format():
+    shown = " ".join(call("run", "--help").stdout.split())
+    assert [name for name in FORMATS if name not in shown] == []
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -153,6 +194,10 @@ def test_trace_info_says_what_is_in_it(trace):
         (["generate", "poisson", "--load", "-1", "-o", "-"], "a load of -1"),
         (["generate", "poisson", "-o", "/none/x.jsonl"], "cannot write /none/x.jsonl"),
         (["trace", "info", "/"], "is a folder"),
+        (["trace", "info", "TRACE", "--format", "jsnol"], "did you mean jsonl?"),
+        (["run", "TRACE", "--format", "muri"], "found no column job_id"),
+        (["trace", "info", "TRACE", "--plots", "/none/x.html"], "cannot write /none/x.html"),
+        (["run", "TRACE", "--cluster", "none.csv"], "there is no file none.csv"),
     ],
 )
 def test_mistakes_are_one_clear_error_with_exit_code_two(capsys, trace, words, said):

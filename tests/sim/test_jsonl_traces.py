@@ -115,6 +115,7 @@ def test_ids_may_be_numbers_or_words_and_order_ties():
         (job(processors=2, members=2), "found processors and members", "processors", ""),
         (job(cpus=0), "asks for nothing", "cpus", ""),
         ("{broken", "expected one JSON object", "", ""),
+        ('{"id": 1, "submit_s": "soon" and so on}', "submit_s: expected", "submit_s", ""),
         ("[1, 2]", "expected one JSON object", "", ""),
         ('{"id": 1, "submit_s": 0, "run_s": 1} extra', "expected one JSON object", "", ""),
         ("garbage \x01\x02", "expected one JSON object", "", ""),
@@ -180,6 +181,8 @@ def test_what_is_written_reads_back_as_the_same_jobs(lines):
 
 
 def test_the_documented_keys_are_the_keys():
-    page = (Path(__file__).parents[2] / "docs/reference/traces.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs/reference/traces/jsonl.md").read_text(
+        encoding="utf-8"
+    )
     for key in (*jsonl.Line.__struct_fields__, *jsonl.Header.__struct_fields__):
         assert f"`{key}`" in page

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EISDIR, ENOENT
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import click
 
 from fairlead.cli.faults import faults
+from fairlead.cli.reading import Reading, reading
 
 if TYPE_CHECKING:
     from fairlead.model.base import Misuse
@@ -29,7 +30,7 @@ _DEFAULT = click.core.ParameterSource.DEFAULT
 _CLUSTER = click.option(
     "--cluster",
     metavar="SPEC",
-    help="pool:96, 12x8gpu, 4x16cpu,64GiB,8gpu:A100:80GiB or a TOML file. "
+    help="pool:96, 12x8gpu, 4x16cpu,64GiB,8gpu:A100:80GiB, a TOML file or a list of nodes. "
     "Default: what the trace's header says.",
 )
 _LIMIT_JOBS = click.option(
@@ -61,6 +62,7 @@ sim.add_command(faults)
 @_CLUSTER
 @_LIMIT_JOBS
 @_ESTIMATES
+@reading
 @click.option("--starts", type=click.Path(), metavar="FILE", help="Write a CSV row per job.")
 @_JSON
 def run(
@@ -71,10 +73,11 @@ def run(
     estimates: Estimates,
     starts: str | None,
     as_json: bool,
+    **how: Unpack[Reading],
 ) -> None:
     """Replay TRACE under one policy.
 
-    TRACE is Standard Workload Format or JSON lines, plain or .gz.
+    TRACE is in any format that --format names, plain or .gz.
     """
     from fairlead.policy.registry import describe, policy_config
     from fairlead.sim.metrics import by_tenant, summarise, write_starts
@@ -82,7 +85,7 @@ def run(
 
     about = describe(policy_config(policy))
     _check_writable(starts)
-    workload, where = _load(trace, cluster, limit_jobs, estimates)
+    workload, where = _load(trace, cluster, limit_jobs, estimates, how)
     with _progress(len(workload.jobs)) as progress:
         outcome = replay(workload, where, policy, progress=lambda done: progress(policy, done))
     summary = summarise(outcome)
@@ -105,6 +108,7 @@ def run(
 @_CLUSTER
 @_LIMIT_JOBS
 @_ESTIMATES
+@reading
 @click.option("--html", type=click.Path(), metavar="FILE", help="Write a page with plots.")
 @_JSON
 @click.pass_context
@@ -117,6 +121,7 @@ def compare(
     estimates: Estimates,
     html: str | None,
     as_json: bool,
+    **how: Unpack[Reading],
 ) -> None:
     """Replay TRACE under several policies, side by side."""
     from fairlead.sim import traces
@@ -126,7 +131,7 @@ def compare(
 
     names = parse_policies(policies)
     _check_writable(html)
-    found = traces.read(trace)
+    found = traces.read(trace, **how)
     workload, where = _fit(found, cluster, limit_jobs, estimates)
     with _progress(len(workload.jobs) * len(names)) as progress:
         outcomes = list(outcomes_of(workload, where, names, progress))
@@ -255,25 +260,43 @@ def trace() -> None:
 
 @trace.command()
 @click.argument("file", type=click.Path())
+@click.option("--cluster", metavar="SPEC", help="Measure the load on this cluster.")
+@reading
+@click.option("--plots", type=click.Path(), metavar="FILE.html", help="Write a page with plots.")
 @_JSON
-def info(file: str, as_json: bool) -> None:
-    """Summarise a trace: jobs, times, requests, what was left out."""
+def info(
+    file: str, cluster: str | None, plots: str | None, as_json: bool, **how: Unpack[Reading]
+) -> None:
+    """Summarise a trace: jobs, times, requests, deadlines, what was left out."""
     from fairlead.sim import traces
+    from fairlead.sim.cluster import parse_cluster
     from fairlead.sim.traces.info import summarise_trace
 
-    found = summarise_trace(traces.read(file))
+    _check_writable(plots)
+    if plots is not None:
+        from fairlead.sim.traces.plots import need_matplotlib, render
+
+        need_matplotlib()
+    where = parse_cluster(cluster) if cluster else None
+    read = traces.read(file, **how)
+    found = summarise_trace(read, where)
+    if plots is not None:
+        with _output(plots) as page:
+            page.write(render(read, found))
     if as_json:
         _print_json(found.as_json())
-    else:
-        _print_info(found)
+        return
+    _print_info(found)
+    if plots is not None:
+        click.echo(f"wrote {plots}")
 
 
 def _load(
-    trace: str, cluster: str | None, limit_jobs: int | None, estimates: Estimates
+    trace: str, cluster: str | None, limit_jobs: int | None, estimates: Estimates, how: Reading
 ) -> tuple[Workload, Cluster]:
     from fairlead.sim import traces
 
-    return _fit(traces.read(trace), cluster, limit_jobs, estimates)
+    return _fit(traces.read(trace, **how), cluster, limit_jobs, estimates)
 
 
 def _fit(
@@ -453,9 +476,15 @@ def _print_info(found: TraceInfo) -> None:
         ["ran longer than their limit", f"{found.over_limit:,}"],
         ["tenants, users, queues", f"{found.tenants:,}, {found.users:,}, {found.queues:,}"],
     ]
+    rows.append([f"{found.unit} asked for", f"{found.asked:,.10g}"])
+    rows.append(["work", f"{found.work_s:,.0f} {found.unit} x seconds"])
     if found.load_ratio is not None:
         rows.append(["offered load", f"{found.load_ratio:.3f}"])
+    if found.deadlines:
+        rows.append(["have a deadline", f"{found.deadlines:,}"])
+        rows.append(["run longer than to their deadline", f"{found.deadlines_too_short:,}"])
     rows += [[f"asked for {words}", f"{count:,}"] for words, count in found.widths.items()]
     rows += [[f"dropped: {reason}", f"{count:,}"] for reason, count in found.dropped.items()]
-    rows += [[f"header: {name}", value] for name, value in found.notes.items()]
+    said = "header" if found.format in ("swf", "jsonl") else "note"
+    rows += [[f"{said}: {name}", value] for name, value in found.notes.items()]
     _print_table([found.path, ""], rows, left=2)

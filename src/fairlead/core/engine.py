@@ -85,7 +85,8 @@ class Core:
 
     def __init__(self) -> None:
         self.seq = 0
-        self.now: Ms = 0
+        self.now: Ms = 0  # of the last event
+        self.clock: Ms = 0  # of this turn, which may have brought no event; policies go by it
         self.next_job: JobId = 1
         self.jobs: dict[JobId, Job] = {}
         self.pending: dict[JobId, Job] = {}
@@ -141,7 +142,7 @@ class Core:
     def apply(self, now: Ms, event: AnyEvent) -> None:
         """Apply one event at time `now` (ms, never before the last). O(1) but for node events."""
         assert now >= self.now, f"time runs backwards: {now} after {self.now}"
-        self.now = now
+        self.now = self.clock = now
         self.seq += 1
         self._handlers[type(event)](event)
 

@@ -166,6 +166,7 @@ def load(body: bytes) -> Core:
     image = _decoder.decode(body)
     core = Core()
     core.seq, core.now, core.next_job = image.seq, image.now, image.next_job
+    core.clock = image.now
     core.policy = image.policy
     core.set_tenants({tenant.name: tenant for tenant in image.tenants})
     core.queues = {queue.name: queue for queue in image.queues}

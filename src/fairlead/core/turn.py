@@ -94,7 +94,7 @@ class Scheduler:
         must be thrown away: recover.
         """
         core = self.core
-        now = max(now, core.now)
+        core.clock = now = max(now, core.now)
         events: list[AnyEvent] = list(inbox)
         for event in events:
             core.apply(now, event)

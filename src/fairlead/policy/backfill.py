@@ -26,13 +26,18 @@ from fairlead.model.base import JobId, Ms
 from fairlead.model.events import AnyEvent, Placed, Promised
 from fairlead.model.resources import Slot
 from fairlead.policy.plan import Plan, Shadow, find, next_claim
-from fairlead.policy.queue import Entry, GroupId
+from fairlead.policy.queue import Entry, Group, GroupId
 
 if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
 
 Ranked: TypeAlias = tuple[Entry, Job]
-FEW = 256  # so many waiting jobs are sorted faster than merged
+ANY: Ms = FAR + 1  # longer than any run time that is believed
+
+
+def _shortest(item: Ranked) -> tuple[Ms, Ms, JobId]:
+    entry, job = item
+    return (entry[4], job.submitted_ms, job.id)
 
 
 class Backfill:
@@ -75,7 +80,7 @@ class Backfill:
             self._core is not core
             or self._wakeups != core.wakeups
             or self._layout != core.ledger.layout
-            or core.now >= self._stands_until
+            or core.clock >= self._stands_until
         )
         if stale:
             self._core, self._wakeups, self._layout = core, core.wakeups, core.ledger.layout
@@ -129,26 +134,25 @@ class Backfill:
         """Start what fits now and does not delay the head."""
         assert self.head is not None and self.shadow is not None
         pipeline, shadow, fit = self.pipeline, self.shadow, self.pipeline.fit
-        config, group_of = pipeline.config, pipeline.queue.group_of
+        group_of, clock = pipeline.queue.group_of, core.clock
         because = f"{pipeline.because}; backfilled beside job {self.head[2]}"
+        if shadow.start_ms >= FAR and pipeline.protected(clock, core.pending.get(self.head[2])):
+            return  # nobody knows when the head may start, and it has waited long enough
         for entry, job in ranked:
-            group = group_of(job)
-            if group in self._closed or entry == self.head:
-                continue
-            run_ms = believed_run_ms(job, config)
-            if run_ms >= self._refused.get(group, FAR + 1):
+            group, run_ms = group_of(job), entry[4]
+            if (
+                group in self._closed
+                or run_ms >= self._refused.get(group, ANY)
+                or (entry == self.head)
+            ):
                 continue
             if pipeline.over_quota(core, job):
                 self._closed.add(group)
                 continue
-            if shadow.start_ms >= FAR and pipeline.protected(
-                core.now, core.pending.get(self.head[2])
-            ):
-                return  # nobody knows when the head may start, and it has waited long enough
             request = core.shapes[job.shape_id]
-            slots = find(fit, request, shadow, core.now + run_ms)
+            slots = find(fit, request, shadow, clock + run_ms)
             if slots is not None:
-                shadow.take(request, slots, core.now + run_ms)
+                shadow.take(request, slots, clock + run_ms)
                 yield self._place(job, slots, because)
             elif fit.gang(request) is None:
                 self._closed.add(group)
@@ -159,28 +163,39 @@ class Backfill:
         """Return candidates in the order in which they are tried."""
         if not self.pipeline.config.shortest:
             return sorted(ranked, key=lambda item: item[0])
-        config = self.pipeline.config
-        return sorted(
-            ranked,
-            key=lambda item: (believed_run_ms(item[1], config), item[1].submitted_ms, item[1].id),
-        )
+        return sorted(ranked, key=_shortest)
 
-    def _all(self, core: Core) -> Iterable[Ranked]:
-        """Return the waiting jobs of the groups that fit now, in the order in which to try them."""
+    def _all(self, core: Core) -> Iterator[Ranked]:
+        """Yield the waiting jobs that could start, in the order in which to try them.
+
+        Of groups that fit now, jobs that are shorter than the shortest refused of their group.
+        """
         queue, fit = self.pipeline.queue, self.pipeline.fit
-        groups: list[Iterator[Ranked]] = []
+        groups: list[tuple[GroupId, Group]] = []
         for group_id, group in queue.groups.items():
             if group_id in queue.gated:
                 continue
             if fit.gang(core.shapes[group_id[0]]) is None:
                 self._closed.add(group_id)
             else:
-                groups.append(group.waiting(core))
+                group.compact(core)
+                groups.append((group_id, group))
         if self.pipeline.config.shortest:
-            return self._in_turn([item for group in groups for item in group])
-        if len(core.pending) <= FEW:
-            return sorted([item for group in groups for item in group])
-        return heapq.merge(*groups)
+            yield from self._in_turn([item for _, group in groups for item in group.waiting(core)])
+            return
+        heap: list[tuple[Entry, int, int]] = []
+        for number, (_, group) in enumerate(groups):
+            if (at := group.next_below(core, group.start, ANY)) is not None:
+                heap.append((group.entries[at], number, at))
+        heapq.heapify(heap)
+        while heap:
+            entry, number, at = heapq.heappop(heap)
+            yield entry, core.pending[entry[2]]
+            group_id, group = groups[number]
+            if group_id not in self._closed:
+                after = group.next_below(core, at + 1, self._refused.get(group_id, ANY))
+                if after is not None:
+                    heapq.heappush(heap, (group.entries[after], number, after))
 
     # ---- any depth ----------------------------------------------------------------------------
 
@@ -203,7 +218,7 @@ class Backfill:
                 continue
             if self.depth is not None and count >= self.depth and job.spec.deadline_ms is None:
                 if job.promise is not None:
-                    yield Promised(job=job.id, start_ms=core.now, because="jobs came before it")
+                    yield Promised(job=job.id, start_ms=core.clock, because="jobs came before it")
                 rest.append((entry, job))
                 continue
             yield from self._start_or_promise(core, job)
@@ -219,7 +234,7 @@ class Backfill:
         """Start a job beside all claims, if it fits."""
         group = self.pipeline.queue.group_of(job)
         run_ms = believed_run_ms(job, self.pipeline.config)
-        if group in self._closed or run_ms >= self._refused.get(group, FAR + 1):
+        if group in self._closed or run_ms >= self._refused.get(group, ANY):
             return
         slots = self.pipeline.beside_claims(core, job)
         if slots is not None:
@@ -247,7 +262,7 @@ class Backfill:
         found = plans.view(job).earliest(request, run_ms)
         if found is None:
             if old is not None:
-                yield Promised(job=job.id, start_ms=core.now, because="its nodes are gone")
+                yield Promised(job=job.id, start_ms=core.clock, because="its nodes are gone")
             return
         start, slots = found
         if old is not None and (start, run_ms) == (old.start_ms, old.run_ms):

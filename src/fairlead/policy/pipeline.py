@@ -41,7 +41,7 @@ class Pipeline:
         self.scorer = score.build(config.placement)
         self.overtake_ms = config.overtake_ms
         self._core: Core | None = None
-        self.queue = Queue(self.order)
+        self.queue = self._queue(self.order)
         self.fit: Fit
         self._layout = -1
         self._possible: dict[tuple[int, frozenset[NodeId]], bool] = {}  # for this layout
@@ -54,14 +54,20 @@ class Pipeline:
         """Read from this core from now on; what was derived from another is dropped."""
         if self._core is not core:
             self._core = core
-            self.queue = Queue(self.order)
+            self.queue = self._queue(self.order)
             self.fit = Fit(core.ledger, self.scorer)
             self._layout, self._plans = -1, None
         if self.config.order == "priority" and self.config.ageing_cap is not None:
             ranked = order.capped_ageing(
-                self.config.ageing_per_hour, self.config.ageing_cap, core.now
+                self.config.ageing_per_hour, self.config.ageing_cap, core.clock
             )
-            self.queue = Queue(ranked)
+            self.queue = self._queue(ranked)
+
+    def _queue(self, ranked: order.Order) -> Queue:
+        """Return an empty queue; one for backfilling knows how long each job is believed to run."""
+        if self.config.backfill == 0:
+            return Queue(ranked)
+        return Queue(ranked, lambda job: believed_run_ms(job, self.config))
 
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, best first. Reads only; the caller applies each at once."""
@@ -128,7 +134,7 @@ class Pipeline:
         """
         plans = self.plans(core)
         run_ms = believed_run_ms(job, self.config)
-        until = min(core.now + run_ms, FAR)
+        until = min(core.clock + run_ms, FAR)
         request = core.shapes[job.shape_id]
         plans.withdraw(job.id)
         slots = find(self.fit, request, plans.view(job), until)
@@ -199,7 +205,7 @@ class Pipeline:
         return known
 
     def _must_not_overtake(self, core: Core, stuck: Entry) -> bool:
-        return self.protected(core.now, core.pending.get(stuck[2]))
+        return self.protected(core.clock, core.pending.get(stuck[2]))
 
     def protected(self, now: Ms, job: Job | None) -> bool:
         """Whether a job that is first in the order but does not fit may be overtaken no more."""

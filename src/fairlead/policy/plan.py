@@ -54,18 +54,18 @@ class Plan:
 
     def _line(self, node: NodeId) -> Line:
         core = self.core
-        line = Line(core.now, Trial.now(core.ledger, node))
+        line = Line(core.clock, Trial.now(core.ledger, node))
         if not core.ledger.room[UP, node]:
-            line.block(core.now, FAR)
+            line.block(core.clock, FAR)
             return line
         held = [
-            (max(self._end(job), core.now), job.id, slot)
+            (max(self._end(job), core.clock), job.id, slot)
             for job in {key[0]: job for key, job in core.nodes[node].members.items()}.values()
             if job.phase in LIVE
             for slot in job.slots
             if slot.node == node
         ]
-        for end, job_id, slot in sorted(held):
+        for end, job_id, slot in sorted(held, key=lambda item: item[:2]):
             if end < FAR:
                 request = core.shapes[core.jobs[job_id].shape_id]
                 line.move(request, slot.devices, end, FAR, 1)
@@ -81,17 +81,17 @@ class Plan:
         for slot in slots:
             line = self.lines.get(slot.node)
             if line is not None:
-                line.move(request, slot.devices, self.core.now, until, -1)
+                line.move(request, slot.devices, self.core.clock, until, -1)
 
     def allows(self, node: NodeId, request: Request, devices: tuple[int, ...], until: Ms) -> bool:
         """Whether one member may have these devices of a node from now until then."""
         line = self.lines.get(node)
-        return line is None or line.allows(request, devices, self.core.now, until)
+        return line is None or line.allows(request, devices, self.core.clock, until)
 
     def bound(self, node: NodeId, until: Ms) -> Trial | None:
         """Return the least that is free on a node from now until then; None: only what is now."""
         line = self.lines.get(node)
-        return None if line is None else line.least(self.core.now, until)
+        return None if line is None else line.least(self.core.clock, until)
 
     def earliest(
         self, request: Request, run_ms: Ms, until: Ms = FAR
@@ -112,7 +112,7 @@ class Walled:
         self.plan, self.walls, self.limit_ms = plan, walls, limit_ms
 
     def _until(self) -> Ms:
-        return min(self.plan.core.now + self.limit_ms, FAR)
+        return min(self.plan.core.clock + self.limit_ms, FAR)
 
     def allows(self, node: NodeId, request: Request, devices: tuple[int, ...], until: Ms) -> bool:
         """Whether one member may have these devices of a node from now until then."""
@@ -152,7 +152,7 @@ class Plans:
     def stands(self) -> bool:
         """Whether nothing has happened that lines do not know."""
         core = self.core
-        return self._made == (core.wakeups, core.ledger.layout) and core.now < self._until
+        return self._made == (core.wakeups, core.ledger.layout) and core.clock < self._until
 
     def sync(self) -> None:
         """Claim what the core has promised to waiting jobs, no more and no less."""
@@ -210,14 +210,14 @@ class Plans:
         for plan in self.views.values():
             plan.occupy(request, slots, until)
         for plan in self.walls.values():
-            plan.occupy(request, slots, min(core.now + limit_of(job), FAR))
+            plan.occupy(request, slots, min(core.clock + limit_of(job), FAR))
 
 
 def next_claim(core: Core) -> Ms:
     """Return when the next reservation begins or the next promise is due; FAR: none."""
     if not core.reservations and not core.promises:
         return FAR
-    now = core.now
+    now = core.clock
     starts = [each.start_ms for each in core.reservations.values() if each.start_ms > now]
     for job in core.promises.values():
         if job.promise is not None and job.promise.start_ms > now:
@@ -254,22 +254,22 @@ class _Sweep:
         """Return (start, slots), None if they never fit together."""
         core, lines, request = self.plan.core, self.plan.lines, self.request
         if len(lines) == core.ledger.count == 1 and request.members == 1 and not self.walls:
-            start = lines[0].earliest(request, self.run_ms, core.now, until)
+            start = lines[0].earliest(request, self.run_ms, core.clock, until)
             return None if start is None else (start, self._slots(start))
         self._count_now()
         if self._enough():
-            return core.now, self._slots(core.now)
+            return core.clock, self._slots(core.clock)
         steps = heapq.merge(
-            ((max(end, core.now), -1, job) for end, job in core.ends.sorted),
+            ((max(end, core.clock), -1, job) for end, job in core.ends.sorted),
             sorted(
                 (at, node, 0)
                 for its, run_ms in ((lines, self.run_ms), (self.walls, self.limit_ms))
                 for node, line in its.items()
                 for at in line.changes(run_ms)
-                if at > core.now
+                if at > core.clock
             ),
         )
-        at, touched = core.now, set[NodeId]()
+        at, touched = core.clock, set[NodeId]()
         for time, node, job_id in steps:
             if time > at:
                 if touched and self._recount(touched, at):
@@ -291,7 +291,7 @@ class _Sweep:
         ledger = core.ledger
         for node in range(ledger.count):
             if node in self.plan.lines:
-                self._set(node, self._count(node, core.now))
+                self._set(node, self._count(node, core.clock))
             elif ledger.room.item(UP, node):
                 self._set(node, Trial.now(ledger, node).copies(request, request.members))
 
@@ -431,6 +431,8 @@ def _allowed(request: Request, slots: tuple[Slot, ...], guard: Guard, until: Ms)
 
 def _beside(fit: Fit, request: Request, guard: Guard, until: Ms) -> tuple[Slot, ...] | None:
     """Look at every node that fits now, best first, less what is claimed there."""
+    if fit.ledger.count == 1 and not request.picks:
+        return None  # no other node, and no other devices
     spread, members = request.shape.spread, request.members
     slots: list[Slot] = []
     for node in fit.in_order(request):

@@ -50,7 +50,7 @@ class Preempt:
 
     def order_at(self, core: Core) -> Order:
         """Return the order of all jobs, running ones too, as of now."""
-        config, now = self.pipeline.config, core.now
+        config, now = self.pipeline.config, core.clock
         match config.order:
             case "srtf":
                 return order.remaining_first(now)
@@ -96,12 +96,11 @@ class Preempt:
     def _in_order(self, core: Core, draft: _Draft) -> Iterator[tuple[Entry, Job]]:
         """Yield what runs and may be preempted, and what waits, best first."""
         queue = self.pipeline.queue
-        running = sorted((queue.entry(job), job) for job in draft.preemptible)
         waiting = []
         for group_id, group in queue.groups.items():
             if group.first(core) is not None:
                 waiting.append(_until_closed(group.waiting(core), group_id, draft))
-        return heapq.merge(running, *waiting)
+        return heapq.merge(draft.preemptible, *waiting)
 
     def _promotions(self, core: Core) -> Iterator[AnyEvent]:
         percent = self.pipeline.config.promote_percent
@@ -109,7 +108,7 @@ class Preempt:
             return
         for job in list(core.pending.values()):
             due = self._promotion_at(job, percent)
-            if due is not None and due <= core.now:
+            if due is not None and due <= core.clock:
                 yield Promoted(job=job.id)
 
     def _promotion_at(self, job: Job, percent: int) -> Ms | None:
@@ -122,7 +121,7 @@ class Preempt:
     def wake_at(self, core: Core) -> Ms | None:
         """Return when an order changes by the clock alone: a level is reached, a promotion is due,
         a job has run long enough to be preempted."""
-        config, now = self.pipeline.config, core.now
+        config, now = self.pipeline.config, core.clock
         if config.order not in ("las", "gittins") and not (config.min_run_ms and core.pending):
             return None
         times: list[Ms] = []
@@ -182,53 +181,85 @@ def _together(core: Core, request: Request, slots: tuple[Slot, ...]) -> bool:
 
 
 class _Draft:
-    """The nodes with everybody thought away who may be preempted, or is on the way out."""
+    """The nodes, with those who may be preempted holding on until their turn has come.
+
+    `solid` is what is free while all of them hold on, less what was given to waiting jobs: below
+    zero where somebody will have to go. Who has to go is decided by looking from the worst of
+    those whose turn is yet to come.
+    """
 
     def __init__(self, core: Core, pipeline: Pipeline) -> None:
         self.core, self.pipeline = core, pipeline
-        self.trials: dict[NodeId, Trial] = {}
-        self.preemptible: list[Job] = []
+        self.solid: dict[NodeId, Trial] = {}
+        self.holders: dict[NodeId, list[Job]] = {}  # whose turn is yet to come, best first
         self.chosen: list[tuple[Job, tuple[Slot, ...]]] = []
         self.closed: set[GroupId] = set()
-        self.held: Held = {}  # beside reservations: what the draft has given to whom
-        config = pipeline.config
+        self.held: Held = {}  # beside reservations: what those have whose turn is over
+        running: list[Job] = []
         for _, job_id in core.ends.sorted:
             job = core.jobs[job_id]
-            if job.phase is not Phase.STOPPING:
-                if not _may_stop(core, config, job):
-                    if core.reservations:
-                        hold(self.held, core.shapes[job.shape_id], job.slots, job.spec.tenant)
-                    continue
-                self.preemptible.append(job)
-            request = core.shapes[job.shape_id]
-            for slot in job.slots:
-                self.trial(slot.node).move(request, slot.devices, 1)
+            if job.phase is Phase.STOPPING:
+                self._move(job, 1)
+            elif _may_stop(core, pipeline.config, job):
+                running.append(job)
+            else:
+                self._hold(job, job.slots)
+        entry = pipeline.queue.entry
+        self.preemptible = sorted((entry(job), job) for job in running)
+        for _, job in self.preemptible:
+            for node in {slot.node for slot in job.slots}:
+                self.holders.setdefault(node, []).append(job)
 
-    def trial(self, node: NodeId) -> Trial:
-        """Return what is left of a node."""
-        trial = self.trials.get(node)
+    def node(self, node: NodeId) -> Trial:
+        """Return what is left of a node while all others hold on."""
+        trial = self.solid.get(node)
         if trial is None:
-            trial = self.trials[node] = Trial.now(self.core.ledger, node)
+            trial = self.solid[node] = Trial.now(self.core.ledger, node)
         return trial
 
-    def keep(self, job: Job) -> bool:
-        """Let a running job keep its slots, if those before it have left them."""
+    def _move(self, job: Job, sign: int) -> None:
         request = self.core.shapes[job.shape_id]
-        taken: list[Slot] = []
         for slot in job.slots:
-            trial = self.trial(slot.node)
-            if not trial.has_room(request, slot.devices):
-                for other in taken:
-                    self.trial(other.node).move(request, other.devices, 1)
-                return False
-            trial.move(request, slot.devices, -1)
-            taken.append(slot)
-        if self.core.reservations:
-            hold(self.held, request, taken, job.spec.tenant)
+            self.node(slot.node).move(request, slot.devices, sign)
+
+    def keep(self, job: Job) -> bool:
+        """Whether a running job keeps its slots: those before it have left them. Its turn is over.
+
+        Where it shares a node with others whose turn is yet to come, those make room first.
+        """
+        for node in {slot.node for slot in job.slots}:
+            self.holders[node].remove(job)
+        for node in {slot.node for slot in job.slots}:
+            trial = self.node(node)
+            if not _sound(trial):
+                trial = trial.copy()
+                for other in self.holders[node]:
+                    self._give_back(trial, other, node)
+                if not _sound(trial):
+                    self._move(job, 1)
+                    return False
+        self._hold(job, job.slots)
         return True
 
+    def _hold(self, job: Job, slots: tuple[Slot, ...]) -> None:
+        if self.core.reservations:
+            hold(self.held, self.core.shapes[job.shape_id], slots, job.spec.tenant)
+
+    def _open(self, trial: Trial, node: NodeId, job: Job) -> Trial | None:
+        """Return what a job may have of a node, less what is reserved for others; None: nothing."""
+        trial = trial.copy()
+        if self.core.reservations and not less_reserved(self.core, trial, node, job, self.held):
+            return None
+        return trial if _sound(trial) else None
+
+    def _give_back(self, trial: Trial, job: Job, node: NodeId) -> None:
+        request = self.core.shapes[job.shape_id]
+        for slot in job.slots:
+            if slot.node == node:
+                trial.move(request, slot.devices, 1)
+
     def offer(self, job: Job) -> None:
-        """Give a waiting job slots if it fits, preferably where nobody has to go for it."""
+        """Give a waiting job slots if it fits, where nobody has to go for it or only the worst."""
         core, pipeline = self.core, self.pipeline
         group = pipeline.queue.group_of(job)
         if group in self.closed:
@@ -237,42 +268,82 @@ class _Draft:
         slots = None if pipeline.over_quota(core, job) else self._slots(request, job)
         if slots is None:
             self.closed.add(group)
-        else:
-            self.chosen.append((job, slots))
-            if core.reservations:
-                hold(self.held, request, slots, job.spec.tenant)
+            return
+        for slot in slots:
+            self.node(slot.node).move(request, slot.devices, -1)
+        self._hold(job, slots)
+        self.chosen.append((job, slots))
+
+    def _crowd(
+        self, node: NodeId, request: Request, job: Job, most: int, least: int
+    ) -> list[tuple[int, NodeId, list[Slot]]]:
+        """Return members that fit on a node if its worst holders go, with how few may then stay.
+
+        One after the other; `least` together where the spread rule wants all on one node.
+        """
+        found: list[tuple[int, NodeId, list[Slot]]] = []
+        trial, holders = self.node(node).copy(), self.holders.get(node, [])
+        for kept in range(len(holders) - 1, -1, -1):
+            self._give_back(trial, holders[kept], node)
+            while len(found) < most:
+                room = self._open(trial, node, job)
+                here = [] if room is None else _take(room, node, request, least)
+                if len(here) < least:
+                    break
+                for slot in here:
+                    trial.move(request, slot.devices, -1)
+                found.append((-kept, node, here))
+                if least > 1:
+                    return found
+        return found
 
     def _slots(self, request: Request, job: Job) -> tuple[Slot, ...] | None:
-        fit, ledger = self.pipeline.fit, self.core.ledger
-        nodes = list(fit.in_order(request)) if ledger.count > 1 else []
-        known = set(nodes)
-        others = [
-            (fit.score(request, self.trial(node).free), node)
-            for node in range(ledger.count)
-            if node not in known and ledger.room.item(UP, node)
-        ]
-        nodes += [node for _, node in sorted(others)]
+        """Return slots for all members: on nodes with room, best first; then where it costs the
+        worst jobs their place."""
+        ledger, fit = self.core.ledger, self.pipeline.fit
         spread, members = request.shape.spread, request.members
+        roomy: list[tuple[int, NodeId, list[Slot]]] = []
+        crowded: list[tuple[int, NodeId, list[Slot]]] = []
+        most = 1 if spread == "distinct-nodes" else members
+        least = members if spread == "same-node" else 1
+        for node in range(ledger.count):
+            if not ledger.room.item(UP, node):
+                continue
+            trial = self._open(self.node(node), node, job)
+            here = [] if trial is None else _take(trial, node, request, most)
+            if trial is not None and len(here) >= least:
+                roomy.append((fit.score(request, trial.free), node, here))
+                continue
+            crowded += self._crowd(node, request, job, most, least)
         slots: list[Slot] = []
-        for node in nodes:
-            trial = self.trial(node).copy()
-            if self.core.reservations and not less_reserved(self.core, trial, node, job, self.held):
-                continue
-            most = 1 if spread == "distinct-nodes" else members - len(slots)
-            here: list[Slot] = []
-            while len(here) < most and trial.fits(request):
-                devices = trial.take(request)
-                if devices is None:
-                    break
-                here.append(Slot(node=node, devices=devices))
-            if spread == "same-node" and len(here) < members:
-                continue
-            slots += here
+        for _, _, here in [*sorted(roomy, key=_first_two), *sorted(crowded, key=_first_two)]:
+            slots += here[: members - len(slots)]
             if len(slots) == members:
-                for slot in slots:
-                    self.trial(slot.node).move(request, slot.devices, -1)
                 return tuple(slots)
         return None
+
+
+def _first_two(item: tuple[int, NodeId, list[Slot]]) -> tuple[int, NodeId]:
+    return item[:2]
+
+
+def _sound(trial: Trial) -> bool:
+    """Whether nobody is to get what others still hold."""
+    devices = trial.devices
+    if devices.size and (min(devices.milli) < 0 or min(devices.memory) < 0):
+        return False
+    return min(trial.free) >= 0
+
+
+def _take(trial: Trial, node: NodeId, request: Request, most: int) -> list[Slot]:
+    """Take up to `most` members on a node; return their slots."""
+    here: list[Slot] = []
+    while len(here) < most and trial.fits(request):
+        devices = trial.take(request)
+        if devices is None:
+            break
+        here.append(Slot(node=node, devices=devices))
+    return here
 
 
 def _may_stop(core: Core, config: PolicyConfig, job: Job) -> bool:
@@ -282,7 +353,7 @@ def _may_stop(core: Core, config: PolicyConfig, job: Job) -> bool:
     if config.preemptions_max is not None and job.preemptions >= config.preemptions_max:
         return False
     started = job.placed_ms if job.started_ms is None else job.started_ms
-    return started is None or core.now - started >= config.min_run_ms
+    return started is None or core.clock - started >= config.min_run_ms
 
 
 class GittinsOrder:

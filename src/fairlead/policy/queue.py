@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import heapq
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from fairlead.core.ends import believed_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
-from fairlead.model.base import JobId
+from fairlead.model.base import JobId, Ms
 from fairlead.model.jobs import PolicyConfig
 from fairlead.policy.order import Order
 
 GroupId: TypeAlias = tuple[int, str]  # shape, and what else tells jobs apart: "" is nothing
-Entry: TypeAlias = tuple[int, int, int, int]  # the key (whose last item is the job's id), token
+# The key, whose last item is the job's id; a token; the believed run time where plans need it.
+Entry: TypeAlias = tuple[int, int, int, int, int]
 
 
 COMPACT_MIN = 64  # entries of jobs that wait no more, which a group may carry along
@@ -53,15 +54,30 @@ class Group:
         self.start = 0
         return None
 
-    def waiting(self, core: Core) -> Iterator[tuple[Entry, Job]]:
-        """Yield the entries that still wait, with their jobs, best first."""
+    def compact(self, core: Core) -> None:
+        """Drop the entries of jobs that wait no more, where there are many."""
         if len(self.entries) - self.start > 2 * len(core.pending) + COMPACT_MIN:
             self.entries = [each for each in self.entries[self.start :] if _waits(core, each)]
             self.start = 0
+
+    def waiting(self, core: Core) -> Iterator[tuple[Entry, Job]]:
+        """Yield the entries that still wait, with their jobs, best first."""
+        self.compact(core)
         for entry in self.entries[self.start :]:
             job = core.pending.get(entry[2])
             if job is not None and job.token == entry[3]:
                 yield entry, job
+
+    def next_below(self, core: Core, index: int, run_ms: Ms) -> int | None:
+        """Return the place, from `index` on, of a job that waits and runs for less than run_ms."""
+        entries, pending = self.entries, core.pending
+        for at in range(index, len(entries)):
+            entry = entries[at]
+            if entry[4] < run_ms:
+                job = pending.get(entry[2])
+                if job is not None and job.token == entry[3]:
+                    return at
+        return None
 
     def add(self, entry: Entry) -> None:
         """Insert an entry at its place."""
@@ -86,8 +102,8 @@ def _waits(core: Core, entry: Entry) -> bool:
 class Queue:
     """All pending jobs of a core in the order of a policy. Derived state: rebuilt at any time."""
 
-    def __init__(self, order: Order) -> None:
-        self.order = order
+    def __init__(self, order: Order, run_of: Callable[[Job], Ms] | None = None) -> None:
+        self.order, self.run_of = order, run_of
         self.groups: dict[GroupId, Group] = {}
         # Groups to look at, best first. `_queued` says which entry of the heap speaks for a group;
         # others of the same group are left over and skipped.
@@ -141,7 +157,7 @@ class Queue:
     def entry(self, job: Job) -> Entry:
         """Return the job's place in the order."""
         first, submitted, job_id = self.order(job)
-        return (first, submitted, job_id, job.token)
+        return (first, submitted, job_id, job.token, self.run_of(job) if self.run_of else 0)
 
     def _add(self, core: Core, fresh: list[int]) -> None:
         batches: dict[GroupId, list[Entry]] = {}

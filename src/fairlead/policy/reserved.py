@@ -35,7 +35,7 @@ def last_end(core: Core, job: Job) -> Ms:
     """Return when a live job is gone at the latest, by its time limit."""
     if job.phase is Phase.STOPPING:
         return core.ends.get(job.id)
-    started = core.now if job.started_ms is None else job.started_ms
+    started = core.clock if job.started_ms is None else job.started_ms
     return min(started + limit_of(job), FAR)
 
 
@@ -54,7 +54,7 @@ def closed_nodes(core: Core, tenant: str) -> frozenset[NodeId]:
     return frozenset(
         node
         for each in of_others(core, tenant)
-        if each.end_ms is None and each.start_ms <= core.now
+        if each.end_ms is None and each.start_ms <= core.clock
         for node in each.nodes
     )
 
@@ -68,7 +68,7 @@ def keep_out(
     """Take from the lines what is reserved, less what its own tenants hold of it."""
     amounts: dict[NodeId, list[Reservation]] = {}
     for each in reservations:
-        start = max(each.start_ms, core.now)
+        start = max(each.start_ms, core.clock)
         if end_of(each) <= start:
             continue
         for node in each.nodes:
@@ -87,7 +87,7 @@ def _keep_amounts(
 ) -> None:
     """Several reservations of one tenant are not all filled by the same job: each takes what the
     one before it has left of it."""
-    now = core.now
+    now = core.clock
     own = _owners(core, node, those)
     edges = {max(each.start_ms, now) for each in those} | {end_of(each) for each in those}
     edges |= {max(end_of_job(job), now) for job in own.values()}
@@ -164,10 +164,10 @@ def less_reserved(core: Core, trial: Trial, node: NodeId, job: Job, held: Held) 
     False: all of the node is. For drafts, in which everybody is thought away; `held` is what the
     draft has given to tenants again. Reservations that follow one another count together.
     """
-    until = core.now + limit_of(job)
+    until = core.clock + limit_of(job)
     left = {key: list(amounts) for key, amounts in held.items() if key[0] == node}
     for each in of_others(core, job.spec.tenant):
-        if each.start_ms >= until or end_of(each) <= core.now:
+        if each.start_ms >= until or end_of(each) <= core.clock:
             continue
         if node in each.nodes:
             return False

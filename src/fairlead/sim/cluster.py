@@ -26,6 +26,7 @@ from fairlead.model.units import parse_cpu_milli, parse_size_mib
 AMPLE_CORES = 1_000  # per GPU, where a specification names no cores
 AMPLE_MIB = 4 * 2**20  # per core or GPU, where it names no memory or disk
 AMPLE_GPU_MIB = 2**20  # per GPU, where it names no GPU memory
+LISTS = (".csv", ".csv.gz", ".machines", ".machines.gz")  # names of lists of nodes
 FORMS = 'write for example "pool:96", "12x8gpu", "4x16cpu,64GiB,8gpu:A100:80GiB" or a TOML file'
 
 _COUNTED = re.compile(r"([0-9]+)x(.+)")
@@ -114,7 +115,12 @@ def pool(processors: int) -> Cluster:
 
 
 def parse_cluster(text: str) -> Cluster:
-    """Return the cluster of a short form or of a TOML file's path; Misuse says what is wrong."""
+    """Return the cluster of a short form or of a file: TOML, or a list of nodes.
+
+    Misuse says what is wrong.
+    """
+    if text.strip().endswith(LISTS):
+        return _from_list(text.strip())
     text = "".join(text.split())
     if text.endswith(".toml") or "/" in text:
         return _from_toml(Path(text))
@@ -216,6 +222,20 @@ def _nodes(count: int, found: Mapping[str, Any], spec: str, known: int) -> list[
         )
         for index in range(count)
     ]
+
+
+def _from_list(spec: str) -> Cluster:
+    """Read a list of nodes as traces come with."""
+    # Imported late: those readers stand on the traces', which stand on this module.
+    from fairlead.sim.clusterfiles import groups
+
+    nodes: list[Node] = []
+    for count, found in groups(Path(spec)):
+        made = _nodes(count, found, spec, len(nodes))
+        if count == 1 and "name" in found:  # the name of this node, not of its kind
+            made = [msgspec.structs.replace(made[0], name=found["name"])]
+        nodes.extend(made)
+    return _cluster(spec, nodes)
 
 
 def _from_toml(path: Path) -> Cluster:

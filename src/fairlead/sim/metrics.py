@@ -106,7 +106,7 @@ def columns(outcome: Outcome) -> Columns:
 
 
 def summarise(outcome: Outcome) -> Summary:
-    """Return the figures of a replay (docs/reference/traces.md defines each)."""
+    """Return the figures of a replay (docs/reference/traces defines each)."""
     cols = columns(outcome)
     count = len(cols.submit)
     wait, completion, run = cols.start - cols.submit, cols.end - cols.submit, cols.end - cols.start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -34,6 +35,7 @@ class TraceJob(Record, frozen=True):
     queue: str = "default"
     priority: int = 50
     limit_ms: Ms | None = None
+    deadline_ms: Ms | None = None  # when it had to be done, on the clock of submit_ms
 
     def place_in_order(self) -> tuple[Ms, bool, int | str]:
         """Return the sort key (submit, id): numbers before words."""
@@ -88,10 +90,13 @@ def cluster_for(trace: Trace, asked: str | None) -> Cluster:
         return parse_cluster(trace.cluster)
     if trace.processors:
         return pool(trace.processors)
+    beside = Path(trace.path.removesuffix(".gz") + ".machines")  # as some logs come with
     raise Misuse(
         f"{trace.path} does not say what cluster it ran on",
         field="cluster",
-        hint="add for example --cluster pool:96 or --cluster 12x8gpu",
+        hint=f"add --cluster {beside}"
+        if beside.exists()
+        else "add for example --cluster pool:96 or --cluster 12x8gpu",
     )
 
 
@@ -156,4 +161,5 @@ def _spec(job: TraceJob, shape: Shape, estimates: Estimates) -> JobSpec:
         priority=job.priority,
         limit_ms=job.limit_ms,
         expected_ms=expected,
+        deadline_ms=job.deadline_ms,
     )

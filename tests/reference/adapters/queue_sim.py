@@ -9,13 +9,22 @@ import math
 from fractions import Fraction
 from typing import Any
 
+import msgspec
 from harness import NotOffered
 
+from fairlead.policy.registry import policy_config
 from fairlead.sim.cluster import parse_cluster
 from fairlead.sim.replay import gate, replay
 from fairlead.sim.workload import Trace, TraceJob, fit
 
-POLICIES = {"fifo_strict": "fifo", "fifo_skip": "fifo-skip", "sjf_strict": "sjf"}
+POLICIES = {
+    "fifo_strict": "fifo",
+    "fifo_skip": "fifo-skip",
+    "sjf_strict": "sjf",
+    "srtf": "srtf",
+    "srsf": "srsf",
+    "las2d": "las",
+}
 
 
 def answer(given: dict[str, Any]) -> dict[str, Any]:
@@ -36,7 +45,11 @@ def answer(given: dict[str, Any]) -> dict[str, Any]:
     trace = Trace(path="case", format="case", jobs=tuple(sorted(jobs, key=TraceJob.place_in_order)))
     workload = fit(trace, cluster, gate(cluster))
     assert not workload.rejected, workload.rejected
-    done = replay(workload, cluster, POLICIES[given["policy"]])
+    config = policy_config(POLICIES[given["policy"]])
+    if "thresholds_gpu_s" in given:
+        levels = tuple(int(_exact(limit) * second) for limit in given["thresholds_gpu_s"])
+        config = msgspec.structs.replace(config, levels_gpu_ms=levels, promote_percent=None)
+    done = replay(workload, cluster, config)
     start = {
         job.id: Fraction(at, second) for job, at in zip(workload.jobs, done.start_ms, strict=True)
     }
@@ -49,7 +62,7 @@ def answer(given: dict[str, Any]) -> dict[str, Any]:
         "finish": finish,
         "mean_jct": sum(waits, Fraction(0)) / len(waits),
         "makespan": max(finish.values()),
-        "preemptions": 0,  # every job of a replay has one attempt; it asserts so
+        "preemptions": sum(done.preempted),
     }
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from fairlead.sim.cluster import Cluster
 from fairlead.sim.workload import Trace, TraceJob
 
 WIDTHS_SHOWN = 8
@@ -14,8 +17,9 @@ WIDTHS_SHOWN = 8
 class TraceInfo(msgspec.Struct, frozen=True):
     """A summary of a trace. `widths` are the commonest requests, by number of jobs.
 
-    `load_ratio` is work over capacity during the submissions, where the trace says how many
-    processors there were and asks for processors; else None.
+    `asked` and `work_s` are in `unit`: processors where the trace asks for them, else GPUs, else
+    cores. `load_ratio` is work over capacity during the submissions, on the cluster asked for or
+    else the processors that the header names; None where neither is known.
     """
 
     path: str
@@ -35,6 +39,12 @@ class TraceInfo(msgspec.Struct, frozen=True):
     widths: dict[str, int]
     load_ratio: float | None
     notes: dict[str, str]
+    unit: str
+    asked: float  # by all jobs together
+    work_s: float  # of all jobs: what they asked for times how long they ran
+    kinds: dict[str, int]  # jobs by what they ask for: one GPU, a share of one, …
+    deadlines: int
+    deadlines_too_short: int  # jobs that run for longer than their deadline leaves from the start
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields for `--json`."""
@@ -42,19 +52,15 @@ class TraceInfo(msgspec.Struct, frozen=True):
         return body
 
 
-def summarise_trace(trace: Trace) -> TraceInfo:
-    """Return a summary of the trace."""
+def summarise_trace(trace: Trace, cluster: Cluster | None = None) -> TraceInfo:
+    """Return a summary of the trace; the load is that on the cluster, where there is one."""
     jobs = trace.jobs
-    widths: dict[str, int] = {}
-    for job in jobs:
-        words = _request(job)
-        widths[words] = widths.get(words, 0) + 1
+    widths = Counter(map(_request, jobs))
     common = sorted(widths.items(), key=lambda item: (-item[1], item[0]))
     first, last = jobs[0].submit_ms, jobs[-1].submit_ms
-    load = None
-    if trace.processors and last > first and all(job.processors for job in jobs):
-        work = sum(job.run_ms * job.processors for job in jobs)
-        load = work / (trace.processors * (last - first))
+    unit = unit_of(jobs)
+    asked_milli = [milli(job, unit) for job in jobs]
+    due = [job for job in jobs if job.deadline_ms is not None]
     return TraceInfo(
         path=trace.path,
         format=trace.format,
@@ -71,9 +77,55 @@ def summarise_trace(trace: Trace) -> TraceInfo:
         users=len({job.user for job in jobs}),
         queues=len({job.queue for job in jobs}),
         widths=dict(common[:WIDTHS_SHOWN]),
-        load_ratio=load,
+        load_ratio=_load(trace, cluster, last - first),
         notes=trace.notes,
+        unit=unit,
+        asked=sum(asked_milli) / 1000,
+        work_s=sum(job.run_ms * each for job, each in zip(jobs, asked_milli, strict=True)) / 1e6,
+        kinds=dict(sorted(Counter(map(_kind, jobs)).items())),
+        deadlines=len(due),
+        deadlines_too_short=sum(job.submit_ms + job.run_ms > (job.deadline_ms or 0) for job in due),
     )
+
+
+def unit_of(jobs: Sequence[TraceJob]) -> str:
+    """Return what the jobs of a trace are counted in: "processors", "GPUs" or "cores"."""
+    if any(job.processors for job in jobs):
+        return "processors"
+    shapes = [job.shape for job in jobs if job.shape]
+    return "GPUs" if any(shape.gpus or shape.gpu_milli for shape in shapes) else "cores"
+
+
+def milli(job: TraceJob, unit: str) -> int:
+    """Return the thousandths of the unit that a job asks for, all members together."""
+    if job.shape is None:
+        return 1000 * job.processors
+    if unit == "cores":
+        return job.shape.cpu_milli * job.shape.members
+    return (1000 * job.shape.gpus + job.shape.gpu_milli) * job.shape.members
+
+
+def _load(trace: Trace, cluster: Cluster | None, span_ms: int) -> float | None:
+    """Return the work of the jobs over what the processors could do while they came."""
+    if cluster is not None:
+        unit, capacity = f"{cluster.kind}s", cluster.capacity_milli
+    elif trace.processors and all(job.processors for job in trace.jobs):
+        unit, capacity = "processors", 1000 * trace.processors
+    else:
+        return None
+    if span_ms <= 0:
+        return None
+    return sum(job.run_ms * milli(job, unit) for job in trace.jobs) / (capacity * span_ms)
+
+
+def _kind(job: TraceJob) -> str:
+    if job.shape is None:
+        return "processors"
+    if job.shape.gpus * job.shape.members > 1:
+        return "several GPUs"
+    if job.shape.gpus:
+        return "one GPU"
+    return "a share of a GPU" if job.shape.gpu_milli else "no GPU"
 
 
 def _request(job: TraceJob) -> str:

@@ -1,8 +1,8 @@
 """Our own format: JSON lines, a header object and then one object per job.
 
-docs/reference/traces.md lists the keys. Times are seconds (fractions to the millisecond), cores may
-be fractions, memory is MiB. A job names what it needs either as `processors` (whatever the cluster
-is made of) or as `cpus`, `memory_mib`, `gpus` … per member.
+docs/reference/traces/jsonl.md lists the keys. Times are seconds (fractions to the millisecond),
+cores may be fractions, memory is MiB. A job names what it needs either as `processors` (whatever
+the cluster is made of) or as `cpus`, `memory_mib`, `gpus` … per member.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from msgspec import Meta
 from fairlead.model import limits
 from fairlead.model.base import Misuse, Record
 from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
-from fairlead.sim.traces.lines import Lines, damaged, shown
-from fairlead.sim.traces.swf import PROCESSORS_MAX, TIME_MS_MAX
+from fairlead.sim.traces.lines import PROCESSORS_MAX, TIME_MS_MAX, Lines, damaged, shown
 from fairlead.sim.workload import Trace, TraceJob, in_order
 
 T = TypeVar("T")
@@ -174,11 +173,18 @@ def _decode(
         message = f"found no {field}, expected one in every line: {shown(text)}"
     elif wrong := _PATH.fullmatch(message):
         field = wrong["field"]
-        found = shown(msgspec.json.encode(msgspec.json.decode(text)[field]))
-        message = f"{field}: found {found}; {wrong['text'][:1].lower()}{wrong['text'][1:]}"
+        message = f"{field}: {_found(text, field)}{wrong['text'][:1].lower()}{wrong['text'][1:]}"
     else:
         message = f"expected one JSON object, found {shown(text)} ({message})"
     raise damaged(path, number, message, field=field, hint=hint)
+
+
+def _found(text: bytes, field: str) -> str:
+    """Return what stands in a field, if the line is whole: it may be wrong in two places."""
+    try:
+        return f"found {shown(msgspec.json.encode(msgspec.json.decode(text)[field]))}; "
+    except (msgspec.MsgspecError, UnicodeError, LookupError, TypeError):
+        return ""
 
 
 def encode(header: Header, lines: Iterable[Line]) -> Iterator[bytes]:

@@ -1,6 +1,6 @@
 """Standard Workload Format: 18 numbers per job, -1 for unknown, header lines that start with `;`.
 
-docs/reference/traces.md says which field becomes what, and why.
+docs/reference/traces/swf.md says which field becomes what, and why.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ from collections import Counter
 
 from fairlead.model import limits
 from fairlead.model.base import Misuse, Ms
-from fairlead.sim.traces.lines import Lines, damaged, shown
-from fairlead.sim.workload import Trace, TraceJob, in_order
+from fairlead.sim.traces.lines import (
+    PROCESSORS_MAX,
+    TIME_MS_MAX,
+    Lines,
+    assemble,
+    damaged,
+    shown,
+)
+from fairlead.sim.workload import Trace, TraceJob
 
 FIELDS = 18
-PROCESSORS_MAX = 10_000_000
-TIME_MS_MAX = 2**53
 
 _ID, _SUBMIT, _RUN, _ALLOCATED, _REQUESTED, _LIMIT, _USER, _GROUP = 0, 1, 3, 4, 7, 8, 11, 12
 _NAMES = {
@@ -55,17 +60,7 @@ def parse(path: str, lines: Lines) -> Trace:
             dropped[job] += 1
         else:
             jobs.append(job)
-    if not jobs and dropped:
-        reasons = ", ".join(f"{count} with {reason}" for reason, count in sorted(dropped.items()))
-        raise Misuse(f"{path} has no usable job: {reasons}", field="trace")
-    return Trace(
-        path=path,
-        format="swf",
-        jobs=in_order(path, jobs),
-        dropped=dict(sorted(dropped.items())),
-        processors=_processors(notes),
-        notes=notes,
-    )
+    return assemble(path, "swf", jobs, dropped, processors=_processors(notes), notes=notes)
 
 
 class _Field(Misuse):

@@ -1,0 +1,53 @@
+"""The options that say how to read a trace, for every command that reads one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypedDict
+
+import click
+
+
+class Reading(TypedDict):
+    """What those options say, under the names that `traces.read` gives them."""
+
+    format: str | None
+    throughputs: str | None
+    throughputs_gpu: str
+    job_table: str | None
+
+
+_OPTIONS = (
+    click.option(
+        "--format",
+        metavar="NAME",
+        help="What the trace is: swf, jsonl, philly, philly-json, pai, openb, openb-packing, "
+        "gavel, muri, chronus, elasticflow, helios, acme or slurm. Default: by its content.",
+    ),
+    click.option(
+        "--throughputs",
+        type=click.Path(),
+        metavar="FILE",
+        help="Steps per second of Gavel's jobs, which do not say how long they run.",
+    ),
+    click.option(
+        "--throughputs-gpu",
+        default="v100",
+        show_default=True,
+        metavar="GPU",
+        help="The kind of GPU that they run on.",
+    ),
+    click.option(
+        "--job-table",
+        type=click.Path(),
+        metavar="FILE",
+        help="PAI's job table: when its tasks were submitted, and by whom.",
+    ),
+)
+
+
+def reading(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the command the options; they come as the keywords of `Reading`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
