@@ -20,3 +20,7 @@ QUEUE_PENDING_MAX = 1_000_000
 SUBMIT_BATCH_MAX = 100_000  # jobs in one call
 OUTPUT_BYTES_DEFAULT = 256 * 2**20  # output kept per member
 EXIT_REQUEUE = 75  # EX_TEMPFAIL: "checkpointed, run me again"
+RESERVATIONS_MAX = 1_000  # at the same time
+RESERVATION_MS_MAX = 366 * 24 * 3_600_000  # one that ends; a year
+RESERVATION_AHEAD_MS_MAX = LIMIT_MS_MAX  # from now to its start
+RESERVATION_TENANTS_MAX = 100

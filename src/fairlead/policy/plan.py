@@ -18,13 +18,14 @@ from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job, Promise
 from fairlead.core.ledger import UP, Request
+from fairlead.core.reserve import last_end, limit_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.jobs import LIVE
 from fairlead.model.resources import Slot
 from fairlead.policy.line import Line
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.place.trial import Trial
-from fairlead.policy.reserved import keep_out, last_end, limit_of, of_others
+from fairlead.policy.reserved import keep_out, of_others
 
 
 class Plan:
@@ -102,6 +103,17 @@ class Plan:
         """
         found = _Sweep(self, request, run_ms).first(until)
         return found if found is not None and found[0] < until else None
+
+    def at(self, request: Request, start: Ms, end: Ms) -> tuple[Slot, ...] | None:
+        """Return slots for all members that are free in the whole of [start, end), None: too few.
+
+        Gives every node a line. O(nodes).
+        """
+        sweep = _Sweep(self, request, end - start)
+        for node in range(self.core.ledger.count):
+            self.line(node)
+            sweep._set(node, sweep._count(node, start))
+        return sweep._slots(start) if sweep._enough() else None
 
 
 class Walled:

@@ -16,32 +16,15 @@ from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import HOST, Request
+from fairlead.core.reserve import end_of, limit_of
 from fairlead.model.base import JobId, Ms, NodeId
-from fairlead.model.jobs import LIVE, Phase, Reservation
+from fairlead.model.jobs import LIVE, Reservation
 from fairlead.model.resources import Slot
 from fairlead.policy.line import Line
 from fairlead.policy.place.trial import Trial
 
 EndOf: TypeAlias = Callable[[Job], Ms]
 Held: TypeAlias = dict[tuple[NodeId, str], list[int]]  # what tenants hold of a node, host amounts
-
-
-def limit_of(job: Job) -> Ms:
-    """Return how long an attempt of the job may run at most; FAR: nothing stops it."""
-    return FAR if job.spec.limit_ms is None else job.spec.limit_ms
-
-
-def last_end(core: Core, job: Job) -> Ms:
-    """Return when a live job is gone at the latest, by its time limit."""
-    if job.phase is Phase.STOPPING:
-        return core.ends.get(job.id)
-    started = core.clock if job.started_ms is None else job.started_ms
-    return min(started + limit_of(job), FAR)
-
-
-def end_of(reservation: Reservation) -> Ms:
-    """Return when it ends; FAR: when it is deleted."""
-    return FAR if reservation.end_ms is None else reservation.end_ms
 
 
 def of_others(core: Core, tenant: str) -> list[Reservation]:
