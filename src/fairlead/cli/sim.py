@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import click
 
 from fairlead.cli.faults import faults
-from fairlead.cli.reading import Reading, reading
+from fairlead.cli.reading import Reading, reading, windows
 
 if TYPE_CHECKING:
     from fairlead.model.base import Misuse
@@ -62,6 +62,7 @@ sim.add_command(faults)
 @_CLUSTER
 @_LIMIT_JOBS
 @_ESTIMATES
+@windows
 @reading
 @click.option("--starts", type=click.Path(), metavar="FILE", help="Write a CSV row per job.")
 @_JSON
@@ -71,6 +72,7 @@ def run(
     cluster: str | None,
     limit_jobs: int | None,
     estimates: Estimates,
+    reservations: str | None,
     starts: str | None,
     as_json: bool,
     **how: Unpack[Reading],
@@ -82,12 +84,16 @@ def run(
     from fairlead.policy.registry import describe, policy_config
     from fairlead.sim.metrics import by_tenant, summarise, write_starts
     from fairlead.sim.replay import replay
+    from fairlead.sim.reservations import read_reservations
 
     about = describe(policy_config(policy))
     _check_writable(starts)
     workload, where = _load(trace, cluster, limit_jobs, estimates, how)
-    with _progress(len(workload.jobs)) as progress:
-        outcome = replay(workload, where, policy, progress=lambda done: progress(policy, done))
+    kept = read_reservations(reservations, where)
+    with _progress(len(workload.jobs)) as bar:
+        outcome = replay(
+            workload, where, policy, reservations=kept, progress=lambda done: bar(policy, done)
+        )
     summary = summarise(outcome)
     if starts is not None:
         with _output(starts) as file:
@@ -108,6 +114,7 @@ def run(
 @_CLUSTER
 @_LIMIT_JOBS
 @_ESTIMATES
+@windows
 @reading
 @click.option("--html", type=click.Path(), metavar="FILE", help="Write a page with plots.")
 @_JSON
@@ -119,6 +126,7 @@ def compare(
     cluster: str | None,
     limit_jobs: int | None,
     estimates: Estimates,
+    reservations: str | None,
     html: str | None,
     as_json: bool,
     **how: Unpack[Reading],
@@ -128,13 +136,15 @@ def compare(
     from fairlead.sim.compare import compare as outcomes_of
     from fairlead.sim.compare import parse_policies
     from fairlead.sim.metrics import summarise
+    from fairlead.sim.reservations import read_reservations
 
     names = parse_policies(policies)
     _check_writable(html)
     found = traces.read(trace, **how)
     workload, where = _fit(found, cluster, limit_jobs, estimates)
+    kept = read_reservations(reservations, where)
     with _progress(len(workload.jobs) * len(names)) as progress:
-        outcomes = list(outcomes_of(workload, where, names, progress))
+        outcomes = list(outcomes_of(workload, where, names, progress, kept))
     results = [(outcome, summarise(outcome)) for outcome in outcomes]
     if html is not None:
         from fairlead.sim.report import render, source_of

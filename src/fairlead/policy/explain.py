@@ -83,6 +83,7 @@ class _Shapes:
 def _first_stuck(core: Core, pipeline: Pipeline, shapes: _Shapes, jobs: list[Job]) -> Job | None:
     for job in jobs:
         gated = pipeline.over_quota(core, job) or not pipeline.possible(core, job)
+        gated = gated or (not shapes.look(job).fits and pipeline.aside(core, job))
         if not gated and not shapes.look(job).fits:
             return job
     return None

@@ -98,7 +98,7 @@ class Pipeline:
                 yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
             if placed:
                 continue
-            if self.possible(core, first):
+            if self.possible(core, first) and not self.aside(core, first):
                 queue.park(entry, group, queue.stuck)
                 stuck = entry if stuck is None else min(stuck, entry)
             else:
@@ -189,6 +189,16 @@ class Pipeline:
         waits for one to come back holds nobody else up.
         """
         return self.fits_up(core, job, closed_nodes(core, job.spec.tenant))
+
+    def aside(self, core: Core, job: Job) -> bool:
+        """Whether a job that does not start holds up nobody, since only a reservation keeps it out.
+
+        Those that overtake it end before the reservation begins, so they cost it nothing; else all
+        would stand idle before every window. A strict order stays strict.
+        """
+        if not self.overtake_ms or not core.reservations:
+            return False
+        return self.fit.gang(core.shapes[job.shape_id]) is not None
 
     def fits_up(self, core: Core, job: Job, without: frozenset[NodeId]) -> bool:
         """Whether the nodes that are up could ever take the job, without some of them."""
