@@ -50,8 +50,7 @@ def held_up(core: Core, pipeline: Pipeline, job: Job, now: Ms) -> HeldUp | None:
         return None
     near.sort(key=lambda each: (max(each.start_ms, now), each.name))
     first = near[0]
-    name = f"node {_node_name(core, first)} is drained" if is_drain(first) else f"'{first.name}'"
-    what = name if is_drain(first) else f"reservation {name} ({in_words(first)}) keeps it out"
+    what = _drained(core, first) or f"reservation '{first.name}' ({in_words(first)}) keeps it out"
     if first.start_ms > now:
         runs = "it has no time limit and" if limit >= FAR else "it"
         what = f"{runs} could still run when reservation '{first.name}' ({in_words(first)}) begins"
@@ -68,11 +67,11 @@ def closed(core: Core, pipeline: Pipeline, job: Job) -> HeldUp | None:
         for each in of_others(core, job.spec.tenant)
         if each.end_ms is None and each.start_ms <= core.clock
     ]
-    names = ", ".join(f"'{each.name}'" for each in those)
-    return HeldUp(
-        summary=f"its nodes are reserved until somebody gives them back: {names}",
-        lines=_lines(those),
+    words = "; ".join(
+        _drained(core, each) or f"reservation '{each.name}' ({in_words(each)}) keeps it out"
+        for each in those
     )
+    return HeldUp(summary=words, lines=_lines(those))
 
 
 def _lines(those: Sequence[Reservation]) -> tuple[str, ...]:
@@ -87,8 +86,12 @@ def _nodes(each: Reservation) -> set[NodeId]:
     return {*each.nodes, *(slot.node for slot in each.slots)}
 
 
-def _node_name(core: Core, each: Reservation) -> str:
-    return core.nodes[each.nodes[0]].spec.name
+def _drained(core: Core, each: Reservation) -> str:
+    """Return what a drain has done and how it ends, "" for a reservation that is none."""
+    if not is_drain(each):
+        return ""
+    name = core.nodes[each.nodes[0]].spec.name
+    return f"node {name} is drained, until: fairlead node resume {name}"
 
 
 def _roomy(core: Core, pipeline: Pipeline, job: Job) -> set[NodeId]:
@@ -118,7 +121,5 @@ def _help(
     run_ms = believed_run_ms(job, pipeline.config)
     found = Walled(walls, walls, limit_of(job)).earliest(request, run_ms)
     if found is None:
-        last = near[-1] if near[-1].end_ms is None else near[0]
-        undo = f"fairlead node resume {_node_name(core, last)}"
-        return [f"until then: {undo}"] if is_drain(last) else []
+        return []
     return [f"beside what runs and is reserved it can start at {format_moment(found[0])}"]
