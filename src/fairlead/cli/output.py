@@ -114,6 +114,13 @@ def span(ms: int | None) -> str:
     return format_duration(max(ms, 0) // 1000 * 1000, exact=False)
 
 
+def words(seconds: float) -> str:
+    """Return seconds in the two largest units; a comparison then fits a narrow terminal."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    return format_duration(round(1000 * seconds), exact=False)
+
+
 def gpus(milli: int) -> str:
     """Return whole devices or a part of one, "-" for none."""
     return format_cpus(milli) if milli else "-"

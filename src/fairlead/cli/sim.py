@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import click
 
+from fairlead.cli.deadlines import deadlines
 from fairlead.cli.faults import faults
+from fairlead.cli.output import words as _words
 from fairlead.cli.reading import Reading, reading, windows
+from fairlead.cli.sim_eta import eta
 
 if TYPE_CHECKING:
     from fairlead.model.base import Misuse
@@ -52,6 +55,8 @@ def sim() -> None:
 
 
 sim.add_command(faults)
+sim.add_command(deadlines)
+sim.add_command(eta)
 
 
 @sim.command()
@@ -397,15 +402,6 @@ def _print_table(headers: list[str], rows: list[list[str]], left: int = 1) -> No
         table.add_row(*row)
     width = None if sys.stdout.isatty() else 160  # a pipe has no width; do not cut what it gets
     Console(width=width, highlight=False, markup=False).print(table)
-
-
-def _words(seconds: float) -> str:
-    """Return seconds in the two largest units; a comparison then fits a narrow terminal."""
-    from fairlead.model.units import format_duration
-
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    return format_duration(round(1000 * seconds), exact=False)
 
 
 def _print_summary(summary: Summary) -> None:

@@ -24,3 +24,5 @@ RESERVATIONS_MAX = 1_000  # at the same time
 RESERVATION_MS_MAX = 366 * 24 * 3_600_000  # one that ends; a year
 RESERVATION_AHEAD_MS_MAX = LIMIT_MS_MAX  # from now to its start
 RESERVATION_TENANTS_MAX = 100
+DEADLINE_JOBS_MAX = 200  # in one question about deadlines: a flow of jobs x intervals decides it
+DEADLINE_SLOTS_MAX = 200
