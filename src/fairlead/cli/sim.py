@@ -16,7 +16,8 @@ import click
 
 from fairlead.cli.deadlines import deadlines
 from fairlead.cli.faults import faults
-from fairlead.cli.reading import Reading, reading
+from fairlead.cli.output import words as _words
+from fairlead.cli.reading import Reading, reading, windows
 from fairlead.cli.sim_eta import eta
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ sim.add_command(eta)
 @_CLUSTER
 @_LIMIT_JOBS
 @_ESTIMATES
+@windows
 @reading
 @click.option("--starts", type=click.Path(), metavar="FILE", help="Write a CSV row per job.")
 @_JSON
@@ -75,6 +77,7 @@ def run(
     cluster: str | None,
     limit_jobs: int | None,
     estimates: Estimates,
+    reservations: str | None,
     starts: str | None,
     as_json: bool,
     **how: Unpack[Reading],
@@ -86,12 +89,16 @@ def run(
     from fairlead.policy.registry import describe, policy_config
     from fairlead.sim.metrics import by_tenant, summarise, write_starts
     from fairlead.sim.replay import replay
+    from fairlead.sim.reservations import read_reservations
 
     about = describe(policy_config(policy))
     _check_writable(starts)
     workload, where = _load(trace, cluster, limit_jobs, estimates, how)
-    with _progress(len(workload.jobs)) as progress:
-        outcome = replay(workload, where, policy, progress=lambda done: progress(policy, done))
+    kept = read_reservations(reservations, where)
+    with _progress(len(workload.jobs)) as bar:
+        outcome = replay(
+            workload, where, policy, reservations=kept, progress=lambda done: bar(policy, done)
+        )
     summary = summarise(outcome)
     if starts is not None:
         with _output(starts) as file:
@@ -112,6 +119,7 @@ def run(
 @_CLUSTER
 @_LIMIT_JOBS
 @_ESTIMATES
+@windows
 @reading
 @click.option("--html", type=click.Path(), metavar="FILE", help="Write a page with plots.")
 @_JSON
@@ -123,6 +131,7 @@ def compare(
     cluster: str | None,
     limit_jobs: int | None,
     estimates: Estimates,
+    reservations: str | None,
     html: str | None,
     as_json: bool,
     **how: Unpack[Reading],
@@ -132,13 +141,15 @@ def compare(
     from fairlead.sim.compare import compare as outcomes_of
     from fairlead.sim.compare import parse_policies
     from fairlead.sim.metrics import summarise
+    from fairlead.sim.reservations import read_reservations
 
     names = parse_policies(policies)
     _check_writable(html)
     found = traces.read(trace, **how)
     workload, where = _fit(found, cluster, limit_jobs, estimates)
+    kept = read_reservations(reservations, where)
     with _progress(len(workload.jobs) * len(names)) as progress:
-        outcomes = list(outcomes_of(workload, where, names, progress))
+        outcomes = list(outcomes_of(workload, where, names, progress, kept))
     results = [(outcome, summarise(outcome)) for outcome in outcomes]
     if html is not None:
         from fairlead.sim.report import render, source_of
@@ -391,15 +402,6 @@ def _print_table(headers: list[str], rows: list[list[str]], left: int = 1) -> No
         table.add_row(*row)
     width = None if sys.stdout.isatty() else 160  # a pipe has no width; do not cut what it gets
     Console(width=width, highlight=False, markup=False).print(table)
-
-
-def _words(seconds: float) -> str:
-    """Return seconds in the two largest units; a comparison then fits a narrow terminal."""
-    from fairlead.model.units import format_duration
-
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    return format_duration(round(1000 * seconds), exact=False)
 
 
 def _print_summary(summary: Summary) -> None:

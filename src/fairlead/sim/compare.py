@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from fairlead.model.base import Misuse
+from fairlead.model.jobs import Reservation
 from fairlead.policy.registry import build, policy_config
 from fairlead.sim.cluster import Cluster
 from fairlead.sim.replay import Outcome, replay
@@ -34,11 +35,12 @@ def compare(
     cluster: Cluster,
     policies: Sequence[str],
     progress: Callable[[str, int], None] | None = None,
+    reservations: Sequence[Reservation] = (),
 ) -> Iterator[Outcome]:
     """Yield the outcome under each policy, in turn; `progress` hears (policy, jobs ended)."""
     for policy in policies:
         report = None if progress is None else _reporter(progress, policy)
-        yield replay(workload, cluster, policy, progress=report)
+        yield replay(workload, cluster, policy, reservations=reservations, progress=report)
 
 
 def _reporter(progress: Callable[[str, int], None], policy: str) -> Callable[[int], None]:
