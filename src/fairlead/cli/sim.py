@@ -25,9 +25,11 @@ from fairlead.cli.sim_output import (
     unwritable,
     words_of,
 )
+from fairlead.cli.world import behaviour
 
 if TYPE_CHECKING:
     from fairlead.sim.cluster import Cluster
+    from fairlead.sim.replay import Rules
     from fairlead.sim.workload import Estimates, Trace, Workload
 
 _DEFAULT = click.core.ParameterSource.DEFAULT
@@ -68,6 +70,7 @@ sim.add_command(faults)
 @_LIMIT_JOBS
 @_ESTIMATES
 @reading
+@behaviour
 @click.option("--starts", type=click.Path(), metavar="FILE", help="Write a CSV row per job.")
 @_JSON
 def run(
@@ -78,6 +81,8 @@ def run(
     estimates: Estimates,
     starts: str | None,
     as_json: bool,
+    rules: Rules,
+    settings: dict[str, str],
     **how: Unpack[Reading],
 ) -> None:
     """Replay TRACE under one policy.
@@ -85,14 +90,22 @@ def run(
     TRACE is in any format that --format names, plain or .gz.
     """
     from fairlead.policy.registry import describe, policy_config
+    from fairlead.policy.settings import override
     from fairlead.sim.metrics import by_tenant, summarise, write_starts
     from fairlead.sim.replay import replay
 
-    about = describe(policy_config(policy))
+    config = override(policy_config(policy), settings)
     check_writable(starts)
     workload, where = _load(trace, cluster, limit_jobs, estimates, how)
     with progress_bar(len(workload.jobs)) as progress:
-        outcome = replay(workload, where, policy, progress=lambda done: progress(policy, done))
+        outcome = replay(
+            workload,
+            where,
+            config,
+            rules=rules,
+            progress=lambda done: progress(policy, done),
+            name=policy,
+        )
     summary = summarise(outcome)
     if starts is not None:
         with output_file(starts) as file:
@@ -101,7 +114,7 @@ def run(
         print_json(summary.as_json())
         return
     click.echo(f"{Path(trace).name} on {where.describe()}")
-    click.echo(f"{policy}: {about}")
+    click.echo(f"{policy}: {describe(config)}")
     print_summary(summary)
     print_tenants(by_tenant(outcome))
     print_left_out(summary)
@@ -114,6 +127,7 @@ def run(
 @_LIMIT_JOBS
 @_ESTIMATES
 @reading
+@behaviour
 @click.option("--html", type=click.Path(), metavar="FILE", help="Write a page with plots.")
 @_JSON
 @click.pass_context
@@ -126,20 +140,26 @@ def compare(
     estimates: Estimates,
     html: str | None,
     as_json: bool,
+    rules: Rules,
+    settings: dict[str, str],
     **how: Unpack[Reading],
 ) -> None:
     """Replay TRACE under several policies, side by side."""
+    from fairlead.policy.settings import configured
     from fairlead.sim import traces
     from fairlead.sim.compare import compare as outcomes_of
     from fairlead.sim.compare import parse_policies
     from fairlead.sim.metrics import summarise
 
     names = parse_policies(policies)
+    configured(names, settings)  # what is wrong with them is said before the long work
     check_writable(html)
     found = traces.read(trace, **how)
     workload, where = _fit(found, cluster, limit_jobs, estimates)
     with progress_bar(len(workload.jobs) * len(names)) as progress:
-        outcomes = list(outcomes_of(workload, where, names, progress))
+        outcomes = list(
+            outcomes_of(workload, where, names, progress, rules=rules, settings=settings)
+        )
     results = [(outcome, summarise(outcome)) for outcome in outcomes]
     if html is not None:
         from fairlead.sim.report import render, source_of
@@ -166,6 +186,9 @@ def _repeat(context: click.Context) -> str:
         value = context.params[param.name or ""]
         named = param.name == "policies"  # what is meant without naming any may change
         if not named and context.get_parameter_source(param.name or "") is _DEFAULT:
+            continue
+        if param.multiple:
+            words += [part for each in value for part in (param.opts[0], each)]
             continue
         text = Path(value).name if isinstance(param.type, click.Path) else str(value)
         if isinstance(param, click.Argument):

@@ -126,6 +126,13 @@ def print_summary(summary: Summary) -> None:
         both("makespan", summary.makespan_s),
         ["utilisation", f"{100 * summary.utilisation_ratio:.1f} %", ""],
         ["stopped at their time limit", f"{summary.timeouts:,}", ""],
+    ]
+    if summary.preemptions:
+        rows += [
+            ["preemptions", f"{summary.preemptions:,}", ""],
+            both("lost by preemption, all jobs", summary.lost_s),
+        ]
+    rows += [
         ["replayed in", f"{summary.cpu_s:.2f} s CPU", f"{summary.jobs_per_s:,.0f} jobs/s"],
     ]
     print_table(["", "", ""], rows)
@@ -135,7 +142,9 @@ def print_summary(summary: Summary) -> None:
 def print_comparison(summaries: list[Summary]) -> None:
     """Print a row per policy."""
     headers = ["policy", "mean\nwait", "p99\nwait", "mean\ncompletion", "bounded\nslowdown"]
-    headers += ["makespan", "used", "timeouts", "jobs/s"]
+    headers += ["makespan", "used", "timeouts"]
+    preempted = any(summary.preemptions for summary in summaries)
+    headers += ["preempted", "jobs/s"] if preempted else ["jobs/s"]
     rows = [
         [
             summary.policy,
@@ -146,6 +155,7 @@ def print_comparison(summaries: list[Summary]) -> None:
             words_of(summary.makespan_s),
             f"{100 * summary.utilisation_ratio:.1f}%",
             f"{summary.timeouts:,}",
+            *([f"{summary.preemptions:,}"] if preempted else []),
             f"{summary.jobs_per_s:,.0f}",
         ]
         for summary in summaries
