@@ -22,7 +22,7 @@ from fairlead.core.ledger import HOST, UP, Request
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.jobs import LIVE, Reservation
 from fairlead.model.resources import Slot
-from fairlead.policy.place.fit import Fit
+from fairlead.policy.place.fit import NODE_0, Fit
 from fairlead.policy.place.trial import Trial
 
 
@@ -452,6 +452,10 @@ class Shadow:
         self.start_ms: Ms = FAR
         self.slots: tuple[Slot, ...] = ()
         self.spare: dict[NodeId, Trial] = {}
+        ledger = plan.core.ledger
+        if ledger.count == 1 and request.members == 1 and not ledger.devices[0].size:
+            self._on_the_only_node(plan.core, request)
+            return
         sweep = _Sweep(plan, request, run_ms)
         found = sweep.first(FAR)
         if found is None:
@@ -462,6 +466,29 @@ class Shadow:
             if spare is None:
                 spare = self.spare[slot.node] = sweep._state(slot.node, self.start_ms).copy()
             spare.move(request, slot.devices, -1)
+
+    def _on_the_only_node(self, core: Core, request: Request) -> None:
+        """As the sweep does, on a pool: add up what comes free until it is enough."""
+        if not core.ledger.room.item(UP, 0):
+            return
+        spare = Trial.now(core.ledger, 0)
+        at, free = core.clock, spare.free
+        if not spare.fits(request):
+            for end, job_id in core.ends.sorted:
+                if end > at:
+                    if spare.fits(request):
+                        break
+                    at = end
+                if at >= FAR:
+                    return
+                job = core.jobs[job_id]
+                for row, amount in core.shapes[job.shape_id].held:
+                    free[row] += len(job.slots) * amount
+            if not spare.fits(request):
+                return
+        self.start_ms, self.slots = at, (NODE_0,)
+        spare.move(request, (), -1)
+        self.spare[0] = spare
 
     def allows(self, node: NodeId, request: Request, devices: tuple[int, ...], until: Ms) -> bool:
         """Whether one member may have these devices of a node from now until then."""
@@ -486,7 +513,14 @@ def find(
 ) -> tuple[Slot, ...] | None:
     """Return slots that are free now, and until then by the claims of others; None if none are."""
     slots = fit.gang(request)
-    if slots is None or guard is None or _allowed(request, slots, guard, until):
+    return None if slots is None else left_alone(fit, request, slots, guard, until)
+
+
+def left_alone(
+    fit: Fit, request: Request, slots: tuple[Slot, ...], guard: Plan | Shadow | None, until: Ms
+) -> tuple[Slot, ...] | None:
+    """Return these slots, free now, or others, that no claim takes before then; None: none."""
+    if guard is None or _allowed(request, slots, guard, until):
         return slots
     return _beside(fit, request, guard, until)
 
