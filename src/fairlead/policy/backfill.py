@@ -156,7 +156,8 @@ class Backfill:
                 continue
             slots = left_alone(fit, request, slots, shadow, clock + run_ms)
             if slots is None:
-                self._refused[group] = run_ms
+                # So is every job of the group that would run beyond the promised start.
+                self._refused[group] = shadow.start_ms - clock + 1
                 continue
             shadow.take(request, slots, clock + run_ms)
             yield self._place(job, slots, because)
