@@ -11,7 +11,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile -q
 SEEDS ?= 100
 SEED ?=
 
-.PHONY: help setup run test check sim bench docs clean
+.PHONY: help setup run test verify check sim bench docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ run: $(VENV)/.run  ## show it all: three tenants, a killed service, a report (ab
 
 test: $(VENV)/.dev  ## run the test suite (PYTEST_ARGS='-x tests/core' for less)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+verify: $(VENV)/.dev  ## the long checks: the simulator against queueing theory, 6 x 300,000 jobs each
+	@$(BIN)/python -m pytest -m long -n 2 -q
 
 check: $(VENV)/.dev  ## lint, types, layers, tidiness
 	@$(BIN)/ruff check .

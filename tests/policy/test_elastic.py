@@ -164,6 +164,11 @@ def test_leftovers_go_where_they_gain_most_per_gpu():
     assert (more["slow"][0], more["fast"][0]) == (1, 4)
 
 
+@pytest.mark.parametrize(("work", "slot"), [(200, 200), (201, None), (10**9, None)])
+def test_no_deadline_is_proposed_beyond_the_most_slots(work, slot):
+    assert elastic.earliest_slot(Elastic("a", work, 1, {1: 1}), [], GPUS) == slot
+
+
 @pytest.mark.parametrize(
     ("job", "gpus", "message"),
     [

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
+from fairlead.cli.deadlines import deadlines
 from fairlead.cli.faults import faults
 from fairlead.cli.reading import Reading, reading
+from fairlead.cli.sim_eta import eta
 from fairlead.cli.sim_output import (
     check_writable,
     output_file,
@@ -59,6 +61,8 @@ def sim() -> None:
 
 
 sim.add_command(faults)
+sim.add_command(deadlines)
+sim.add_command(eta)
 
 
 @sim.command()

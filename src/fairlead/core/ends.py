@@ -61,6 +61,13 @@ class Ends:
         self._of: dict[JobId, Ms] = {}
         self._open: list[End] = []  # heap: beliefs that may be outlived, and some that were dropped
 
+    def copy(self) -> Ends:
+        """Return an independent copy."""
+        other = Ends()
+        other.sorted, other._open = self.sorted.copy(), self._open.copy()
+        other._of = self._of.copy()
+        return other
+
     def get(self, job: JobId) -> Ms:
         """Return the believed end of a live job."""
         return self._of[job]

@@ -464,6 +464,12 @@ class Core:
         self._changed.clear()
         self._dirty.clear()
 
+    def clone(self) -> Core:
+        """Return an independent copy to try things on; see core/clone.py."""
+        from fairlead.core.clone import clone
+
+        return clone(self)
+
     def dump(self) -> bytes:
         """Return a durable image; see core/snapshot.py."""
         from fairlead.core.snapshot import dump

@@ -161,6 +161,16 @@ class Ledger:
         self.forgotten = 0
         self.layout = 0  # grows when nodes come, change or go: caches start afresh
 
+    def copy(self) -> Ledger:
+        """Return an independent copy."""
+        other = Ledger()
+        other.count = self.count
+        other.capacity, other.foreign = self.capacity.copy(), self.foreign.copy()
+        other.room = self.room.copy()
+        other.devices = [each.copy() if each.size else each for each in self.devices]
+        other.layout = self.layout
+        return other
+
     @property
     def changes(self) -> int:
         """How many node changes there have been."""

@@ -20,3 +20,5 @@ QUEUE_PENDING_MAX = 1_000_000
 SUBMIT_BATCH_MAX = 100_000  # jobs in one call
 OUTPUT_BYTES_DEFAULT = 256 * 2**20  # output kept per member
 EXIT_REQUEUE = 75  # EX_TEMPFAIL: "checkpointed, run me again"
+DEADLINE_JOBS_MAX = 200  # in one question about deadlines: a flow of jobs x intervals decides it
+DEADLINE_SLOTS_MAX = 200

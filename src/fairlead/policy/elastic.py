@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from fairlead.model.base import Misuse, Record
+from fairlead.model.limits import DEADLINE_SLOTS_MAX
 from fairlead.policy.deadline import Id, Refusal, give_way
 
 Plan: TypeAlias = dict[Id, tuple[int, ...]]  # GPUs in each slot, up to the job's deadline
@@ -84,15 +85,21 @@ def fill(jobs: Sequence[Elastic], gpus: int) -> Plan | None:
     """
     check(jobs, gpus)
     free = [gpus] * max((job.deadline_slot for job in jobs), default=0)
+    plan = _serve(sorted(jobs, key=lambda job: job.deadline_slot), gpus, free)
+    return None if plan is None else {job.id: plan[job.id] for job in jobs}
+
+
+def _serve(order: Sequence[Elastic], gpus: int, free: list[int]) -> Plan | None:
+    """Serve jobs in this order from what is free, which is reduced; None: one cannot be."""
     plan: Plan = {}
-    for job in sorted(jobs, key=lambda job: job.deadline_slot):
+    for job in order:
         given = _least(job, gpus, free)
         if given is None:
             return None
         for slot, count in enumerate(given):
             free[slot] -= count
         plan[job.id] = given
-    return {job.id: plan[job.id] for job in jobs}
+    return plan
 
 
 def _least(job: Elastic, gpus: int, free: Sequence[int]) -> tuple[int, ...] | None:
@@ -147,19 +154,28 @@ def earliest_slot(asked: Elastic, admitted: Sequence[Elastic], gpus: int) -> int
     """Return the earliest deadline with which a job could join those admitted, all else kept.
 
     Tries one slot after the other: a later deadline also moves the job behind others, so that what
-    fits need not fit later. None: it can use no number of GPUs that there is.
+    fits need not fit later. None: it can use no number of GPUs that there is, or would need more
+    than DEADLINE_SLOTS_MAX slots.
     """
     _, speeds = envelope(asked.rates, gpus)
-    if not speeds or fill(admitted, gpus) is None:
+    if not speeds:
         return None
+    order = sorted(admitted, key=lambda job: job.deadline_slot)
     alone = -(-asked.work // speeds[-1])
     # Behind the last of the others all GPUs are its own.
-    last = max((job.deadline_slot for job in admitted), default=0) + alone
+    last = min((order[-1].deadline_slot if order else 0) + alone, DEADLINE_SLOTS_MAX)
+    free = [gpus] * max(last, *(job.deadline_slot for job in order), 0)
+    done = 0
     for slot in range(alone, last + 1):
+        while done < len(order) and order[done].deadline_slot <= slot:
+            if _serve(order[done : done + 1], gpus, free) is None:
+                return None
+            done += 1
+        rest = free.copy()
         late = Elastic(asked.id, asked.work, slot, asked.rates)
-        if fill([*admitted, late], gpus) is not None:
+        if _serve([late, *order[done:]], gpus, rest) is not None:
             return slot
-    raise AssertionError("a job that starts behind all others fits")
+    return None
 
 
 def leftovers(jobs: Sequence[Elastic], gpus: int, plan: Plan) -> Plan:

@@ -15,6 +15,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
+import numpy as np
+
 from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job, Promise
@@ -366,12 +368,15 @@ class _Sweep:
 
     def _count_now(self) -> None:
         core, request = self.plan.core, self.request
-        ledger = core.ledger
-        for node in range(ledger.count):
-            if node in self.plan.lines:
-                self._set(node, self._count(node, core.clock))
-            elif ledger.room.item(UP, node):
-                self._set(node, Trial.now(ledger, node).copies(request, request.members))
+        for node in self.plan.lines:
+            self._set(node, self._count(node, core.clock))
+        room = core.ledger.room[:, : core.ledger.count]
+        fits = np.ones(core.ledger.count, np.bool_)
+        for row, amount in request.need:
+            fits &= room[row] >= amount
+        for node in np.flatnonzero(fits).tolist():
+            if node not in self.plan.lines:
+                self._set(node, Trial.now(core.ledger, node).copies(request, request.members))
 
     def _release(self, job_id: int) -> set[NodeId]:
         """Give back, in this sweep, what a job holds on nodes without claims."""

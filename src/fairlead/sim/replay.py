@@ -128,6 +128,7 @@ def replay(
     rules: Rules = DEFAULT_RULES,
     predictor: Predictor | None = None,
     reservations: Sequence[Reservation] = (),
+    setup: Sequence[AnyEvent] = (),
     progress: Progress | None = None,
     observe: Observe | None = None,
     name: str = "",
@@ -135,11 +136,12 @@ def replay(
     """Return the outcome of the workload on the cluster under a policy; the same for equal input.
 
     A predictor forecasts each job when it comes and learns from it when it ends. Reservations are
-    known from the start. `name` is what to call the policy; by default as it was given, or by its
-    order. Raises Misuse for an unknown policy.
+    known from the start, and so is what `setup` says (tenants with quotas). `name` is what to call
+    the policy; by default as it was given, or by its order. Raises Misuse for an unknown policy.
     """
     config = policy_config(policy) if isinstance(policy, str) else policy
-    world = World(workload, cluster, config, rules, predictor, reservations)
+    setup = [*setup, *(ReservationSet(reservation=each) for each in reservations)]
+    world = World(workload, cluster, config, rules, predictor, setup)
     wall, cpu = time.perf_counter(), time.thread_time()
     world.run(progress, observe)
     wall_s, cpu_s = time.perf_counter() - wall, time.thread_time() - cpu
@@ -171,7 +173,7 @@ class World:
         config: PolicyConfig,
         rules: Rules = DEFAULT_RULES,
         predictor: Predictor | None = None,
-        reservations: Sequence[Reservation] = (),
+        setup: Sequence[AnyEvent] = (),
     ) -> None:
         count = len(workload.jobs)
         self.jobs, self.rules, self.predictor = workload.jobs, rules, predictor
@@ -200,7 +202,7 @@ class World:
                 PolicySet(policy=config),
                 *(QueueSet(queue=Queue(name=name, pending_max=count + 1)) for name in queues),
                 *_joins(cluster),
-                *(ReservationSet(reservation=each) for each in reservations),
+                *setup,
             ],
         )
 

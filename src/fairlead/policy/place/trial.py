@@ -71,8 +71,7 @@ class Trial:
         if most <= 0 or not request.picks:
             return max(most, 0)
         if request.gpus and not request.models and not request.memory:
-            whole = sum(1 for index in range(len(self.devices.milli)) if self.devices.whole(index))
-            return min(most, whole // request.gpus)
+            return min(most, self.devices.summary()[0] // request.gpus)
         devices = self.devices.copy()
         for done in range(most):
             chosen = devices.pick(request)
