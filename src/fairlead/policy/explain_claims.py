@@ -11,9 +11,10 @@ from fairlead.core.reserve import end_of, in_words, is_drain, limit_of
 from fairlead.model.base import Ms, NodeId, Record
 from fairlead.model.jobs import Reservation
 from fairlead.model.units import format_duration, format_moment
+from fairlead.policy.beside import find
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.place.trial import Trial
-from fairlead.policy.plan import Plan, Walled, find
+from fairlead.policy.plan import Plan, Walled
 from fairlead.policy.reserved import of_others
 
 LIMITS_TRIED = 32

@@ -21,9 +21,10 @@ from fairlead.model.jobs import PolicyConfig
 from fairlead.model.resources import Slot
 from fairlead.policy import order
 from fairlead.policy.backfill import Backfill
+from fairlead.policy.beside import find
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
-from fairlead.policy.plan import Plans, find, next_claim
+from fairlead.policy.plan import Plans, next_claim
 from fairlead.policy.preempt import Preempt
 from fairlead.policy.queue import Entry, Group, Queue
 from fairlead.policy.reserved import closed_nodes

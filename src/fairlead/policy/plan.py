@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from typing import Protocol
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.jobs import LIVE
 from fairlead.model.resources import Slot
 from fairlead.policy.line import Line
-from fairlead.policy.place.fit import Fit
+from fairlead.policy.place.fit import NODE_0, Fit
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.reserved import keep_out, of_others
 
@@ -239,18 +238,6 @@ def next_claim(core: Core) -> Ms:
     return min(starts, default=FAR)
 
 
-class Guard(Protocol):
-    """What knows what others have claimed."""
-
-    def allows(self, node: NodeId, request: Request, devices: tuple[int, ...], until: Ms) -> bool:
-        """Whether one member may have these devices of a node from now until then."""
-        ...
-
-    def bound(self, node: NodeId, until: Ms) -> Trial | None:
-        """Return the least that is free on a node from now until then; None: only what is now."""
-        ...
-
-
 class _Sweep:
     """One question to a plan: goes through time and counts how many members fit."""
 
@@ -392,6 +379,10 @@ class Shadow:
         self.start_ms: Ms = FAR
         self.slots: tuple[Slot, ...] = ()
         self.spare: dict[NodeId, Trial] = {}
+        ledger = plan.core.ledger
+        if ledger.count == 1 and request.members == 1 and not ledger.devices[0].size:
+            self._on_the_only_node(plan.core, request)
+            return
         sweep = _Sweep(plan, request, run_ms)
         found = sweep.first(FAR)
         if found is None:
@@ -402,6 +393,29 @@ class Shadow:
             if spare is None:
                 spare = self.spare[slot.node] = sweep._state(slot.node, self.start_ms).copy()
             spare.move(request, slot.devices, -1)
+
+    def _on_the_only_node(self, core: Core, request: Request) -> None:
+        """As the sweep does, on a pool: add up what comes free until it is enough."""
+        if not core.ledger.room.item(UP, 0):
+            return
+        spare = Trial.now(core.ledger, 0)
+        at, free = core.clock, spare.free
+        if not spare.fits(request):
+            for end, job_id in core.ends.sorted:
+                if end > at:
+                    if spare.fits(request):
+                        break
+                    at = end
+                if at >= FAR:
+                    return
+                job = core.jobs[job_id]
+                for row, amount in core.shapes[job.shape_id].held:
+                    free[row] += len(job.slots) * amount
+            if not spare.fits(request):
+                return
+        self.start_ms, self.slots = at, (NODE_0,)
+        spare.move(request, (), -1)
+        self.spare[0] = spare
 
     def allows(self, node: NodeId, request: Request, devices: tuple[int, ...], until: Ms) -> bool:
         """Whether one member may have these devices of a node from now until then."""
@@ -419,56 +433,3 @@ class Shadow:
                 spare = self.spare.get(slot.node)
                 if spare is not None:
                     spare.move(request, slot.devices, -1)
-
-
-def find(fit: Fit, request: Request, guard: Guard | None, until: Ms) -> tuple[Slot, ...] | None:
-    """Return slots that are free now, and until then by the claims of others; None if none are."""
-    slots = fit.gang(request)
-    if slots is None or guard is None or _allowed(request, slots, guard, until):
-        return slots
-    return _beside(fit, request, guard, until)
-
-
-def _allowed(request: Request, slots: tuple[Slot, ...], guard: Guard, until: Ms) -> bool:
-    if len(slots) == 1:
-        return guard.allows(slots[0].node, request, slots[0].devices, until)
-    trials: dict[NodeId, Trial] = {}
-    for slot in slots:
-        trial = trials.get(slot.node)
-        if trial is None:
-            bound = guard.bound(slot.node, until)
-            if bound is None:
-                continue
-            trial = trials[slot.node] = bound.copy()
-        if not trial.has_room(request, slot.devices):
-            return False
-        trial.move(request, slot.devices, -1)
-    return True
-
-
-def _beside(fit: Fit, request: Request, guard: Guard, until: Ms) -> tuple[Slot, ...] | None:
-    """Look at every node that fits now, best first, less what is claimed there."""
-    if fit.ledger.count == 1 and not request.picks:
-        return None  # no other node, and no other devices
-    spread, members = request.shape.spread, request.members
-    slots: list[Slot] = []
-    for node in fit.in_order(request):
-        state = Trial.now(fit.ledger, node)
-        bound = guard.bound(node, until)
-        if bound is not None:
-            state = state.least(bound)
-        here: list[Slot] = []
-        most = 1 if spread == "distinct-nodes" else members - len(slots)
-        while len(here) < most and state.fits(request):
-            devices = state.take(request)
-            if devices is None:
-                break
-            here.append(Slot(node=node, devices=devices))
-        if spread == "same-node":
-            if len(here) == members:
-                return tuple(here)
-            continue
-        slots += here
-        if len(slots) == members:
-            return tuple(slots)
-    return None
