@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,8 +22,11 @@ TOLERANCE_MS = 1_000  # a real start takes its time; a later one is another deci
 from_log = click.option(
     "--from-log",
     type=click.Path(),
-    metavar="STATE",
-    help="Replay the history of a service instead: its state folder, or the database in it.",
+    is_flag=False,
+    flag_value="",
+    metavar="[STATE]",
+    help="Replay the history of a service instead: its state folder, or the database in it. "
+    "Without a value: the service that the other commands talk to.",
 )
 predictor = click.option(
     "--predictor",
@@ -72,11 +76,12 @@ def find_source(
         believed: Estimates = estimates or "exact"
         jobs = fit(found, where, gate(where), estimates=believed, limit_jobs=limit_jobs)
         return Source(found, jobs, where)
+    from fairlead.service.places import Places
     from fairlead.sim.cluster import parse_cluster
     from fairlead.sim.history import as_it_was, read_history
 
     assert log is not None
-    history = read_history(Path(log))
+    history = read_history(Path(log) if log else Places.find(os.environ).state)
     where = parse_cluster(cluster) if cluster else history.cluster
     believed = estimates or "recorded"
     jobs = fit(history.trace, where, gate(where), estimates=believed, limit_jobs=limit_jobs)
