@@ -13,6 +13,7 @@ import click
 from fairlead.cli import output, selectors
 from fairlead.cli.client import Client, connect, me
 from fairlead.cli.errors import FAILED, notice
+from fairlead.cli.times import localised
 from fairlead.model.units import format_cpus, format_duration, format_size
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -182,7 +183,7 @@ def _reason(
 ) -> str:
     """Return why a job waits, where it runs, or how it ended."""
     if phase == "PENDING":
-        return reason
+        return localised(reason)
     if phase in output.LIVE:
         return ", ".join(dict.fromkeys(nodes))
     if phase == "SUCCEEDED":
@@ -220,7 +221,7 @@ def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("job", f"{job['id']}{element}"),
         ("name", job["name"]),
         ("state", state),
-        ("reason", job["reason"] or job["because"]),
+        ("reason", localised(job["reason"]) or job["because"]),
         ("user", job["user"]),
         ("tenant", job["tenant"]),
         ("queue", f"{job['queue']}, priority {job['priority']}"),
@@ -286,9 +287,9 @@ def why(job: str, as_json: bool) -> None:
         output.print_json(found)
         return
     reason = f" ({found['reason']})" if found.get("reason") else ""
-    print(f"job {found['id']} is {found['phase']}{reason}: {found['summary']}")
+    print(f"job {found['id']} is {found['phase']}{reason}: {localised(found['summary'])}")
     for line in found.get("lines") or ():
-        print(f"  {line}")
+        print(f"  {localised(line)}")
 
 
 @click.command()

@@ -25,7 +25,8 @@ from fairlead.core.jobs import Job
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import AnyEvent, Placed, Promised
 from fairlead.model.resources import Slot
-from fairlead.policy.plan import Plan, Shadow, left_alone, next_claim
+from fairlead.policy.beside import left_alone
+from fairlead.policy.plan import Plan, Shadow, next_claim
 from fairlead.policy.queue import Entry, Group, GroupId
 
 if TYPE_CHECKING:
