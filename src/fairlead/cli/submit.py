@@ -274,7 +274,7 @@ def _receipt(answer: Mapping[str, Any]) -> str:
     """Return what was accepted, and the reason of each job that does not start now."""
     ids, jobs = answer["ids"], answer["jobs"]
     if len(ids) == 1:
-        return _line(jobs[0])
+        return _line(jobs[0], answer)
     lines = [f"jobs {selectors.ranges(ids)} ({len(ids)} jobs)"]
     reasons: dict[str, int] = {}
     for job in jobs:
@@ -287,9 +287,21 @@ def _receipt(answer: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _line(job: Mapping[str, Any]) -> str:
+def _line(job: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
     if job["phase"] == "PENDING":
         reason = job["reason"] or f"fairlead why {job['id']} says why"
-        return f"job {job['id']} waits: {reason}"
+        return f"job {job['id']} waits: {reason}{_when(job, answer)}"
     where = ", ".join(dict.fromkeys(job["nodes"]))
     return f"job {job['id']} starts on {where}" if where else f"job {job['id']}"
+
+
+def _when(job: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
+    """Return a second line: the place in the queue, and when it is expected to start."""
+    from fairlead.cli import when
+
+    parts = []
+    if position := job.get("position"):
+        parts.append(f"{when.ordinal(position)} of {answer['waiting']} that wait")
+    if soon := when.sentence(answer.get("now_ms", 0), job.get("eta")):
+        parts.append(f"expected to start {soon}")
+    return f"\n  {'; '.join(parts)}" if parts else ""

@@ -59,6 +59,8 @@ class Shell:
         self.failing = ""  # why the last write failed, "" when it did not
         self.turns = 0
         self.stopped = False
+        # Told of the events of every durable turn; what they do must be quick and never fail.
+        self.listeners: list[Callable[[Core, Sequence[AnyEvent]], None]] = []
         self._build, self._poke = build, poke
         self._inbox: list[Asked] = []
         self._reports: dict[str, Report] = {}  # the latest of each node, for ever
@@ -240,6 +242,8 @@ class Shell:
             self._poke(node)
         if not turn.events:
             return
+        for listener in self.listeners:
+            listener(core, turn.events)
         for watcher in self._watchers:
             if not watcher.done():
                 watcher.set_result(None)
