@@ -90,9 +90,10 @@ _SETTINGS = {"allow_interspersed_args": False}
 @click.command(context_settings=_SETTINGS)
 @job_options
 @click.option("-q", "--quiet", is_flag=True, help="Print ids only.")
+@click.option("--dry-run", is_flag=True, help="Only say what would happen: fairlead plan.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def submit(ctx: click.Context, /, quiet: bool, as_json: bool, **options: Any) -> None:
+def submit(ctx: click.Context, /, quiet: bool, dry_run: bool, as_json: bool, **options: Any) -> int:
     """Queue a command, a script, or the jobs of a file.
 
     \b
@@ -100,6 +101,10 @@ def submit(ctx: click.Context, /, quiet: bool, as_json: bool, **options: Any) ->
     fairlead submit train.sh            its #FAIRLEAD lines are options
     fairlead submit -f jobs.yaml
     """
+    if dry_run:
+        from fairlead.cli.plan import look_ahead
+
+        return look_ahead(ctx, options, as_json=as_json)
     answer = send(ctx, connect(), options)
     if as_json:
         output.print_json(answer)
@@ -107,6 +112,7 @@ def submit(ctx: click.Context, /, quiet: bool, as_json: bool, **options: Any) ->
         print("\n".join(map(str, answer["ids"])))
     else:
         print(_receipt(answer))
+    return 0
 
 
 @click.command(context_settings=_SETTINGS)
@@ -133,8 +139,13 @@ def run(ctx: click.Context, /, as_json: bool, **options: Any) -> int:
         return run_to_end(client, answer["jobs"][0], as_json=as_json)
 
 
-def send(ctx: click.Context, client: Client, options: dict[str, Any]) -> dict[str, Any]:
-    """Submit what the command line asks for, once; return the service's answer."""
+def send(
+    ctx: click.Context, client: Client, options: dict[str, Any], path: str = "/jobs"
+) -> dict[str, Any]:
+    """Submit what the command line asks for, once; return the service's answer.
+
+    `path`: /jobs:plan only asks what would happen.
+    """
     words, script = list(options["words"]), ""
     if words and jobfile.is_script(words[0]):
         script = words[0]
@@ -153,7 +164,7 @@ def send(ctx: click.Context, client: Client, options: dict[str, Any]) -> dict[st
     }
     try:
         _check_workdirs(jobs)
-        answer: dict[str, Any] = client.post("/jobs", body, key=str(body["request"]))
+        answer: dict[str, Any] = client.post(path, body, key=str(body["request"]))
     except Failure as failure:
         raise _in_user_words(failure, file, options) from None
     return answer
@@ -179,7 +190,7 @@ def _with_header(
         for name, value in line.params.items():
             if line.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
                 continue
-            if name in ("words", "file", "quiet", "as_json"):
+            if name in ("words", "file", "quiet", "dry_run", "as_json"):
                 raise misuse(f"{script}:{number}: only options of the job can stand here")
             if isinstance(value, tuple):  # several add up; of equal names the last counts
                 merged[name] = (*value, *merged[name])

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from fairlead.core.engine import Core
 from fairlead.core.turn import Scheduler
 from fairlead.model.base import JobId, Ms, Record
-from fairlead.model.events import AnyEvent, Forecasted, Placed, Promised, StopDecided, Submitted
-from fairlead.model.jobs import Forecast, JobSpec, Phase
+from fairlead.model.events import AnyEvent, Placed, Promised, StopDecided, Submitted
+from fairlead.model.jobs import Phase
 from fairlead.policy.ahead import starts_ahead
 from fairlead.policy.eta import runs_for
+from fairlead.policy.explain import reasons
+from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.registry import build
 
 WAITING_MAX = 1000  # others whose delay is asked for, the first in the order
@@ -27,9 +29,8 @@ JOBS_SHOWN = 100
 class PlannedJob(Record, frozen=True, omit_defaults=False):
     """What would become of one of the jobs."""
 
-    index: int  # in the order of the submission, from 0
-    name: str
     nodes: tuple[str, ...] = ()  # where it starts now; none: it waits
+    reason: str = ""  # why it waits
     position: int | None = None  # among all that wait, from 1; None: it does not wait
     starts_ms: tuple[Ms | None, ...] = ()  # when it starts, one time per run
     promised_ms: Ms | None = None  # it is promised to start by then
@@ -46,67 +47,60 @@ class Delay(Record, frozen=True, omit_defaults=False):
 class WhatIf(Record, frozen=True, omit_defaults=False):
     """What would happen."""
 
-    jobs: tuple[PlannedJob, ...]
+    jobs: tuple[PlannedJob, ...]  # the first of them, in the order of submission
+    count: int  # all of them
+    start_now: int
     preempts: tuple[JobId, ...] = ()
     delays: tuple[Delay, ...] = ()  # the worst first
     delayed: int = 0  # how many in all
 
 
-def what_if(
-    core: Core,
-    specs: Sequence[JobSpec],
-    forecasts: Sequence[Forecast | None] = (),
-    extra: Sequence[AnyEvent] = (),
-) -> WhatIf:
-    """Return what would happen if these were submitted at the core's clock.
+def what_if(core: Core, events: Sequence[AnyEvent]) -> WhatIf:
+    """Return what would happen if these came to pass at the core's clock, submissions above all.
 
-    The core must be a copy. `extra`: what would be decided together with the submission.
+    The core must be a copy.
     """
     before = core.clone()
-    ids = list(range(core.next_job, core.next_job + len(specs)))
-    events: list[AnyEvent] = []
-    for number, (job, spec) in enumerate(zip(ids, specs, strict=True)):
-        events.append(Submitted(job=job, spec=spec))
-        forecast = forecasts[number] if number < len(forecasts) else None
-        if forecast is not None:
-            events.append(Forecasted(job=job, forecast=forecast))
-    for event in (*events, *extra):
+    for event in events:
         core.apply(core.clock, event)
+    ids = [event.job for event in events if isinstance(event, Submitted)]
     after = core.clone()
-    decided = Scheduler(core, build).turn(core.clock, []).events
+    scheduler = Scheduler(core, build)
+    decided = scheduler.turn(core.clock, []).events
     placed = {event.job: event for event in decided if isinstance(event, Placed)}
-    promised = {e.job: e.start_ms for e in (*extra, *decided) if isinstance(e, Promised)}
-    preempts = tuple(
-        event.job
-        for event in decided
-        if isinstance(event, StopDecided) and event.then is Phase.PENDING
-    )
-    pipeline = build(core.policy)
-    pipeline.bind(core)
-    order = {job.id: at for at, job in enumerate(pipeline.queue.in_order(core), 1)}
-    shown = [job for job in ids if job not in placed][:JOBS_SHOWN]
-    runs = runs_for(after)
+    promised = {e.job: e.start_ms for e in (*events, *decided) if isinstance(e, Promised)}
+    assert isinstance(scheduler.policy, Pipeline)
+    why = reasons(core, scheduler.policy)  # in the order of the queue
+    position = {job: at for at, job in enumerate(why, 1)}
+    shown = ids[:JOBS_SHOWN]
     mine = set(ids)
-    others = [job for job in order if job not in mine and job in before.pending][:WAITING_MAX]
-    starts = starts_ahead(after, runs=runs, asked=[*shown, *others]) if shown or others else {}
+    others = [job for job in why if job not in mine and job in before.pending][:WAITING_MAX]
+    runs = runs_for(after)
+    asked = [*(job for job in shown if job not in placed), *others]
+    starts = starts_ahead(after, runs=runs, asked=asked) if asked else {}
     usual = starts_ahead(before, runs=runs, asked=others) if others else {}
-    delays = sorted(
-        (each for job in others if (each := _delay(job, usual[job], starts[job])) is not None),
-        key=lambda each: (-each.later_ms, each.job),
-    )
-    jobs = tuple(
-        PlannedJob(
-            index=number,
-            name=specs[number].name,
-            nodes=_nodes(core, placed[job]) if job in placed else (),
-            position=order.get(job),
-            starts_ms=tuple(starts.get(job, ())),
-            promised_ms=None if job in placed else promised.get(job),
-        )
-        for number, job in enumerate(ids[:JOBS_SHOWN])
-    )
+    delays = [each for job in others if (each := _delay(job, usual[job], starts[job])) is not None]
+    delays.sort(key=lambda each: (-each.later_ms, each.job))
     return WhatIf(
-        jobs=jobs, preempts=preempts, delays=tuple(delays[:DELAYED_SHOWN]), delayed=len(delays)
+        jobs=tuple(
+            PlannedJob(
+                nodes=_nodes(core, placed[job]) if job in placed else (),
+                position=position.get(job),
+                reason=why.get(job, ""),
+                starts_ms=tuple(starts.get(job, ())),
+                promised_ms=None if job in placed else promised.get(job),
+            )
+            for job in shown
+        ),
+        count=len(ids),
+        start_now=sum(job in placed for job in ids),
+        preempts=tuple(
+            event.job
+            for event in decided
+            if isinstance(event, StopDecided) and event.then is Phase.PENDING
+        ),
+        delays=tuple(delays[:DELAYED_SHOWN]),
+        delayed=len(delays),
     )
 
 

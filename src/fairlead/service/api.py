@@ -28,6 +28,7 @@ from fairlead.service.agentlink import AgentLink
 from fairlead.service.commands import Cancel, CancelAll, Submit
 from fairlead.service.etas import EtaDesk
 from fairlead.service.places import Places
+from fairlead.service.planning import plan
 from fairlead.service.selection import Selection, select
 from fairlead.service.shell import Shell
 from fairlead.service.spec import Defaults
@@ -103,8 +104,7 @@ class Api:
             key = body.get("request", "")
         if not isinstance(key, str) or len(key) > 200:
             raise Misuse("the idempotency key is text of at most 200 characters", field="request")
-        defaults = Defaults(user=user_of(request), queues=self.shell.core.queues)
-        ids, fresh = await self.shell.ask(Submit(body, defaults, key))
+        ids, fresh = await self.shell.ask(Submit(body, self.defaults(request), key))
         shown = ids[:SHOWN_MAX]
         short = len(self.shell.core.pending) <= REASONS_QUEUE_MAX
         waits = self._waits() if short else views.Waits()
@@ -116,6 +116,12 @@ class Api:
         ]
         body = {"ids": ids, "jobs": jobs, "waiting": len(self.shell.core.pending)}
         return web.respond({**body, "now_ms": self.shell.now}, 201 if fresh else 200)
+
+    async def plan_jobs(self, request: Request) -> Response:
+        """Say what would happen if these jobs were submitted now; nothing comes of it."""
+        web.Query(request, ())
+        command = Submit(await web.body_of(request), self.defaults(request))
+        return web.respond(await plan(self.shell, self.etas, command))
 
     async def list_jobs(self, request: Request) -> Response:
         """List jobs: those that wait or run in order of submission; with `all`, `ids` or a final
@@ -317,6 +323,10 @@ class Api:
 
     # ---- shared -------------------------------------------------------------------------------
 
+    def defaults(self, request: Request) -> Defaults:
+        """Return what a job of this user gets for what it does not say."""
+        return Defaults(user=user_of(request), queues=self.shell.core.queues)
+
     def _problem(self) -> str:
         return self.shell.failing or ("" if self.link.ready else self.link.problem or "starting")
 
@@ -417,6 +427,7 @@ LIST_QUERY = (
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "/api/v1/jobs", Api.submit),
     Endpoint("GET", "/api/v1/jobs", Api.list_jobs, LIST_QUERY),
+    Endpoint("POST", "/api/v1/jobs:plan", Api.plan_jobs),
     Endpoint("POST", "/api/v1/jobs:cancel", Api.cancel_jobs),
     Endpoint("GET", "/api/v1/jobs/{id}", Api.show_job, ("wait",)),
     Endpoint("GET", "/api/v1/jobs/{id}/explain", Api.explain_job),

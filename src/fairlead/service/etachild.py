@@ -15,7 +15,7 @@ import msgspec
 
 from fairlead.core.engine import Core
 from fairlead.model.base import JobId, Ms
-from fairlead.model.jobs import Forecast, JobSpec
+from fairlead.model.events import AnyEvent
 from fairlead.policy.ahead import starts_ahead
 from fairlead.policy.eta import runs_for
 from fairlead.policy.registry import build
@@ -28,13 +28,12 @@ NICE = 10
 class Question(msgspec.Struct, frozen=True):
     """What follows is the image of a core, so many bytes long.
 
-    `specs`: what if these were submitted now; without: when does each waiting job start.
+    `events`: what if these came to pass now; without: when does each waiting job start.
     """
 
     now_ms: Ms
     size: int
-    specs: tuple[JobSpec, ...] = ()
-    forecasts: tuple[Forecast | None, ...] = ()
+    events: tuple[AnyEvent, ...] = ()
 
 
 class Starts(msgspec.Struct, frozen=True):
@@ -64,9 +63,8 @@ def at(core: Core, now: Ms) -> Core:
 def answer(question: Question, body: bytes) -> Starts:
     """Return the answer to one question."""
     core = Core.load(body)
-    if question.specs:
-        found = what_if(at(core, question.now_ms), question.specs, question.forecasts)
-        return Starts(what_if=found)
+    if question.events:
+        return Starts(what_if=what_if(at(core, question.now_ms), question.events))
     return Starts(starts=dict(look_ahead(core, question.now_ms)))
 
 

@@ -140,13 +140,17 @@ class EtaDesk:
             "problem": self.problem,
         }
 
-    async def what_if(self, question: Mapping[str, Any], core: Core) -> WhatIf:
-        """Ask the child what would happen. Raises ChildFailed."""
-        from fairlead.service.etachild import Starts
+    async def what_if(self, events: Sequence[AnyEvent]) -> WhatIf:
+        """Return what would happen if these came to pass now. Raises ChildFailed."""
+        from fairlead.policy.whatif import what_if
+        from fairlead.service.etachild import Starts, at
 
-        found = msgspec.json.decode(await self.child.ask(question, core), type=Starts).what_if
-        if found is None:
-            raise ChildFailed("it did not answer the question")
+        core, now = self.shell.core, self.shell.now
+        if len(core.jobs) + len(events) <= INLINE_JOBS:
+            return what_if(at(core, now), events)
+        line = await self.child.ask({"now_ms": now, "events": events}, core)
+        found = msgspec.json.decode(line, type=Starts).what_if
+        assert found is not None, "the child answers what it is asked"
         return found
 
     # ---- within -------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import fairlead
 from fairlead.model.events import AnyEvent
 from fairlead.model.jobs import JobSpec, Phase, PolicyConfig, Queue, Tenant
 from fairlead.policy.explain import Explanation
+from fairlead.service.planning import Planned
 from fairlead.service.request import JobRequest
 from fairlead.service.views import JobRow
 from fairlead.service.web import Problem
@@ -65,6 +66,7 @@ _ANSWERS: dict[str, dict[str, Any]] = {
             },
         ]
     },
+    "plan_jobs": {"$ref": _REF.format(name="Planned")},
     "explain_job": {"$ref": _REF.format(name="Explanation")},
     "list_job_events": {
         "type": "object",
@@ -127,6 +129,7 @@ _BODIES: dict[str, dict[str, Any]] = {
         },
     },
 }
+_BODIES["plan_jobs"] = _BODIES["submit"]
 _STREAMS = {"read_logs": "text/plain", "stream_events": "text/event-stream"}
 
 
@@ -151,7 +154,8 @@ def document(endpoints: Sequence[Endpoint]) -> bytes:
 
 
 def _schemas() -> dict[str, Any]:
-    types = (JobRequest, JobRow, JobSpec, Explanation, PolicyConfig, Queue, Tenant, Problem)
+    jobs = (JobRequest, JobRow, JobSpec, Explanation, Planned)
+    types = (*jobs, PolicyConfig, Queue, Tenant, Problem)
     refs, components = msgspec.json.schema_components([*types, AnyEvent], ref_template=_REF)
     place = {"type": "object", "properties": {"seq": _INTEGER, "at_ms": _INTEGER}}
     return {**components, "LogEvent": {"allOf": [place, refs[-1]]}}

@@ -109,6 +109,10 @@ class Shell:
         forget = reconcile(core, report)[1]
         return msgspec.structs.replace(desired, forget=forget)
 
+    def planned(self, command: Command) -> list[AnyEvent]:
+        """Return the events that a command would become now; nothing comes of it. Raises Misuse."""
+        return list(command.plan(Batch(self.core)))
+
     # ---- out ----------------------------------------------------------------------------------
 
     async def ended(self, job: JobId, timeout_s: float) -> bool:
