@@ -207,6 +207,7 @@ def test_every_state_and_reason_is_explained():
     codes = (REFERENCE / "exit-codes.md").read_text()
     assert [phase for phase in Phase if f"`{phase}`" not in codes] == []
     reasons = (explain.RESOURCES, explain.PRIORITY, explain.QUOTA, explain.NODE_DOWN)
+    reasons += (explain.RESERVED,)
     why = (DOCS / "why" / "why-jobs-wait.md").read_text()
     assert [code for code in (*reasons, explain.PENDING_EVALUATION) if f"`{code}`" not in why] == []
 

@@ -13,6 +13,7 @@ import click
 from fairlead.cli import output, selectors
 from fairlead.cli.client import Client, connect, me
 from fairlead.cli.errors import FAILED, notice
+from fairlead.cli.times import localised
 from fairlead.model.units import format_cpus, format_duration, format_size
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -197,7 +198,7 @@ def _reason(
 ) -> str:
     """Return why a job waits, where it runs, or how it ended."""
     if phase == "PENDING":
-        return reason
+        return localised(reason)
     if phase in output.LIVE:
         return ", ".join(dict.fromkeys(nodes))
     if phase == "SUCCEEDED":
@@ -237,7 +238,7 @@ def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("job", f"{job['id']}{element}"),
         ("name", job["name"]),
         ("state", state),
-        ("reason", job["reason"] or job["because"]),
+        ("reason", localised(job["reason"]) or job["because"]),
         ("starts", when.sentence(job["now_ms"], job.get("eta"))),
         ("user", job["user"]),
         ("tenant", job["tenant"]),
@@ -306,9 +307,9 @@ def why(job: str, as_json: bool) -> None:
         output.print_json(found)
         return
     reason = f" ({found['reason']})" if found.get("reason") else ""
-    print(f"job {found['id']} is {found['phase']}{reason}: {found['summary']}")
+    print(f"job {found['id']} is {found['phase']}{reason}: {localised(found['summary'])}")
     for line in found.get("lines") or ():
-        print(f"  {line}")
+        print(f"  {localised(line)}")
     if found["phase"] == "PENDING" and "eta_measured" in found:
         from fairlead.cli import when
 

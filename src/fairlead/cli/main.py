@@ -23,6 +23,7 @@ class Entry(NamedTuple):
 
 
 _JOBS, _SUBMIT, _FOLLOW = "fairlead.cli.jobs", "fairlead.cli.submit", "fairlead.cli.follow"
+_RESERVE = "fairlead.cli.reservations"
 COMMANDS = {
     "up": Entry("fairlead.cli.service", "up", "Start the service on this machine."),
     "down": Entry("fairlead.cli.service", "down", "Stop the service."),
@@ -38,9 +39,12 @@ COMMANDS = {
     "wait": Entry(_FOLLOW, "wait", "Wait until jobs have ended, and exit as they did."),
     "history": Entry(_JOBS, "history", "List jobs that have ended."),
     "nodes": Entry("fairlead.cli.nodes", "nodes", "List machines and what is free on them."),
+    "node": Entry(_RESERVE, "node", "Drain a machine, and resume it."),
+    "reservation": Entry(_RESERVE, "reservation", "Keep machines or amounts for a time."),
     "doctor": Entry("fairlead.cli.service", "doctor", "Check this machine and the service."),
     "report": Entry("fairlead.cli.report", "report", "Make an HTML page of what happened."),
     "store": Entry("fairlead.cli.store", "store", "Check, rebuild or export the database."),
+    "predict": Entry("fairlead.cli.predict", "predict", "Forecast run times, and check forecasts."),
     "sim": Entry("fairlead.cli.sim", "sim", "Simulate: replay traces, compare policies."),
 }
 ALIASES = {"ls": "ps", "queue": "ps", "log": "logs", "kill": "cancel", "explain": "why"}

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from fairlead.cli import environment, jobfile, output, selectors
 from fairlead.cli.client import Client, connect
 from fairlead.cli.errors import Failure, misuse, notice
+from fairlead.cli.times import localised
 
 # Option -> the key of a request that it sets, as a path. Errors name what the user wrote.
 _KEYS = {
@@ -111,7 +112,7 @@ def submit(ctx: click.Context, /, quiet: bool, dry_run: bool, as_json: bool, **o
     elif quiet:
         print("\n".join(map(str, answer["ids"])))
     else:
-        print(_receipt(answer))
+        print(localised(_receipt(answer)))
     return 0
 
 

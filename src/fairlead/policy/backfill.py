@@ -25,7 +25,8 @@ from fairlead.core.jobs import Job
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import AnyEvent, Placed, Promised
 from fairlead.model.resources import Slot
-from fairlead.policy.plan import Plan, Shadow, find, next_claim
+from fairlead.policy.beside import left_alone
+from fairlead.policy.plan import Plan, Shadow, next_claim
 from fairlead.policy.queue import Entry, Group, GroupId
 
 if TYPE_CHECKING:
@@ -150,14 +151,17 @@ class Backfill:
                 self._closed.add(group)
                 continue
             request = core.shapes[job.shape_id]
-            slots = find(fit, request, shadow, clock + run_ms)
-            if slots is not None:
-                shadow.take(request, slots, clock + run_ms)
-                yield self._place(job, slots, because)
-            elif fit.gang(request) is None:
+            slots = fit.gang(request)
+            if slots is None:
                 self._closed.add(group)
-            else:
-                self._refused[group] = run_ms
+                continue
+            slots = left_alone(fit, request, slots, shadow, clock + run_ms)
+            if slots is None:
+                # So is every job of the group that would run beyond the promised start.
+                self._refused[group] = shadow.start_ms - clock + 1
+                continue
+            shadow.take(request, slots, clock + run_ms)
+            yield self._place(job, slots, because)
 
     def _in_turn(self, ranked: list[Ranked]) -> list[Ranked]:
         """Return candidates in the order in which they are tried."""
@@ -170,12 +174,12 @@ class Backfill:
 
         Of groups that fit now, jobs that are shorter than the shortest refused of their group.
         """
-        queue, fit = self.pipeline.queue, self.pipeline.fit
+        queue, fits, shapes = self.pipeline.queue, self.pipeline.fit.tester(), core.shapes
         groups: list[tuple[GroupId, Group]] = []
         for group_id, group in queue.groups.items():
             if group_id in queue.gated:
                 continue
-            if fit.gang(core.shapes[group_id[0]]) is None:
+            if not fits(shapes[group_id[0]]):
                 self._closed.add(group_id)
             else:
                 group.compact(core)

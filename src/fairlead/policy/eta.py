@@ -158,6 +158,10 @@ class Etas:
         )
         return raw, self.calibration.apply(raw)
 
+    def first(self, job: JobId) -> tuple[Raw, Eta] | None:
+        """Return the first estimate of a waiting job, as it was made and as it was shown."""
+        return self._first.get(job)
+
     def started(self, job: Job) -> None:
         """A job has started: compare with its first estimate."""
         first = self._first.pop(job.id, None)

@@ -15,17 +15,19 @@ from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
-from fairlead.model.base import Ms
+from fairlead.model.base import Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.resources import Slot
 from fairlead.policy import order
 from fairlead.policy.backfill import Backfill
+from fairlead.policy.beside import find
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
-from fairlead.policy.plan import Plans, find, next_claim
+from fairlead.policy.plan import Plans, next_claim
 from fairlead.policy.preempt import Preempt
 from fairlead.policy.queue import Entry, Group, Queue
+from fairlead.policy.reserved import closed_nodes
 
 RUN_MIN = 8  # below this many equal jobs in a row, one by one is quicker
 RUN_MAX = 4096
@@ -43,7 +45,7 @@ class Pipeline:
         self.queue = self._queue(self.order)
         self.fit: Fit
         self._layout = -1
-        self._possible: dict[int, bool] = {}  # per shape, for this layout
+        self._possible: dict[tuple[int, frozenset[NodeId]], bool] = {}  # for this layout
         self.because = f"{config.order}, {config.placement}"
         self.preempt = Preempt(self) if config.preempt else None
         self.backfill = Backfill(self) if config.backfill != 0 and not config.preempt else None
@@ -97,7 +99,7 @@ class Pipeline:
                 yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
             if placed:
                 continue
-            if self.possible(core, first):
+            if self.possible(core, first) and not self.aside(core, first):
                 queue.park(entry, group, queue.stuck)
                 stuck = entry if stuck is None else min(stuck, entry)
             else:
@@ -138,7 +140,7 @@ class Pipeline:
         plans.withdraw(job.id)
         slots = find(self.fit, request, plans.view(job), until)
         if slots is not None:
-            plans.occupy(request, slots, until)
+            plans.occupy(job, slots, until)
         elif job.promise is not None:
             plans.promise(job.id, request, job.promise)
         return slots
@@ -184,17 +186,33 @@ class Pipeline:
     def possible(self, core: Core, job: Job) -> bool:
         """Whether the nodes that are up could ever take the job.
 
-        Admission has seen to it, but nodes go down or come back smaller. A job that waits for one
-        to come back holds nobody else up.
+        Admission has seen to it, but nodes go down, come back smaller, or are drained. A job that
+        waits for one to come back holds nobody else up.
         """
+        return self.fits_up(core, job, closed_nodes(core, job.spec.tenant))
+
+    def aside(self, core: Core, job: Job) -> bool:
+        """Whether a job that does not start holds up nobody, since only a reservation keeps it out.
+
+        Those that overtake it end before the reservation begins, so they cost it nothing; else all
+        would stand idle before every window. A strict order stays strict.
+        """
+        if not self.overtake_ms or not core.reservations:
+            return False
+        return self.fit.gang(core.shapes[job.shape_id]) is not None
+
+    def fits_up(self, core: Core, job: Job, without: frozenset[NodeId]) -> bool:
+        """Whether the nodes that are up could ever take the job, without some of them."""
         if self._layout != core.ledger.layout:
             self._layout = core.ledger.layout
             self._possible.clear()
-        known = self._possible.get(job.shape_id)
+        known = self._possible.get((job.shape_id, without))
         if known is None:
             request = core.shapes[job.shape_id]
-            fitting = members_that_fit(core.ledger, request, empty=True, up_only=True)
-            known = self._possible[job.shape_id] = fitting >= request.members
+            fitting = members_that_fit(
+                core.ledger, request, empty=True, up_only=True, without=without
+            )
+            known = self._possible[job.shape_id, without] = fitting >= request.members
         return known
 
     def _must_not_overtake(self, core: Core, stuck: Entry) -> bool:

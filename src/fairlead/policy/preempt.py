@@ -31,6 +31,7 @@ from fairlead.policy.gittins import GittinsTable
 from fairlead.policy.order import Key, Order
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.queue import Entry, GroupId, Queue
+from fairlead.policy.reserved import Held, hold, less_reserved
 
 if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
@@ -193,6 +194,7 @@ class _Draft:
         self.holders: dict[NodeId, list[Job]] = {}  # whose turn is yet to come, best first
         self.chosen: list[tuple[Job, tuple[Slot, ...]]] = []
         self.closed: set[GroupId] = set()
+        self.held: Held = {}  # beside reservations: what those have whose turn is over
         running: list[Job] = []
         for _, job_id in core.ends.sorted:
             job = core.jobs[job_id]
@@ -200,6 +202,8 @@ class _Draft:
                 self._move(job, 1)
             elif _may_stop(core, pipeline.config, job):
                 running.append(job)
+            else:
+                self._hold(job, job.slots)
         entry = pipeline.queue.entry
         self.preemptible = sorted((entry(job), job) for job in running)
         for _, job in self.preemptible:
@@ -234,7 +238,19 @@ class _Draft:
                 if not _sound(trial):
                     self._move(job, 1)
                     return False
+        self._hold(job, job.slots)
         return True
+
+    def _hold(self, job: Job, slots: tuple[Slot, ...]) -> None:
+        if self.core.reservations:
+            hold(self.held, self.core.shapes[job.shape_id], slots, job.spec.tenant)
+
+    def _open(self, trial: Trial, node: NodeId, job: Job) -> Trial | None:
+        """Return what a job may have of a node, less what is reserved for others; None: nothing."""
+        trial = trial.copy()
+        if self.core.reservations and not less_reserved(self.core, trial, node, job, self.held):
+            return None
+        return trial if _sound(trial) else None
 
     def _give_back(self, trial: Trial, job: Job, node: NodeId) -> None:
         request = self.core.shapes[job.shape_id]
@@ -249,16 +265,17 @@ class _Draft:
         if group in self.closed:
             return
         request = core.shapes[job.shape_id]
-        slots = None if pipeline.over_quota(core, job) else self._slots(request)
+        slots = None if pipeline.over_quota(core, job) else self._slots(request, job)
         if slots is None:
             self.closed.add(group)
             return
         for slot in slots:
             self.node(slot.node).move(request, slot.devices, -1)
+        self._hold(job, slots)
         self.chosen.append((job, slots))
 
     def _crowd(
-        self, node: NodeId, request: Request, most: int, least: int
+        self, node: NodeId, request: Request, job: Job, most: int, least: int
     ) -> list[tuple[int, NodeId, list[Slot]]]:
         """Return members that fit on a node if its worst holders go, with how few may then stay.
 
@@ -268,18 +285,19 @@ class _Draft:
         trial, holders = self.node(node).copy(), self.holders.get(node, [])
         for kept in range(len(holders) - 1, -1, -1):
             self._give_back(trial, holders[kept], node)
-            while _sound(trial) and len(found) < most:
-                attempt = trial.copy()
-                here = _take(attempt, node, request, least)
+            while len(found) < most:
+                room = self._open(trial, node, job)
+                here = [] if room is None else _take(room, node, request, least)
                 if len(here) < least:
                     break
-                trial = attempt
+                for slot in here:
+                    trial.move(request, slot.devices, -1)
                 found.append((-kept, node, here))
                 if least > 1:
                     return found
         return found
 
-    def _slots(self, request: Request) -> tuple[Slot, ...] | None:
+    def _slots(self, request: Request, job: Job) -> tuple[Slot, ...] | None:
         """Return slots for all members: on nodes with room, best first; then where it costs the
         worst jobs their place."""
         ledger, fit = self.core.ledger, self.pipeline.fit
@@ -291,12 +309,12 @@ class _Draft:
         for node in range(ledger.count):
             if not ledger.room.item(UP, node):
                 continue
-            trial = self.node(node).copy()
-            here = _take(trial, node, request, most) if _sound(trial) else []
-            if len(here) >= least:
+            trial = self._open(self.node(node), node, job)
+            here = [] if trial is None else _take(trial, node, request, most)
+            if trial is not None and len(here) >= least:
                 roomy.append((fit.score(request, trial.free), node, here))
                 continue
-            crowded += self._crowd(node, request, most, least)
+            crowded += self._crowd(node, request, job, most, least)
         slots: list[Slot] = []
         for _, _, here in [*sorted(roomy, key=_first_two), *sorted(crowded, key=_first_two)]:
             slots += here[: members - len(slots)]

@@ -23,12 +23,13 @@ from fairlead.model.status import JobStatus
 from fairlead.policy.explain import Explanation, explain
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.registry import describe
-from fairlead.service import openapi, stream, views, web
+from fairlead.service import openapi, reservations, stream, views, web
 from fairlead.service.agentlink import AgentLink
 from fairlead.service.commands import Cancel, CancelAll, Submit
 from fairlead.service.etas import EtaDesk
 from fairlead.service.places import Places
 from fairlead.service.planning import plan
+from fairlead.service.reservations import Drain, Reserve, Resume, Unreserve
 from fairlead.service.selection import Selection, select
 from fairlead.service.shell import Shell
 from fairlead.service.spec import Defaults
@@ -269,6 +270,42 @@ class Api:
         web.Query(request, ())
         return web.respond({"nodes": views.nodes(self.shell.core), "now_ms": self.shell.now})
 
+    async def drain_node(self, request: Request) -> Response:
+        """Start nothing new on a node; what runs there may end. Draining it again changes nothing.
+
+        Lasts until the node is resumed, over restarts too.
+        """
+        body = _mapping(await web.body_of(request), ("reason",))
+        reason = str(body.get("reason") or "")
+        name, user = request.path_params["name"], user_of(request)
+        return web.respond(await self.shell.ask(Drain(name, reason, user, self.shell.now)))
+
+    async def resume_node(self, request: Request) -> Response:
+        """Start jobs on a node again. Resuming one that is not drained changes nothing."""
+        _mapping(await web.body_of(request), ())
+        return web.respond(await self.shell.ask(Resume(request.path_params["name"])))
+
+    async def create_reservation(self, request: Request) -> Response:
+        """Keep nodes, GPUs or cores for tenants, or for nobody, during a time.
+
+        Refused where it cannot be kept, with the earliest start that works.
+        """
+        body = await web.body_of(request)
+        made = await self.shell.ask(Reserve(body, user_of(request), self.shell.now))
+        return web.respond(made, 201)
+
+    async def list_reservations(self, request: Request) -> Response:
+        """List the reservations that are in force or to come, drains too, earliest first."""
+        web.Query(request, ())
+        core = self.shell.core
+        those = sorted(core.reservations.values(), key=lambda each: (each.start_ms, each.name))
+        body = [reservations.view(core, each) for each in those]
+        return web.respond({"reservations": body, "now_ms": self.shell.now})
+
+    async def delete_reservation(self, request: Request) -> Response:
+        """Delete a reservation; what it kept is free at once. Answers with what it was."""
+        return web.respond(await self.shell.ask(Unreserve(request.path_params["name"])))
+
     async def stream_events(self, request: Request) -> Response:
         """Follow the log as server-sent events from `after` on (or the header Last-Event-ID)."""
         query = web.Query(request, ("after",))
@@ -334,7 +371,7 @@ class Api:
         """Return why jobs wait and until when; nothing where none of those shown does."""
         if not any_waits:
             return views.Waits()
-        why = self.reasons.look(self.shell.core, self._pipeline())
+        why = self.reasons.look(self.shell.core, self._pipeline(), self.shell.now)
         return views.Waits(why, self.etas.look())
 
     def _pipeline(self) -> Pipeline:
@@ -440,6 +477,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint("POST", "/api/v1/jobs/{id}/cancel", Api.cancel_job),
     Endpoint("GET", "/api/v1/nodes", Api.list_nodes),
+    Endpoint("POST", "/api/v1/nodes/{name}/drain", Api.drain_node),
+    Endpoint("POST", "/api/v1/nodes/{name}/resume", Api.resume_node),
+    Endpoint("POST", "/api/v1/reservations", Api.create_reservation),
+    Endpoint("GET", "/api/v1/reservations", Api.list_reservations),
+    Endpoint("DELETE", "/api/v1/reservations/{name}", Api.delete_reservation),
     Endpoint("GET", "/api/v1/history", Api.history, LIST_QUERY),
     Endpoint("GET", "/api/v1/events", Api.stream_events, ("after",)),
     Endpoint("GET", "/api/v1/status", Api.show_status),

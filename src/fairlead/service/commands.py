@@ -21,7 +21,7 @@ from fairlead.model.events import (
     Submitted,
     TenantSet,
 )
-from fairlead.model.jobs import JobSpec, Phase, PolicyConfig, Queue, Tenant
+from fairlead.model.jobs import JobSpec, Phase, PolicyConfig, Queue, Reservation, Tenant
 from fairlead.model.resources import DIMENSIONS, Node
 from fairlead.service.spec import Defaults, parse_body
 
@@ -35,6 +35,7 @@ class Batch:
         self.requests: dict[str, tuple[JobId, ...]] = {}
         self.waiting: dict[str, int] = {}  # planned submissions per queue
         self.stopped: set[JobId] = set()
+        self.reserved: dict[str, Reservation] = {}
 
 
 class Command(Protocol):

@@ -9,11 +9,12 @@ import msgspec
 
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
-from fairlead.model.base import JobId, Record
+from fairlead.model.base import JobId, Ms, Record
 from fairlead.model.status import JobStatus
 from fairlead.policy.eta import Eta
 from fairlead.policy.explain import reasons
 from fairlead.policy.pipeline import Pipeline
+from fairlead.service.reservations import on_nodes
 
 
 class JobRow(JobStatus, frozen=True, omit_defaults=False):
@@ -129,19 +130,23 @@ def shown(eta: Eta | None) -> dict[str, Any] | None:
     return None if eta is None else msgspec.structs.asdict(eta)
 
 
+REASONS_MS = 10_000  # so old may a reason be that names a time
+
+
 class Reasons:
     """Why each pending job waits; computed when asked for, at most once per state of the core."""
 
     def __init__(self) -> None:
-        self._of: tuple[Core | None, int] = (None, -1)
+        self._of: tuple[Core | None, int, Ms] = (None, -1, 0)
         self._known: Mapping[JobId, str] = {}
         self._positions: dict[JobId, int] = {}
 
-    def look(self, core: Core, pipeline: Pipeline) -> Mapping[JobId, str]:
-        """Return the reasons as of now."""
-        if self._of[0] is not core or self._of[1] != core.seq:
-            self._of = (core, core.seq)
-            self._known = reasons(core, pipeline) if core.pending else {}
+    def look(self, core: Core, pipeline: Pipeline, now: Ms) -> Mapping[JobId, str]:
+        """Return the reasons as of now; beside reservations they change with the time, too."""
+        of = (core, core.seq, now // REASONS_MS if core.reservations else 0)
+        if self._of[0] is not core or self._of[1:] != of[1:]:
+            self._of = of
+            self._known = reasons(core, pipeline, now) if core.pending else {}
             self._positions = {}
         return self._known
 
@@ -156,8 +161,9 @@ AMOUNTS = ("cpu_milli", "memory_mib", "disk_mib", "gpu_milli", "gpu_memory_mib")
 
 
 def nodes(core: Core) -> list[dict[str, Any]]:
-    """Return every node: capacity, used, used by others, devices and who has them."""
+    """Return every node: capacity, used, used by others, devices and who has them, reservations."""
     ledger = core.ledger
+    reserved = on_nodes(core)
     found = []
     for index, node in enumerate(core.nodes):
         capacity = [int(amount) for amount in ledger.capacity[:, index]]
@@ -192,6 +198,7 @@ def nodes(core: Core) -> list[dict[str, Any]]:
                     for number, device in enumerate(node.spec.devices)
                 ],
                 "jobs": list(jobs),
+                "reserved": reserved.get(index, []),
             }
         )
     return found
