@@ -27,6 +27,7 @@ from fairlead.model.events import AnyEvent, Placed, Promoted, StopDecided
 from fairlead.model.jobs import Phase, PolicyConfig
 from fairlead.model.resources import WHOLE_GPU_MILLI, Slot, width_milli
 from fairlead.policy import order
+from fairlead.policy.firm import less_promised
 from fairlead.policy.gittins import GittinsTable
 from fairlead.policy.order import Key, Order
 from fairlead.policy.place.trial import Trial
@@ -250,7 +251,11 @@ class _Draft:
         trial = trial.copy()
         if self.core.reservations and not less_reserved(self.core, trial, node, job, self.held):
             return None
-        return trial if _sound(trial) else None
+        if not _sound(trial):
+            return None
+        if self.core.promises:
+            less_promised(self.core, trial, node, job)
+        return trial
 
     def _give_back(self, trial: Trial, job: Job, node: NodeId) -> None:
         request = self.core.shapes[job.shape_id]
