@@ -19,7 +19,7 @@ from fairlead.model.units import format_cpus, format_duration, format_size
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _HEADER = (
     *("ID", "NAME", "USER", "TENANT", "STATE", "PRIO", "CPUS", "MEM", "GPUS", "WAIT"),
-    *("TIME/LIMIT", "ETA", "REASON"),
+    *("TIME/LIMIT", "DEADLINE", "ETA", "REASON"),
 )
 _TIMES = ("phase", "submitted_ms", "started_ms", "ended_ms")
 _REASON = ("phase", "reason", "nodes", "because", "exit_code", "exit_signal")
@@ -153,14 +153,16 @@ def jobs_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], now_ms: in
         map(cache(output.gpus), of["gpus_milli"]),
         map(cache(output.span), (waited for waited, _ in times)),
         map(cache(_ran_of_limit), (ran for _, ran in times), of["limit_ms"]),
+        (deadlines := _moments(now_ms, of.get("deadline_ms"), len(rows))),
         etas,
         map(_reason, *(of[name] for name in _REASON)),
     )
     grid = [tuple(column) for column in shown]
-    header: tuple[str, ...] = _HEADER
-    if not any(etas):  # nothing waits: then nobody asks until when
-        header = tuple(name for name in _HEADER if name != "ETA")
-        del grid[_HEADER.index("ETA")]
+    header = list(_HEADER)
+    for name, column in (("ETA", etas), ("DEADLINE", deadlines)):
+        if not any(column):  # nothing waits, none has a deadline: then nobody asks
+            del grid[header.index(name)]
+            header.remove(name)
     return output.grid(header, grid, right=_RIGHT)
 
 
@@ -170,6 +172,14 @@ def _etas(now: int, etas: Sequence[Any] | None, count: int) -> Sequence[str]:
     from fairlead.cli import when
 
     return [when.short(now, eta) for eta in etas]
+
+
+def _moments(now: int, moments: Sequence[int | None] | None, count: int) -> Sequence[str]:
+    if moments is None or not any(moments):
+        return [""] * count
+    from fairlead.cli import when
+
+    return ["" if at is None else when.moment(now, at) for at in moments]
 
 
 def _ran_of_limit(ran: int | None, limit: int | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fairlead.cli import output, selectors, when
+from fairlead.cli import output, selectors, times, when
 from fairlead.cli.client import connect
 from fairlead.cli.submit import _SETTINGS, job_options, send
 
@@ -42,7 +42,8 @@ def look_ahead(ctx: click.Context, options: dict[str, Any], *, as_json: bool) ->
 
 def _lines(found: Mapping[str, Any]) -> list[str]:
     if refusal := found["refusal"]:
-        return [f"would be refused: {refusal['message']}", *_hint(refusal["hint"])]
+        lines = [f"would be refused: {refusal['message']}", *_hint(refusal["hint"])]
+        return [times.localised(line) for line in lines]
     lines = list(_jobs(found))
     if preempts := found["preempts"]:
         many = "s" if len(preempts) > 1 else ""

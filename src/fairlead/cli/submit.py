@@ -31,6 +31,8 @@ _KEYS = {
     "tenant": "tenant",
     "time_limit": "time_limit",
     "expected": "expected",
+    "deadline": "deadline",
+    "preemptible": "preemptible",
     "retry": "retry",
     "workdir": "workdir",
     "array": "array",
@@ -57,6 +59,10 @@ _OPTIONS = (
     click.option("--tenant", metavar="NAME", help="Who pays: team, account, project."),
     click.option("-t", "--time-limit", metavar="DURATION", help="Stopped after it: 90s, 1h30m."),
     click.option("--expected", metavar="DURATION", help="Your estimate of the run time."),
+    click.option("--deadline", metavar="TIME", help="Done by then, or refused: now+4h."),
+    click.option(
+        "--preemptible/--not-preemptible", default=None, help="Once it runs, others may stop it."
+    ),
     click.option("--retry", type=int, metavar="N", help="Further attempts after a failure."),
     click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Set or pass a variable."),
     click.option(
@@ -274,6 +280,7 @@ def _in_user_words(
     failure: Failure, file: jobfile.JobFile | None, options: Mapping[str, Any]
 ) -> Failure:
     """Return the failure with the option, or with file and line, instead of the key."""
+    failure.message, failure.hint = localised(failure.message), localised(failure.hint)
     for option, path in _KEYS.items():
         if failure.field == path and options[option] is not None:
             failure.field = "--" + option.replace("_", "-")

@@ -362,7 +362,8 @@ class Api:
 
     def defaults(self, request: Request) -> Defaults:
         """Return what a job of this user gets for what it does not say."""
-        return Defaults(user=user_of(request), queues=self.shell.core.queues)
+        shell = self.shell
+        return Defaults(user=user_of(request), queues=shell.core.queues, now_ms=shell.now)
 
     def _problem(self) -> str:
         return self.shell.failing or ("" if self.link.ready else self.link.problem or "starting")

@@ -43,6 +43,7 @@ class Child:
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
+        self._killed: list[asyncio.subprocess.Process] = []
         self._turn = asyncio.Lock()
 
     @property
@@ -69,6 +70,7 @@ class Child:
 
     async def _ask(self, data: bytes) -> bytes:
         if self._process is None:
+            await self.gone()
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "fairlead.service.etachild"),
                 stdin=asyncio.subprocess.PIPE,
@@ -81,13 +83,19 @@ class Child:
         await self._process.stdin.drain()
         return await self._process.stdout.readuntil(b"\n")
 
-    def close(self) -> asyncio.subprocess.Process | None:
-        """End it and return what is left to wait for; the next question starts another."""
+    def close(self) -> None:
+        """End it; the next question starts another."""
         process, self._process = self._process, None
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-        return process
+            self._killed.append(process)
+
+    async def gone(self) -> None:
+        """End it and wait until nothing is left of it, and of those before."""
+        self.close()
+        while self._killed:
+            await self._killed.pop().wait()
 
 
 class EtaDesk:
@@ -106,9 +114,7 @@ class EtaDesk:
         """End the child."""
         if self._asking is not None:
             self._asking.cancel()
-        process = self.child.close()
-        if process is not None:
-            await process.wait()
+        await self.child.gone()
 
     def look(self) -> Mapping[JobId, Eta]:
         """Return what is known now, and see to it that it does not get old."""

@@ -111,7 +111,7 @@ class Shell:
 
     def planned(self, command: Command) -> list[AnyEvent]:
         """Return the events that a command would become now; nothing comes of it. Raises Misuse."""
-        return list(command.plan(Batch(self.core)))
+        return list(command.plan(Batch(self.core, self.now)))
 
     # ---- out ----------------------------------------------------------------------------------
 
@@ -221,17 +221,18 @@ class Shell:
 
     def _plan(self, inbox: Sequence[Asked], events: list[AnyEvent]) -> list[Asked]:
         """Add the events of what was asked; answer at once what makes no sense."""
-        batch = Batch(self.core)
+        batch = Batch(self.core, self.now)
         asked: list[Asked] = []
         for command, future in inbox:
             if future.done():
                 continue  # the client left before anything was done for it
             try:
-                events += command.plan(batch)
+                batch.events += command.plan(batch)
             except Misuse as error:
                 future.set_exception(error)
             else:
                 asked.append((command, future))
+        events += batch.events
         return asked
 
     def _tell(self, turn: Turn, reports: Iterable[Report]) -> None:
