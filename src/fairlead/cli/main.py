@@ -30,6 +30,7 @@ COMMANDS = {
     "status": Entry("fairlead.cli.service", "status", "Show the service itself."),
     "submit": Entry(_SUBMIT, "submit", "Queue a command, a script, or the jobs of a file."),
     "run": Entry(_SUBMIT, "run", "Submit, show the output, and exit as the job did."),
+    "plan": Entry("fairlead.cli.plan", "plan", "Say what would happen, without submitting."),
     "ps": Entry(_JOBS, "ps", "List jobs: where they are, and why they wait."),
     "show": Entry(_JOBS, "show", "Show everything about a job, and its history."),
     "why": Entry(_JOBS, "why", "Explain why a job waits, or where it was placed."),

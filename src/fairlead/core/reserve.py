@@ -18,7 +18,7 @@ from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import HOST
 from fairlead.model import limits
-from fairlead.model.base import Misuse, Ms, NodeId, Refused
+from fairlead.model.base import JobId, Misuse, Ms, NodeId, Refused
 from fairlead.model.jobs import LIVE, Phase, Reservation
 from fairlead.model.units import format_duration, format_moment
 
@@ -127,6 +127,15 @@ def check(core: Core, asked: Reservation, now: Ms, known: Mapping[str, Reservati
             hint=_earliest_hint(core, asked, others, now),
             code="overlaps",
         )
+    promised = _promised(core, asked)
+    if promised:
+        shown = ", ".join(map(str, promised[:NAMES_SHOWN]))
+        raise Refused(
+            f"jobs were promised to run there for their deadlines: {shown}",
+            field="start",
+            hint="choose a time when they are done (fairlead why ID), or cancel them",
+            code="promised",
+        )
     running = _running(core, asked)
     if running:
         shown = ", ".join(f"{job.id} ({_until(core, job)})" for job in running[:NAMES_SHOWN])
@@ -196,6 +205,19 @@ def _clash(core: Core, asked: Reservation, others: Iterable[Reservation]) -> Res
             if _too_much(core, node, _amounts([asked, *near], node)):
                 return each
     return None
+
+
+def _promised(core: Core, asked: Reservation) -> list[JobId]:
+    """Return the jobs of others with deadlines that were promised a start on its nodes."""
+    found = []
+    for job in core.promises.values():
+        promise = job.promise
+        if promise is None or job.spec.deadline_ms is None or job.spec.tenant in asked.tenants:
+            continue
+        there = {slot.node for slot in promise.slots} & _nodes(asked)
+        if there and promise.start_ms < end_of(asked) and asked.start_ms < promise.end_ms:
+            found.append(job.id)
+    return found
 
 
 def _running(core: Core, asked: Reservation) -> list[Job]:

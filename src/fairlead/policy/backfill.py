@@ -26,6 +26,7 @@ from fairlead.model.base import JobId, Ms
 from fairlead.model.events import AnyEvent, Placed, Promised
 from fairlead.model.resources import Slot
 from fairlead.policy.beside import left_alone
+from fairlead.policy.firm import is_firm
 from fairlead.policy.plan import Plan, Shadow, next_claim
 from fairlead.policy.queue import Entry, Group, GroupId
 
@@ -207,7 +208,7 @@ class Backfill:
         """Go through the jobs in order: start, else promise while the depth allows, else pass."""
         queue = self.pipeline.queue
         self.head = self.shadow = None
-        promised = sorted(queue.entry(job) for job in core.promises.values())
+        promised = sorted(queue.entry(job) for job in core.promises.values() if not is_firm(job))
         if fresh and self.depth is not None and promised:
             again = again or min(fresh)[0] < promised[-1]
         ranked = (
@@ -219,6 +220,11 @@ class Backfill:
         count = 0 if again else len(promised)
         for entry, job in ranked:
             if job.id not in core.pending or self._gated(core, job):
+                continue
+            if is_firm(job):  # it keeps its promise, and starts earlier where it can
+                slots = self.pipeline.beside_claims(core, job)
+                if slots is not None:
+                    yield self._place(job, slots, self.pipeline.because)
                 continue
             if self.depth is not None and count >= self.depth and job.spec.deadline_ms is None:
                 if job.promise is not None:
@@ -270,7 +276,7 @@ class Backfill:
             return
         start, slots = found
         if old is not None and (start, run_ms) == (old.start_ms, old.run_ms):
-            plans.promise(job.id, request, old)
+            plans.promise(job, old)
             return
         late = old is not None and start > old.start_ms
         why = "a node has changed, or others run longer than was believed" if late else ""

@@ -23,6 +23,7 @@ from fairlead.policy import order
 from fairlead.policy.backfill import Backfill
 from fairlead.policy.beside import find
 from fairlead.policy.fence import Fence
+from fairlead.policy.firm import due, is_firm, kept_of_quota
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.plan import Plans, next_claim
@@ -74,6 +75,7 @@ class Pipeline:
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, best first. Reads only; the caller applies each at once."""
         self.bind(core)
+        yield from self._due(core)
         if self.preempt is not None:
             yield from self.preempt.decide(core)
             return
@@ -105,6 +107,14 @@ class Pipeline:
                 stuck = entry if stuck is None else min(stuck, entry)
             else:
                 queue.park(entry, group, queue.gated)
+
+    def _due(self, core: Core) -> Iterator[AnyEvent]:
+        """Start the jobs that were promised to start by now, before all others."""
+        for job in due(core):
+            slots = None if self.over_quota(core, job) else self.beside_claims(core, job)
+            if slots is not None:
+                because = f"{self.because}; promised for its deadline"
+                yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
 
     def place(self, core: Core, job: Job, group: Group) -> Iterator[tuple[Job, tuple[Slot, ...]]]:
         """Yield the first job of a group with its slots; a run of equal jobs is found at once."""
@@ -148,7 +158,7 @@ class Pipeline:
         if slots is not None:
             plans.occupy(job, slots, until)
         elif job.promise is not None:
-            plans.promise(job.id, request, job.promise)
+            plans.promise(job, job.promise)
         return slots
 
     def plans(self, core: Core) -> Plans:
@@ -172,9 +182,12 @@ class Pipeline:
 
     def wake_at(self, core: Core) -> Ms | None:
         """Return when there is something to decide that no event brings, None if never."""
-        if self.preempt is not None:
-            return self.preempt.wake_at(core)
         at = next_claim(core)
+        if self.preempt is not None:
+            if not core.promises:
+                return self.preempt.wake_at(core)
+            wake = self.preempt.wake_at(core)
+            at = at if wake is None else min(at, wake)
         return at if at < FAR else None
 
     def over_quota(self, core: Core, job: Job) -> bool:
@@ -184,6 +197,9 @@ class Pipeline:
             return False
         usage = core.usage.get(tenant.name) or [0] * len(tenant.quota)
         asked = counted(core, tenant, job.spec.shape)
+        if core.promises and not is_firm(job):
+            kept = kept_of_quota(core, tenant, job)
+            asked = tuple(a + k for a, k in zip(asked, kept, strict=True))
         return any(
             most is not None and used + amount > most
             for most, used, amount in zip(tenant.quota, usage, asked, strict=True)
@@ -201,8 +217,11 @@ class Pipeline:
         """Whether a job that does not start holds up nobody, since only a reservation keeps it out.
 
         Those that overtake it end before the reservation begins, so they cost it nothing; else all
-        would stand idle before every window. A strict order stays strict.
+        would stand idle before every window. A strict order stays strict. One that was promised a
+        start for its deadline has no need to hold up anybody.
         """
+        if is_firm(job):
+            return True
         if not self.overtake_ms or not core.reservations:
             return False
         return self.fit.gang(core.shapes[job.shape_id]) is not None

@@ -14,6 +14,7 @@ import heapq
 from bisect import bisect_left
 from collections.abc import Iterable
 from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 
@@ -25,11 +26,14 @@ from fairlead.core.reserve import last_end, limit_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.jobs import LIVE
 from fairlead.model.resources import Slot
+from fairlead.policy.firm import window
 from fairlead.policy.line import Line
 from fairlead.policy.place.fit import NODE_0, Fit
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.reserved import keep_out, of_others
 
+Claim: TypeAlias = tuple[Request, tuple[Slot, ...], Ms, Ms]
+Promised: TypeAlias = tuple[Claim, bool]  # firm: not even on the strength of beliefs in its way
 OVERDUE_MS: Ms = 1000
 
 
@@ -179,7 +183,8 @@ class Plans:
         self.core, self.fit = core, fit
         self.views: dict[str, Plan] = {}
         self.walls: dict[str, Plan] = {}
-        self.promised: dict[JobId, tuple[Request, Promise]] = {}
+        self.promised: dict[JobId, Promised] = {}
+        self._of: dict[JobId, Promise] = {}
         self._made = (core.wakeups, core.ledger.layout, core.ends.moves)
         first = core.ends.sorted[0][0] if core.ends.sorted else FAR
         self._until = min(next_claim(core), expected_end(first, core.clock))
@@ -193,13 +198,13 @@ class Plans:
     def sync(self) -> None:
         """Claim what the core has promised to waiting jobs, no more and no less."""
         promises = self.core.promises
-        for job_id, (_, promise) in list(self.promised.items()):
+        for job_id, promise in list(self._of.items()):
             waiting = promises.get(job_id)
             if waiting is None or waiting.promise is not promise:
                 self.withdraw(job_id)
         for job_id, job in promises.items():
             if job_id not in self.promised and job.promise is not None:
-                self.promise(job_id, self.core.shapes[job.shape_id], job.promise)
+                self.promise(job, job.promise)
 
     def view(self, job: Job) -> Plan | Walled:
         """Return the future as this waiting job may use it."""
@@ -209,27 +214,39 @@ class Plans:
         plan = self.views.get(key)
         if plan is None:
             plan = self.views[key] = Plan(core, self.fit, key)
-            for request, promise in self.promised.values():
-                plan.claim(request, promise.slots, promise.start_ms, promise.end_ms, -1)
-        if not core.reservations or believed_run_ms(job, core.policy) >= limit_of(job):
+            for claim, _ in self.promised.values():
+                plan.claim(*claim, -1)
+        if believed_run_ms(job, core.policy) >= limit_of(job):
+            return plan
+        if not core.reservations and not any(firm for _, firm in self.promised.values()):
             return plan
         walls = self.walls.get(key)
         if walls is None:
             walls = self.walls[key] = Plan(core, self.fit, key, by_limit=True)
+            for claim, firm in self.promised.values():
+                if firm:
+                    walls.claim(*claim, -1)
         return Walled(plan, walls, limit_of(job)) if walls.lines else plan
 
-    def promise(self, job: JobId, request: Request, promise: Promise) -> None:
+    def promise(self, job: Job, promise: Promise) -> None:
         """Claim what a job is promised."""
-        self.promised[job] = (request, promise)
-        for plan in self.views.values():
-            plan.claim(request, promise.slots, promise.start_ms, promise.end_ms, -1)
+        start, end = window(job, promise)
+        claim = (self.core.shapes[job.shape_id], promise.slots, start, end)
+        self.promised[job.id] = found = (claim, job.spec.deadline_ms is not None)
+        self._of[job.id] = promise
+        self._move(found, -1)
 
     def withdraw(self, job: JobId) -> None:
         """Give back what a job was promised, if anything."""
-        request, promise = self.promised.pop(job, (None, None))
-        if request is not None and promise is not None:
-            for plan in self.views.values():
-                plan.claim(request, promise.slots, promise.start_ms, promise.end_ms, 1)
+        found = self.promised.pop(job, None)
+        if found is not None:
+            del self._of[job]
+            self._move(found, 1)
+
+    def _move(self, promised: Promised, sign: int) -> None:
+        claim, firm = promised
+        for plan in (*self.views.values(), *(self.walls.values() if firm else ())):
+            plan.claim(*claim, sign)
 
     def occupy(self, job: Job, slots: Iterable[Slot], until: Ms) -> None:
         """A job starts now and is believed to run until then.

@@ -282,7 +282,7 @@ class _Draft:
         fence = pipeline.preempt.fence(core, job)
         slots = None if pipeline.over_quota(core, job) else self._slots(request, fence)
         if slots is None:
-            if not fence:  # else another job of the group may be let in
+            if not fence and not core.promises:  # else another of the group may be let in
                 self.closed.add(group)
             return
         rows = {row for row, _ in request.held} | ({GPU, GPU_MEMORY} if request.picks else set())

@@ -25,6 +25,8 @@ GroupId: TypeAlias = tuple[int, str]  # shape, and what else tells jobs apart: "
 Entry: TypeAlias = tuple[int, int, int, int, int]
 
 
+DEADLINE = "\n"  # behind the name of a tenant, which has none
+
 COMPACT_MIN = 64  # entries of jobs that wait no more, which a group may carry along
 
 

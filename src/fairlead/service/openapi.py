@@ -12,6 +12,7 @@ import fairlead
 from fairlead.model.events import AnyEvent
 from fairlead.model.jobs import JobSpec, Phase, PolicyConfig, Queue, Tenant
 from fairlead.policy.explain import Explanation
+from fairlead.service.planning import Planned
 from fairlead.service.request import JobRequest
 from fairlead.service.reservations import ReservationRequest
 from fairlead.service.views import JobRow
@@ -66,6 +67,7 @@ _ANSWERS: dict[str, dict[str, Any]] = {
             },
         ]
     },
+    "plan_jobs": {"$ref": _REF.format(name="Planned")},
     "explain_job": {"$ref": _REF.format(name="Explanation")},
     "list_job_events": {
         "type": "object",
@@ -154,6 +156,7 @@ _BODIES: dict[str, dict[str, Any]] = {
     "create_reservation": {"$ref": _REF.format(name="ReservationRequest")},
     "drain_node": {"type": "object", "properties": {"reason": _TEXT}},
 }
+_BODIES["plan_jobs"] = _BODIES["submit"]
 _OPTIONAL = ("cancel_job", "drain_node")  # whose body may be left out
 _PATH = {"id": 'a job id, or "last"', "name": "of a node, or of a reservation"}
 _STREAMS = {"read_logs": "text/plain", "stream_events": "text/event-stream"}
@@ -180,17 +183,8 @@ def document(endpoints: Sequence[Endpoint]) -> bytes:
 
 
 def _schemas() -> dict[str, Any]:
-    types = (
-        JobRequest,
-        ReservationRequest,
-        JobRow,
-        JobSpec,
-        Explanation,
-        PolicyConfig,
-        Queue,
-        Tenant,
-        Problem,
-    )
+    jobs = (JobRequest, JobRow, JobSpec, Explanation, Planned, ReservationRequest)
+    types = (*jobs, PolicyConfig, Queue, Tenant, Problem)
     refs, components = msgspec.json.schema_components([*types, AnyEvent], ref_template=_REF)
     place = {"type": "object", "properties": {"seq": _INTEGER, "at_ms": _INTEGER}}
     return {**components, "LogEvent": {"allOf": [place, refs[-1]]}}
