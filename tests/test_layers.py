@@ -1,8 +1,9 @@
 """Layers point one way only, and the deciding packages cannot reach the outside world.
 
 `model <- core <- policy <- store, backends <- sim, service, report <- cli`: the left never imports
-the right. The pure packages get time as an argument and randomness not at all, so that the same
-log gives the same state on every machine; integers only, so that no order of summing matters.
+the right; `predict` stands on `model` alone. The pure packages get time as an argument and
+randomness not at all, so that the same log gives the same state on every machine; integers only
+(inside `predict` floats too), so that no order of summing matters.
 """
 
 from __future__ import annotations
@@ -20,21 +21,23 @@ LAYERS = {
     "model": set(),
     "core": {"model"},
     "policy": {"model", "core"},
+    "predict": {"model"},
     "store": {"model"},
     "backends": {"model"},
-    "sim": {"model", "core", "policy", "store", "backends"},
-    "service": {"model", "core", "policy", "store", "backends"},
+    "sim": {"model", "core", "policy", "predict", "store", "backends"},
+    "service": {"model", "core", "policy", "predict", "store", "backends"},
     "report": {"model"},
-    "cli": {"model", "core", "policy", "store", "backends", "sim", "service", "report"},
+    "cli": {"model", "core", "policy", "predict", "store", "backends", "sim", "service", "report"},
 }
 LIBRARIES = {  # what a package may use beside the standard library
     "model": {"msgspec"},
     "core": {"msgspec", "numpy"},
     "policy": {"msgspec", "numpy"},
+    "predict": {"msgspec", "numpy", "sklearn"},
     "store": {"msgspec"},
     "backends": {"msgspec", "pynvml", "psutil"},
 }
-PURE = ("model", "core", "policy", "backends/local/agent.py")
+PURE = ("model", "core", "policy", "predict", "backends/local/agent.py")
 BANNED_MODULES = {
     *("time", "datetime", "random", "secrets", "uuid", "os", "io", "pathlib", "tempfile", "shutil"),
     *("socket", "ssl", "select", "selectors", "asyncio", "threading", "multiprocessing", "signal"),

@@ -16,7 +16,7 @@ from fairlead.service.spec import Defaults, parse_body
 COLUMNS = [
     *("id", "name", "user", "tenant", "queue", "phase", "priority", "submitted_ms", "started_ms"),
     *("ended_ms", "nodes", "exit_code", "exit_signal", "because", "cpu_milli", "memory_mib"),
-    *("gpus_milli", "members", "limit_ms", "attempt", "array", "array_index", "reason"),
+    *("gpus_milli", "members", "limit_ms", "attempt", "array", "array_index", "reason", "eta"),
 ]
 NOW = 1_800_000_000_000
 
@@ -103,6 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.answer()
 
     def do_POST(self) -> None:
+        self.answer()
+
+    def do_DELETE(self) -> None:
         self.answer()
 
     def log_message(self, *_: object) -> None:

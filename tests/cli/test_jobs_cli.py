@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from fake_service import NOW, Problem, job, rows
@@ -28,6 +29,43 @@ def test_ps_shows_state_reason_and_times_aligned(cli, service):
     assert len({line.index(" ann ") for line in lines[1:3]}) == 1  # aligned
     assert all(line == line.rstrip() for line in lines)
     assert "\x1b" not in "".join(lines)  # no colour in a pipe
+
+
+def eta(early: int, likely: int, late: int, made: int = 0) -> dict[str, object]:
+    """An estimate, in minutes from now."""
+    times = {"earliest_ms": early, "likely_ms": likely, "latest_ms": late, "made_ms": -made}
+    return {name: NOW + 60_000 * minutes for name, minutes in times.items()} | {"sure": True}
+
+
+def test_ps_shows_between_when_and_when_a_waiting_job_starts(cli, service, monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    unknown = {"earliest_ms": None, "likely_ms": None, "latest_ms": None, "made_ms": NOW}
+    service.answers["GET /api/v1/jobs"] = lambda _: rows(
+        job(1, reason="Resources: x", eta=eta(10, 20, 60)),
+        job(2, reason="Resources: x", eta=eta(-5, 0, 0)),
+        job(3, reason="Resources: x", eta=eta(12 * 60, 24 * 60, 30 * 60)),
+        job(4, reason="Resources: x", eta=unknown),
+        job(5, "RUNNING"),
+    )
+    lines = cli("ps").out.splitlines()
+    start = lines[0].index("ETA")
+    assert lines[0][start:].split() == ["ETA", "REASON"]
+    shown = [line[start : lines[0].index("REASON")].strip() for line in lines[1:]]
+    assert shown == ["08:10–09:00", "soon", "20:00–Sat 14:00", "", ""]  # now: Fri 08:00
+
+
+def test_why_says_how_old_an_estimate_is_and_how_often_others_were_right(cli, service):
+    found = {"id": 7, "phase": "PENDING", "reason": "Resources", "summary": "1 node: CPU"}
+    more = {"eta": eta(10, 20, 60, made=2), "now_ms": NOW, "promised_ms": None}
+    measured = {"compared": 40, "inside": 33}
+    service.answers["GET /api/v1/jobs/7/explain"] = lambda _: (
+        found | more | {"eta_measured": measured}
+    )
+    line = cli("why", "7").out.splitlines()[-1]
+    assert "starts in about 20m (" in line
+    assert "worked out 2m ago; 80 % band" in line
+    assert "33 of 40 earlier estimates were right" in line
 
 
 def test_ps_without_jobs_is_a_header_and_quiet_nothing(cli, service):

@@ -7,7 +7,7 @@ import os
 import stat
 
 import pytest
-from fake_service import Hangup
+from fake_service import Hangup, job
 
 from fairlead.cli.environment import captured
 
@@ -62,6 +62,18 @@ def test_the_receipt_says_why_the_job_waits(cli, service):
     assert cli("submit", "--", "true").out == "job 12 waits: Resources: 1 node: CPU\n"
     assert cli("submit", "-q", "--", "true").out == "12\n"
     assert json.loads(cli("submit", "--json", "--", "true").out)["ids"] == [12]
+
+
+def test_the_receipt_says_the_place_in_the_queue_and_when_it_starts(cli, service):
+    minute = 60_000
+    eta = {"earliest_ms": 10 * minute, "likely_ms": 20 * minute, "latest_ms": 60 * minute}
+    waits = job(12, reason="Resources: 1 node: CPU", eta=eta | {"made_ms": 0}, position=3)
+    service.answers["POST /api/v1/jobs"] = lambda _: {
+        **{"ids": [12], "jobs": [waits], "waiting": 7, "now_ms": 0}
+    }
+    first, second = cli("submit", "--", "true").out.splitlines()
+    assert first == "job 12 waits: Resources: 1 node: CPU"
+    assert second.startswith("  3rd of 7 that wait; expected to start in about 20m (")
 
 
 def test_an_array_is_answered_by_one_summary(cli, service):

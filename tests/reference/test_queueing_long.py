@@ -148,3 +148,16 @@ def test_priority_classes_wait_as_cobham_says():
             means[level] += batch_means(took[drawn.priorities == level])
     for level, theory in zip(LEVELS, expected, strict=True):
         assert_close(means[level], theory)
+
+
+def test_preemptive_priority_classes_wait_as_theory_says():
+    classes = [(rate, EXP) for rate in LEVELS.values()]
+    expected = oracles.priority_responses(classes, preemptive=True)
+    means: dict[int, list[float]] = {level: [] for level in LEVELS}
+    for seed in SEEDS:
+        drawn = draw(seed, 0.8, EXP)
+        took = replayed("priority-preempt", 1, drawn)
+        for level in LEVELS:
+            means[level] += batch_means(took[drawn.priorities == level])
+    for level, theory in zip(LEVELS, expected, strict=True):
+        assert_close(means[level], theory)

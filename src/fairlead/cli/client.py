@@ -133,6 +133,10 @@ class Client:
 
         return once_more(call) if key else call()
 
+    def delete(self, path: str, *, timeout_s: float = TIMEOUT_S) -> Any:
+        """Return the decoded answer to a DELETE below /api/v1."""
+        return self._open("DELETE", API + path, timeout_s=timeout_s).json()
+
     def stream(self, path: str, query: Mapping[str, object]) -> Reply:
         """Return the answer to a GET below /api/v1 whose body may take for ever."""
         return self._open("GET", API + path + query_string(query), timeout_s=None)
@@ -187,14 +191,15 @@ def once_more(call: Callable[[], Any]) -> Any:
 def query_string(query: Mapping[str, object] | None) -> str:
     """Return "?a=1&b=2", percent-encoded, without the values that are None or ""."""
     given = {name: str(each) for name, each in (query or {}).items() if each not in (None, "")}
-    parts = [f"{name}={_quoted(each)}" for name, each in given.items()]
+    parts = [f"{name}={quoted(each)}" for name, each in given.items()]
     return "?" + "&".join(parts) if parts else ""
 
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~,")
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Return a text as it can stand in a path or a query, percent-encoded."""
     data = text.encode("utf-8", "replace")
     return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in data)
 

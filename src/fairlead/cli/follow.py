@@ -18,6 +18,7 @@ import click
 from fairlead.cli import output, selectors
 from fairlead.cli.client import Client, Disconnected, NoService, connect
 from fairlead.cli.errors import FAILED, INTERRUPTED, SERVICE_FAILED, Failure, notice
+from fairlead.cli.times import localised
 
 RECONNECT_S = 60.0  # how long a service that went away is waited for
 RECONNECT_PAUSE_S = 0.2
@@ -143,7 +144,7 @@ class Stream:
 
 def _tell_wait(job: dict[str, Any]) -> None:
     if job["phase"] == "PENDING":
-        notice(f"job {job['id']} waits: {job['reason'] or 'to be looked at'}")
+        notice(f"job {job['id']} waits: {localised(job['reason']) or 'to be looked at'}")
 
 
 def run_to_end(client: Client, job: dict[str, Any], *, as_json: bool) -> int:

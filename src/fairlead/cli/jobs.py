@@ -13,12 +13,13 @@ import click
 from fairlead.cli import output, selectors
 from fairlead.cli.client import Client, connect, me
 from fairlead.cli.errors import FAILED, notice
+from fairlead.cli.times import localised
 from fairlead.model.units import format_cpus, format_duration, format_size
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _HEADER = (
     *("ID", "NAME", "USER", "TENANT", "STATE", "PRIO", "CPUS", "MEM", "GPUS", "WAIT"),
-    *("TIME/LIMIT", "REASON"),
+    *("TIME/LIMIT", "DEADLINE", "ETA", "REASON"),
 )
 _TIMES = ("phase", "submitted_ms", "started_ms", "ended_ms")
 _REASON = ("phase", "reason", "nodes", "because", "exit_code", "exit_signal")
@@ -138,6 +139,7 @@ def jobs_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], now_ms: in
     times = [
         _waited_ran(now_ms, *each) for each in zip(*(of[name] for name in _TIMES), strict=True)
     ]
+    etas = _etas(now_ms, of.get("eta"), len(rows))
     labels = zip(of["name"], of["array"], of["array_index"], strict=True)
     shown = (
         map(str, of["id"]),
@@ -151,9 +153,33 @@ def jobs_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], now_ms: in
         map(cache(output.gpus), of["gpus_milli"]),
         map(cache(output.span), (waited for waited, _ in times)),
         map(cache(_ran_of_limit), (ran for _, ran in times), of["limit_ms"]),
+        (deadlines := _moments(now_ms, of.get("deadline_ms"), len(rows))),
+        etas,
         map(_reason, *(of[name] for name in _REASON)),
     )
-    return output.grid(_HEADER, [tuple(column) for column in shown], right=_RIGHT)
+    grid = [tuple(column) for column in shown]
+    header = list(_HEADER)
+    for name, column in (("ETA", etas), ("DEADLINE", deadlines)):
+        if not any(column):  # nothing waits, none has a deadline: then nobody asks
+            del grid[header.index(name)]
+            header.remove(name)
+    return output.grid(header, grid, right=_RIGHT)
+
+
+def _etas(now: int, etas: Sequence[Any] | None, count: int) -> Sequence[str]:
+    if etas is None or not any(etas):
+        return [""] * count
+    from fairlead.cli import when
+
+    return [when.short(now, eta) for eta in etas]
+
+
+def _moments(now: int, moments: Sequence[int | None] | None, count: int) -> Sequence[str]:
+    if moments is None or not any(moments):
+        return [""] * count
+    from fairlead.cli import when
+
+    return ["" if at is None else when.moment(now, at) for at in moments]
 
 
 def _ran_of_limit(ran: int | None, limit: int | None) -> str:
@@ -182,7 +208,7 @@ def _reason(
 ) -> str:
     """Return why a job waits, where it runs, or how it ended."""
     if phase == "PENDING":
-        return reason
+        return localised(reason)
     if phase in output.LIVE:
         return ", ".join(dict.fromkeys(nodes))
     if phase == "SUCCEEDED":
@@ -207,6 +233,8 @@ def show(job: str, as_json: bool) -> None:
 
 
 def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
+    from fairlead.cli import when
+
     spec = job.get("spec") or {}
     shape = spec.get("shape") or {}
     waited, ran = _waited_ran(
@@ -220,7 +248,8 @@ def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("job", f"{job['id']}{element}"),
         ("name", job["name"]),
         ("state", state),
-        ("reason", job["reason"] or job["because"]),
+        ("reason", localised(job["reason"]) or job["because"]),
+        ("starts", when.sentence(job["now_ms"], job.get("eta"))),
         ("user", job["user"]),
         ("tenant", job["tenant"]),
         ("queue", f"{job['queue']}, priority {job['priority']}"),
@@ -228,6 +257,8 @@ def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("workdir", spec.get("workdir") or ""),
         ("asks for", _asked(shape) + (f", {members} members" if members > 1 else "")),
         ("time limit", format_duration(limit) if limit else ""),
+        ("deadline", when.deadline(job["now_ms"], job.get("deadline_ms"))),
+        ("preempted", "never" if spec.get("preemptible") is False else ""),
         ("submitted", output.clock(job["submitted_ms"])),
         ("waited", output.span(waited)),
         ("started", output.clock(job["started_ms"])),
@@ -286,9 +317,16 @@ def why(job: str, as_json: bool) -> None:
         output.print_json(found)
         return
     reason = f" ({found['reason']})" if found.get("reason") else ""
-    print(f"job {found['id']} is {found['phase']}{reason}: {found['summary']}")
+    print(f"job {found['id']} is {found['phase']}{reason}: {localised(found['summary'])}")
     for line in found.get("lines") or ():
-        print(f"  {line}")
+        print(f"  {localised(line)}")
+    if found["phase"] == "PENDING" and "eta_measured" in found:
+        from fairlead.cli import when
+
+        now = found["now_ms"]
+        if promised := found.get("promised_ms"):
+            print(f"  promised: starts at {when.moment(now, promised)} or earlier")
+        print(f"  {when.explained(now, found['eta'], found['eta_measured'])}")
 
 
 @click.command()

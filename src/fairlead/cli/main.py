@@ -23,12 +23,14 @@ class Entry(NamedTuple):
 
 
 _JOBS, _SUBMIT, _FOLLOW = "fairlead.cli.jobs", "fairlead.cli.submit", "fairlead.cli.follow"
+_RESERVE = "fairlead.cli.reservations"
 COMMANDS = {
     "up": Entry("fairlead.cli.service", "up", "Start the service on this machine."),
     "down": Entry("fairlead.cli.service", "down", "Stop the service."),
     "status": Entry("fairlead.cli.service", "status", "Show the service itself."),
     "submit": Entry(_SUBMIT, "submit", "Queue a command, a script, or the jobs of a file."),
     "run": Entry(_SUBMIT, "run", "Submit, show the output, and exit as the job did."),
+    "plan": Entry("fairlead.cli.plan", "plan", "Say what would happen, without submitting."),
     "ps": Entry(_JOBS, "ps", "List jobs: where they are, and why they wait."),
     "show": Entry(_JOBS, "show", "Show everything about a job, and its history."),
     "why": Entry(_JOBS, "why", "Explain why a job waits, or where it was placed."),
@@ -37,9 +39,12 @@ COMMANDS = {
     "wait": Entry(_FOLLOW, "wait", "Wait until jobs have ended, and exit as they did."),
     "history": Entry(_JOBS, "history", "List jobs that have ended."),
     "nodes": Entry("fairlead.cli.nodes", "nodes", "List machines and what is free on them."),
+    "node": Entry(_RESERVE, "node", "Drain a machine, and resume it."),
+    "reservation": Entry(_RESERVE, "reservation", "Keep machines or amounts for a time."),
     "doctor": Entry("fairlead.cli.service", "doctor", "Check this machine and the service."),
     "report": Entry("fairlead.cli.report", "report", "Make an HTML page of what happened."),
     "store": Entry("fairlead.cli.store", "store", "Check, rebuild or export the database."),
+    "predict": Entry("fairlead.cli.predict", "predict", "Forecast run times, and check forecasts."),
     "sim": Entry("fairlead.cli.sim", "sim", "Simulate: replay traces, compare policies."),
 }
 ALIASES = {"ls": "ps", "queue": "ps", "log": "logs", "kill": "cancel", "explain": "why"}

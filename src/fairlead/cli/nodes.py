@@ -8,6 +8,7 @@ import click
 
 from fairlead.cli import output
 from fairlead.cli.client import connect
+from fairlead.cli.times import moment
 from fairlead.model.units import format_cpus, format_size
 
 _HEADER = ("NODE", "STATE", "CPUS FREE", "MEM FREE", "DISK FREE", "GPUS FREE", "JOBS")
@@ -26,16 +27,17 @@ def nodes(watch: bool, quiet: bool, as_json: bool) -> None:
         for node in client.get("/nodes")["nodes"]:
             print(node["name"])
     elif watch:
-        output.watch(lambda: _table(client.get("/nodes")["nodes"]))
+        output.watch(lambda: _table(client.get("/nodes")))
     else:
-        print(_table(client.get("/nodes")["nodes"]))
+        print(_table(client.get("/nodes")))
 
 
-def _table(found: list[dict[str, Any]]) -> str:
+def _table(answer: dict[str, Any]) -> str:
+    found, now = answer["nodes"], answer.get("now_ms", 0)
     rows = [
         (
             node["name"],
-            "up" if node["up"] else "down",
+            _state(node, now),
             _free(node, "cpu_milli", format_cpus),
             _free(node, "memory_mib", _size),
             _free(node, "disk_mib", _size),
@@ -50,7 +52,30 @@ def _table(found: list[dict[str, Any]]) -> str:
         for node in found
         for device in node["devices"]
     ]
-    return "\n".join([output.table(_HEADER, rows), *devices])
+    reserved = [_reserved(node, each) for node in found for each in node.get("reserved", ())]
+    return "\n".join([output.table(_HEADER, rows), *devices, *reserved])
+
+
+def _state(node: dict[str, Any], now: int) -> str:
+    """Return what may start there: "reserved" is kept whole for some, now."""
+    if not node["up"]:
+        return "down"
+    current = [each for each in node.get("reserved", ()) if each["start_ms"] <= now]
+    if any(each["drain"] for each in current):
+        return "draining" if node["jobs"] else "drained"
+    return "reserved" if any(each["whole"] for each in current) else "up"
+
+
+def _reserved(node: dict[str, Any], each: dict[str, Any]) -> str:
+    """Return "vm: kernel, all of it for nobody, 2026-12-01 09:00 to 12:00 (reason)"."""
+    reason = f" ({each['reason']})" if each["reason"] else ""
+    if each["drain"]:
+        return f"{node['name']}: drained since {moment(each['start_ms'])}{reason}"
+    what = "all of it" if each["whole"] else "a part of it"
+    whom = ", ".join(each["tenants"]) or "nobody"
+    end = "until it is deleted" if each["end_ms"] is None else f"to {moment(each['end_ms'])}"
+    span = f"{moment(each['start_ms'])} {end}"
+    return f"{node['name']}: {each['name']}, {what} for {whom}, {span}{reason}"
 
 
 def _size(mib: int) -> str:

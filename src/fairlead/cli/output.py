@@ -21,6 +21,9 @@ _COLOURS = {
     "up": "32",
     "RUNNING": "32",
     "STARTING": "32",
+    "draining": "33",
+    "drained": "33",
+    "reserved": "33",
     "STOPPING": "33",
     "PENDING": "33",
     "SUCCEEDED": "2",
@@ -109,6 +112,13 @@ def span(ms: int | None) -> str:
     if ms is None:
         return ""
     return format_duration(max(ms, 0) // 1000 * 1000, exact=False)
+
+
+def words(seconds: float) -> str:
+    """Return seconds in the two largest units; a comparison then fits a narrow terminal."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    return format_duration(round(1000 * seconds), exact=False)
 
 
 def gpus(milli: int) -> str:

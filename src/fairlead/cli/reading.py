@@ -51,3 +51,8 @@ def reading(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+windows = click.option(
+    "--reservations", metavar="FILE", type=click.Path(), help="What is reserved when, in TOML."
+)

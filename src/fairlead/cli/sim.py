@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import gzip
-import json
 import shlex
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from errno import EISDIR, ENOENT
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from fairlead.cli.deadlines import deadlines
 from fairlead.cli.faults import faults
-from fairlead.cli.reading import Reading, reading
+from fairlead.cli.reading import Reading, reading, windows
+from fairlead.cli.sim_eta import eta
+from fairlead.cli.sim_output import (
+    check_writable,
+    output_file,
+    print_comparison,
+    print_info,
+    print_json,
+    print_left_out,
+    print_summary,
+    print_table,
+    print_tenants,
+    progress_bar,
+    unwritable,
+    words_of,
+)
+from fairlead.cli.sim_source import find_source, first_difference_in_words, from_log, predictor
+from fairlead.cli.world import behaviour
 
 if TYPE_CHECKING:
-    from fairlead.model.base import Misuse
-    from fairlead.sim.cluster import Cluster
-    from fairlead.sim.metrics import Summary, TenantRow
-    from fairlead.sim.traces.info import TraceInfo
-    from fairlead.sim.workload import Estimates, Trace, Workload
+    from fairlead.sim.replay import Predictor, Rules
+    from fairlead.sim.workload import Estimates
 
-TENANTS_SHOWN = 20
 _DEFAULT = click.core.ParameterSource.DEFAULT
 
 _CLUSTER = click.option(
@@ -39,10 +47,9 @@ _LIMIT_JOBS = click.option(
 )
 _ESTIMATES = click.option(
     "--estimates",
-    type=click.Choice(["exact", "limit"]),
-    default="exact",
-    show_default=True,
-    help="What the scheduler believes of run times: the truth, or the job's own time limit.",
+    type=click.Choice(["exact", "limit", "recorded"]),
+    help="What is believed of run times: the truth (default), the job's time limit, or what was "
+    "believed when it ran (default for a log).",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -54,104 +61,159 @@ def sim() -> None:
 
 sim.add_command(faults)
 sim.add_command(deadlines)
+sim.add_command(eta)
 
 
 @sim.command()
-@click.argument("trace", type=click.Path())
+@click.argument("trace", type=click.Path(), required=False)
+@from_log
+@predictor
 @click.option(
     "--policy", default="priority", show_default=True, metavar="NAME", help="Who is next."
 )
 @_CLUSTER
 @_LIMIT_JOBS
 @_ESTIMATES
+@windows
 @reading
+@behaviour
 @click.option("--starts", type=click.Path(), metavar="FILE", help="Write a CSV row per job.")
 @_JSON
 def run(
-    trace: str,
+    trace: str | None,
+    from_log: str | None,
+    predictor: str | None,
     policy: str,
     cluster: str | None,
     limit_jobs: int | None,
-    estimates: Estimates,
+    estimates: Estimates | None,
+    reservations: str | None,
     starts: str | None,
     as_json: bool,
+    rules: Rules,
+    settings: dict[str, str],
     **how: Unpack[Reading],
 ) -> None:
-    """Replay TRACE under one policy.
+    """Replay TRACE, or our own history, under one policy.
 
     TRACE is in any format that --format names, plain or .gz.
     """
     from fairlead.policy.registry import describe, policy_config
+    from fairlead.policy.settings import override
     from fairlead.sim.metrics import by_tenant, summarise, write_starts
     from fairlead.sim.replay import replay
+    from fairlead.sim.reservations import read_reservations
 
-    about = describe(policy_config(policy))
-    _check_writable(starts)
-    workload, where = _load(trace, cluster, limit_jobs, estimates, how)
-    with _progress(len(workload.jobs)) as progress:
-        outcome = replay(workload, where, policy, progress=lambda done: progress(policy, done))
+    config = override(policy_config(policy), settings)
+    check_writable(starts)
+    model = _predictor(predictor)
+    found = find_source(trace, from_log, cluster, limit_jobs, estimates, how)
+    workload, where = found.workload, found.cluster
+    kept = read_reservations(reservations, where)
+    with progress_bar(len(workload.jobs)) as progress:
+        outcome = replay(
+            workload,
+            where,
+            config,
+            rules=rules,
+            predictor=model,
+            reservations=kept,
+            setup=found.setup,
+            progress=lambda done: progress(policy, done),
+            name=policy,
+        )
     summary = summarise(outcome)
     if starts is not None:
-        with _output(starts) as file:
+        with output_file(starts) as file:
             write_starts(outcome, file)
     if as_json:
-        _print_json(summary.as_json())
+        print_json(summary.as_json())
         return
-    click.echo(f"{Path(trace).name} on {where.describe()}")
-    click.echo(f"{policy}: {about}")
-    _print_summary(summary)
-    _print_tenants(by_tenant(outcome))
-    _print_left_out(summary)
+    click.echo(f"{found.name} on {where.describe()}")
+    click.echo(f"{policy}: {describe(config)}")
+    print_summary(summary)
+    if found.was is not None:
+        print_comparison([summarise(found.was), summary])
+        click.echo(first_difference_in_words(found.was, outcome))
+    print_tenants(by_tenant(outcome))
+    print_left_out(summary)
 
 
 @sim.command()
-@click.argument("trace", type=click.Path())
+@click.argument("trace", type=click.Path(), required=False)
+@from_log
+@predictor
 @click.option("--policies", default="fifo,sjf,priority", show_default=True, metavar="A,B,C")
 @_CLUSTER
 @_LIMIT_JOBS
 @_ESTIMATES
+@windows
 @reading
+@behaviour
 @click.option("--html", type=click.Path(), metavar="FILE", help="Write a page with plots.")
 @_JSON
 @click.pass_context
 def compare(
     context: click.Context,
-    trace: str,
+    trace: str | None,
+    from_log: str | None,
+    predictor: str | None,
     policies: str,
     cluster: str | None,
     limit_jobs: int | None,
-    estimates: Estimates,
+    estimates: Estimates | None,
+    reservations: str | None,
     html: str | None,
     as_json: bool,
+    rules: Rules,
+    settings: dict[str, str],
     **how: Unpack[Reading],
 ) -> None:
-    """Replay TRACE under several policies, side by side."""
-    from fairlead.sim import traces
+    """Replay TRACE, or our own history, under several policies, side by side."""
+    from fairlead.policy.settings import configured
     from fairlead.sim.compare import compare as outcomes_of
     from fairlead.sim.compare import parse_policies
     from fairlead.sim.metrics import summarise
+    from fairlead.sim.reservations import read_reservations
 
     names = parse_policies(policies)
-    _check_writable(html)
-    found = traces.read(trace, **how)
-    workload, where = _fit(found, cluster, limit_jobs, estimates)
-    with _progress(len(workload.jobs) * len(names)) as progress:
-        outcomes = list(outcomes_of(workload, where, names, progress))
+    configured(names, settings)  # what is wrong with them is said before the long work
+    check_writable(html)
+    _predictor(predictor)
+    found = find_source(trace, from_log, cluster, limit_jobs, estimates, how)
+    workload, where = found.workload, found.cluster
+    kept = read_reservations(reservations, where)
+    with progress_bar(len(workload.jobs) * len(names)) as progress:
+        outcomes = list(
+            outcomes_of(
+                workload,
+                where,
+                names,
+                progress,
+                kept,
+                rules=rules,
+                settings=settings,
+                setup=found.setup,
+                predictor=lambda: _predictor(predictor),
+            )
+        )
     results = [(outcome, summarise(outcome)) for outcome in outcomes]
     if html is not None:
         from fairlead.sim.report import render, source_of
 
-        page = render(source_of(found, _repeat(context)), where, results)
-        with _output(html) as file:
+        page = render(source_of(found.trace, _repeat(context)), where, results)
+        with output_file(html) as file:
             file.write(page)
     summaries = [summary for _, summary in results]
+    if found.was is not None:
+        summaries.insert(0, summarise(found.was))
     if as_json:
         body = [summary.as_json() for summary in summaries]
-        _print_json({"trace": trace, "cluster": where.spec, "results": body})
+        print_json({"trace": found.trace.path, "cluster": where.spec, "results": body})
         return
-    click.echo(f"{Path(trace).name}, {summaries[0].jobs:,} jobs on {where.describe()}")
-    _print_comparison(summaries)
-    _print_left_out(summaries[0])
+    click.echo(f"{found.name}, {summaries[0].jobs:,} jobs on {where.describe()}")
+    print_comparison(summaries)
+    print_left_out(summaries[0])
     if html is not None:
         click.echo(f"wrote {html}")
 
@@ -164,6 +226,9 @@ def _repeat(context: click.Context) -> str:
         named = param.name == "policies"  # what is meant without naming any may change
         if not named and context.get_parameter_source(param.name or "") is _DEFAULT:
             continue
+        if param.multiple:
+            words += [part for each in value for part in (param.opts[0], each)]
+            continue
         text = Path(value).name if isinstance(param.type, click.Path) else str(value)
         if isinstance(param, click.Argument):
             words.append(text)
@@ -175,7 +240,9 @@ def _repeat(context: click.Context) -> str:
 
 
 @sim.command()
-@click.argument("trace", type=click.Path())
+@click.argument("trace", type=click.Path(), required=False)
+@from_log
+@predictor
 @click.option(
     "--policy",
     type=click.Choice(["ps", "fb"]),
@@ -195,7 +262,7 @@ def fluid(trace: str, policy: str, limit_jobs: int | None, as_json: bool) -> Non
 
     found = of_trace(policy, traces.read(trace), limit_jobs)
     if as_json:
-        _print_json({name: getattr(found, name) for name in found.__struct_fields__})
+        print_json({name: getattr(found, name) for name in found.__struct_fields__})
         return
     load = "all at once" if found.load_ratio is None else f"{100 * found.load_ratio:.1f} %"
     rows = [
@@ -208,9 +275,9 @@ def fluid(trace: str, policy: str, limit_jobs: int | None, as_json: bool) -> Non
         ["last end after the first submission", f"{found.end_s:,.1f} s"],
     ]
     seconds = [found.mean_response_s, found.longest_response_s, found.busy_s, found.end_s]
-    words = iter(_words(each) for each in seconds)
+    words = iter(words_of(each) for each in seconds)
     click.echo(f"{Path(trace).name} on one server, {policy}")
-    _print_table(["", "", ""], [row if len(row) == 3 else [*row, next(words)] for row in rows])
+    print_table(["", "", ""], [row if len(row) == 3 else [*row, next(words)] for row in rows])
 
 
 @sim.command()
@@ -233,7 +300,7 @@ def generate(
     from fairlead.sim.generate import generate as make
     from fairlead.sim.traces.jsonl import encode
 
-    _check_writable(None if output == "-" else output)
+    check_writable(None if output == "-" else output)
     header, lines = make(
         "poisson" if pattern == "poisson" else "diurnal",
         jobs=jobs,
@@ -251,7 +318,7 @@ def generate(
         packed = gzip.compress(body, mtime=0) if output.endswith(".gz") else body
         Path(output).write_bytes(packed)
     except OSError as error:
-        raise _unwritable(output, error) from None
+        raise unwritable(output, error) from None
     click.echo(f"wrote {jobs:,} jobs to {output}", err=True)
 
 
@@ -274,7 +341,7 @@ def info(
     from fairlead.sim.cluster import parse_cluster
     from fairlead.sim.traces.info import summarise_trace
 
-    _check_writable(plots)
+    check_writable(plots)
     if plots is not None:
         from fairlead.sim.traces.plots import need_matplotlib, render
 
@@ -283,210 +350,20 @@ def info(
     read = traces.read(file, **how)
     found = summarise_trace(read, where)
     if plots is not None:
-        with _output(plots) as page:
+        with output_file(plots) as page:
             page.write(render(read, found))
     if as_json:
-        _print_json(found.as_json())
+        print_json(found.as_json())
         return
-    _print_info(found)
+    print_info(found)
     if plots is not None:
         click.echo(f"wrote {plots}")
 
 
-def _load(
-    trace: str, cluster: str | None, limit_jobs: int | None, estimates: Estimates, how: Reading
-) -> tuple[Workload, Cluster]:
-    from fairlead.sim import traces
+def _predictor(name: str | None) -> Predictor | None:
+    """Return a predictor that has learned nothing yet; Misuse suggests the nearest name."""
+    if name is None:
+        return None
+    from fairlead.predict.registry import build
 
-    return _fit(traces.read(trace, **how), cluster, limit_jobs, estimates)
-
-
-def _fit(
-    found: Trace, cluster: str | None, limit_jobs: int | None, estimates: Estimates
-) -> tuple[Workload, Cluster]:
-    from fairlead.sim.replay import gate
-    from fairlead.sim.workload import cluster_for, fit
-
-    where = cluster_for(found, cluster)
-    jobs = fit(found, where, gate(where), estimates=estimates, limit_jobs=limit_jobs)
-    return jobs, where
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[str, int], None]]:
-    """Show a bar with the time left on stderr while the block runs, if somebody is watching."""
-    if not sys.stderr.isatty():
-        yield lambda policy, done: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    ) as bars:
-        bar = bars.add_task("", total=total)
-        done_by: dict[str, int] = {}
-
-        def show(policy: str, done: int) -> None:
-            done_by[policy] = done
-            bars.update(bar, description=policy, completed=sum(done_by.values()))
-
-        yield show
-
-
-def _check_writable(*paths: str | None) -> None:
-    """Raise Misuse for a path that cannot be written: before the long work, not after it."""
-    for path in filter(None, paths):
-        folder = Path(path).parent
-        if Path(path).is_dir():
-            raise _unwritable(path, IsADirectoryError(EISDIR, "it is a folder"))
-        if not folder.is_dir():
-            raise _unwritable(path, FileNotFoundError(ENOENT, f"there is no folder {folder}"))
-
-
-@contextmanager
-def _output(path: str) -> Iterator[Any]:
-    try:
-        with Path(path).open("w", encoding="utf-8", newline="") as file:
-            yield file
-    except OSError as error:
-        raise _unwritable(path, error) from None
-
-
-def _unwritable(path: str, error: OSError) -> Misuse:
-    from fairlead.model.base import Misuse
-
-    return Misuse(f"cannot write {path}: {error.strerror or error}", field="output")
-
-
-def _print_json(body: dict[str, Any]) -> None:
-    click.echo(json.dumps(body, ensure_ascii=False))
-
-
-def _print_table(headers: list[str], rows: list[list[str]], left: int = 1) -> None:
-    """Print a table: the first `left` columns to the left, the numbers to the right."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_header=any(headers))
-    for index, header in enumerate(headers):
-        words = index < left
-        justify: Literal["left", "right"] = "left" if words else "right"
-        table.add_column(header, justify=justify, overflow="fold", no_wrap=not words)
-    for row in rows:
-        table.add_row(*row)
-    width = None if sys.stdout.isatty() else 160  # a pipe has no width; do not cut what it gets
-    Console(width=width, highlight=False, markup=False).print(table)
-
-
-def _words(seconds: float) -> str:
-    """Return seconds in the two largest units; a comparison then fits a narrow terminal."""
-    from fairlead.model.units import format_duration
-
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    return format_duration(round(1000 * seconds), exact=False)
-
-
-def _print_summary(summary: Summary) -> None:
-    def both(name: str, seconds: float) -> list[str]:
-        return [name, f"{seconds:,.1f} s", _words(seconds)]
-
-    rows = [
-        ["jobs", f"{summary.jobs:,}", ""],
-        both("mean wait", summary.mean_wait_s),
-        both("99th percentile of wait", summary.p99_wait_s),
-        both("mean completion (end − submit)", summary.mean_completion_s),
-        ["mean bounded slowdown", f"{summary.mean_bounded_slowdown:,.2f}", ""],
-        both("makespan", summary.makespan_s),
-        ["utilisation", f"{100 * summary.utilisation_ratio:.1f} %", ""],
-        ["stopped at their time limit", f"{summary.timeouts:,}", ""],
-        ["replayed in", f"{summary.cpu_s:.2f} s CPU", f"{summary.jobs_per_s:,.0f} jobs/s"],
-    ]
-    _print_table(["", "", ""], rows)
-    click.echo(f"schedule {summary.digest}")
-
-
-def _print_comparison(summaries: list[Summary]) -> None:
-    headers = ["policy", "mean\nwait", "p99\nwait", "mean\ncompletion", "bounded\nslowdown"]
-    headers += ["makespan", "used", "timeouts", "jobs/s"]
-    rows = [
-        [
-            summary.policy,
-            _words(summary.mean_wait_s),
-            _words(summary.p99_wait_s),
-            _words(summary.mean_completion_s),
-            f"{summary.mean_bounded_slowdown:,.2f}",
-            _words(summary.makespan_s),
-            f"{100 * summary.utilisation_ratio:.1f}%",
-            f"{summary.timeouts:,}",
-            f"{summary.jobs_per_s:,.0f}",
-        ]
-        for summary in summaries
-    ]
-    _print_table(headers, rows)
-
-
-def _print_tenants(rows: list[TenantRow]) -> None:
-    body = [
-        [
-            row.tenant,
-            f"{row.jobs:,}",
-            _words(row.mean_wait_s),
-            _words(row.p99_wait_s),
-            _words(row.mean_completion_s),
-            f"{100 * row.share_ratio:.1f}%",
-        ]
-        for row in rows[:TENANTS_SHOWN]
-    ]
-    headers = ["tenant", "jobs", "mean\nwait", "p99\nwait", "mean\ncompletion", "share\nof use"]
-    _print_table(headers, body)
-    if len(rows) > TENANTS_SHOWN:
-        click.echo(f"… and {len(rows) - TENANTS_SHOWN:,} tenants that used less")
-
-
-def _print_left_out(summary: Summary) -> None:
-    for word, counts in (("rejected", summary.rejected), ("dropped", summary.dropped)):
-        for reason, count in counts.items():
-            click.echo(f"{word} {count:,} jobs: {reason}")
-
-
-def _print_info(found: TraceInfo) -> None:
-    def seconds(value: float) -> str:
-        return f"{value:,.3f}".rstrip("0").rstrip(".") + " s"
-
-    machine = found.cluster or (f"pool:{found.processors}" if found.processors else "not named")
-    rows = [
-        ["format", found.format],
-        ["jobs", f"{found.jobs:,}"],
-        ["cluster in the header", machine],
-        ["submitted", f"{seconds(found.first_submit_s)} to {seconds(found.last_submit_s)}"],
-        ["mean run time", seconds(round(found.mean_run_s, 3))],
-        ["longest run time", seconds(found.longest_run_s)],
-        ["ran longer than their limit", f"{found.over_limit:,}"],
-        ["tenants, users, queues", f"{found.tenants:,}, {found.users:,}, {found.queues:,}"],
-    ]
-    rows.append([f"{found.unit} asked for", f"{found.asked:,.10g}"])
-    rows.append(["work", f"{found.work_s:,.0f} {found.unit} x seconds"])
-    if found.load_ratio is not None:
-        rows.append(["offered load", f"{found.load_ratio:.3f}"])
-    if found.deadlines:
-        rows.append(["have a deadline", f"{found.deadlines:,}"])
-        rows.append(["run longer than to their deadline", f"{found.deadlines_too_short:,}"])
-    rows += [[f"asked for {words}", f"{count:,}"] for words, count in found.widths.items()]
-    rows += [[f"dropped: {reason}", f"{count:,}"] for reason, count in found.dropped.items()]
-    said = "header" if found.format in ("swf", "jsonl") else "note"
-    rows += [[f"{said}: {name}", value] for name, value in found.notes.items()]
-    _print_table([found.path, ""], rows, left=2)
+    return build(name)

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from fairlead.cli import environment, jobfile, output, selectors
 from fairlead.cli.client import Client, connect
 from fairlead.cli.errors import Failure, misuse, notice
+from fairlead.cli.times import localised
 
 # Option -> the key of a request that it sets, as a path. Errors name what the user wrote.
 _KEYS = {
@@ -30,6 +31,8 @@ _KEYS = {
     "tenant": "tenant",
     "time_limit": "time_limit",
     "expected": "expected",
+    "deadline": "deadline",
+    "preemptible": "preemptible",
     "retry": "retry",
     "workdir": "workdir",
     "array": "array",
@@ -56,6 +59,10 @@ _OPTIONS = (
     click.option("--tenant", metavar="NAME", help="Who pays: team, account, project."),
     click.option("-t", "--time-limit", metavar="DURATION", help="Stopped after it: 90s, 1h30m."),
     click.option("--expected", metavar="DURATION", help="Your estimate of the run time."),
+    click.option("--deadline", metavar="TIME", help="Done by then, or refused: now+4h."),
+    click.option(
+        "--preemptible/--not-preemptible", default=None, help="Once it runs, others may stop it."
+    ),
     click.option("--retry", type=int, metavar="N", help="Further attempts after a failure."),
     click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Set or pass a variable."),
     click.option(
@@ -90,9 +97,10 @@ _SETTINGS = {"allow_interspersed_args": False}
 @click.command(context_settings=_SETTINGS)
 @job_options
 @click.option("-q", "--quiet", is_flag=True, help="Print ids only.")
+@click.option("--dry-run", is_flag=True, help="Only say what would happen: fairlead plan.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def submit(ctx: click.Context, /, quiet: bool, as_json: bool, **options: Any) -> None:
+def submit(ctx: click.Context, /, quiet: bool, dry_run: bool, as_json: bool, **options: Any) -> int:
     """Queue a command, a script, or the jobs of a file.
 
     \b
@@ -100,13 +108,18 @@ def submit(ctx: click.Context, /, quiet: bool, as_json: bool, **options: Any) ->
     fairlead submit train.sh            its #FAIRLEAD lines are options
     fairlead submit -f jobs.yaml
     """
+    if dry_run:
+        from fairlead.cli.plan import look_ahead
+
+        return look_ahead(ctx, options, as_json=as_json)
     answer = send(ctx, connect(), options)
     if as_json:
         output.print_json(answer)
     elif quiet:
         print("\n".join(map(str, answer["ids"])))
     else:
-        print(_receipt(answer))
+        print(localised(_receipt(answer)))
+    return 0
 
 
 @click.command(context_settings=_SETTINGS)
@@ -133,8 +146,13 @@ def run(ctx: click.Context, /, as_json: bool, **options: Any) -> int:
         return run_to_end(client, answer["jobs"][0], as_json=as_json)
 
 
-def send(ctx: click.Context, client: Client, options: dict[str, Any]) -> dict[str, Any]:
-    """Submit what the command line asks for, once; return the service's answer."""
+def send(
+    ctx: click.Context, client: Client, options: dict[str, Any], path: str = "/jobs"
+) -> dict[str, Any]:
+    """Submit what the command line asks for, once; return the service's answer.
+
+    `path`: /jobs:plan only asks what would happen.
+    """
     words, script = list(options["words"]), ""
     if words and jobfile.is_script(words[0]):
         script = words[0]
@@ -153,7 +171,7 @@ def send(ctx: click.Context, client: Client, options: dict[str, Any]) -> dict[st
     }
     try:
         _check_workdirs(jobs)
-        answer: dict[str, Any] = client.post("/jobs", body, key=str(body["request"]))
+        answer: dict[str, Any] = client.post(path, body, key=str(body["request"]))
     except Failure as failure:
         raise _in_user_words(failure, file, options) from None
     return answer
@@ -179,7 +197,7 @@ def _with_header(
         for name, value in line.params.items():
             if line.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
                 continue
-            if name in ("words", "file", "quiet", "as_json"):
+            if name in ("words", "file", "quiet", "dry_run", "as_json"):
                 raise misuse(f"{script}:{number}: only options of the job can stand here")
             if isinstance(value, tuple):  # several add up; of equal names the last counts
                 merged[name] = (*value, *merged[name])
@@ -262,6 +280,7 @@ def _in_user_words(
     failure: Failure, file: jobfile.JobFile | None, options: Mapping[str, Any]
 ) -> Failure:
     """Return the failure with the option, or with file and line, instead of the key."""
+    failure.message, failure.hint = localised(failure.message), localised(failure.hint)
     for option, path in _KEYS.items():
         if failure.field == path and options[option] is not None:
             failure.field = "--" + option.replace("_", "-")
@@ -274,7 +293,7 @@ def _receipt(answer: Mapping[str, Any]) -> str:
     """Return what was accepted, and the reason of each job that does not start now."""
     ids, jobs = answer["ids"], answer["jobs"]
     if len(ids) == 1:
-        return _line(jobs[0])
+        return _line(jobs[0], answer)
     lines = [f"jobs {selectors.ranges(ids)} ({len(ids)} jobs)"]
     reasons: dict[str, int] = {}
     for job in jobs:
@@ -287,9 +306,21 @@ def _receipt(answer: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _line(job: Mapping[str, Any]) -> str:
+def _line(job: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
     if job["phase"] == "PENDING":
         reason = job["reason"] or f"fairlead why {job['id']} says why"
-        return f"job {job['id']} waits: {reason}"
+        return f"job {job['id']} waits: {reason}{_when(job, answer)}"
     where = ", ".join(dict.fromkeys(job["nodes"]))
     return f"job {job['id']} starts on {where}" if where else f"job {job['id']}"
+
+
+def _when(job: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
+    """Return a second line: the place in the queue, and when it is expected to start."""
+    from fairlead.cli import when
+
+    parts = []
+    if position := job.get("position"):
+        parts.append(f"{when.ordinal(position)} of {answer['waiting']} that wait")
+    if soon := when.sentence(answer.get("now_ms", 0), job.get("eta")):
+        parts.append(f"expected to start {soon}")
+    return f"\n  {'; '.join(parts)}" if parts else ""

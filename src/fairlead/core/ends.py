@@ -1,8 +1,8 @@
 """When what runs is believed to end: what plans, backfilling and estimates go by.
 
 A belief is the user's time limit or a prediction, as the policy says. A job that outlives its
-prediction is believed to run up to the next quantile of its forecast, then to its limit, and where
-there is none, twice as long as it has run. The limit alone ever stops a job.
+prediction is believed to run up to its limit; without one up to the next quantile of its forecast,
+and past all of them twice as long as it has run. The limit alone ever stops a job.
 """
 
 from __future__ import annotations
@@ -42,14 +42,15 @@ def total_run_ms(job: Job) -> Ms | None:
 def next_belief_ms(job: Job, ran_ms: Ms) -> Ms:
     """Return what to believe of an attempt that still runs after ran_ms, more than that.
 
-    The least of the forecast's upper quantiles and the limit that is longer; else double.
+    Its limit; without one the least of the forecast's upper quantiles that is longer, else double.
+    Straight to the limit: a job that was believed too short has misled the plan once, and climbing
+    quantile by quantile misleads it again at each step (docs/adr/0013 has the numbers).
     """
+    if job.spec.limit_ms is not None and job.spec.limit_ms > ran_ms:
+        return job.spec.limit_ms
     steps: list[Ms] = []
     if job.forecast is not None:
-        done = job.served_ms
-        steps = [run - done for run in job.forecast.quantiles_ms[MEDIAN:]]
-    if job.spec.limit_ms is not None:
-        steps.append(job.spec.limit_ms)
+        steps = [run - job.served_ms for run in job.forecast.quantiles_ms[MEDIAN:]]
     return min((step for step in steps if step > ran_ms), default=2 * max(ran_ms, 500))
 
 

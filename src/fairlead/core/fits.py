@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from fairlead.core.ledger import HOST, ROW_NAMES, UP, WHOLE, Columns, Devices, Ledger, Request
+from fairlead.model.base import NodeId
 from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
 
 MODEL = "GPU type"
@@ -88,7 +89,12 @@ def copies(ledger: Ledger, request: Request, node: int, most: int, *, empty: boo
 
 
 def members_that_fit(
-    ledger: Ledger, request: Request, *, empty: bool, up_only: bool = False
+    ledger: Ledger,
+    request: Request,
+    *,
+    empty: bool,
+    up_only: bool = False,
+    without: frozenset[NodeId] = frozenset(),
 ) -> int:
     """Return how many members of a gang, at most all, could be placed together by its spread rule.
 
@@ -99,7 +105,7 @@ def members_that_fit(
     for node in range(ledger.count):
         if fitting >= most:
             break  # enough: most questions are answered by a few nodes
-        if up_only and not ledger.room[UP, node]:
+        if node in without or (up_only and not ledger.room[UP, node]):
             continue
         here = copies(ledger, request, node, most, empty=empty)
         if spread == "same-node":

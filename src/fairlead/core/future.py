@@ -72,7 +72,10 @@ def promised(core: Core, event: Promised) -> None:
     job = core.jobs[event.job]
     assert job.phase is Phase.PENDING, f"job {job.id} does not wait: {event}"
     if event.slots:
-        job.promise = Promise(event.start_ms, event.slots, believed_run_ms(job, core.policy))
+        run_ms = believed_run_ms(job, core.policy)
+        if job.spec.deadline_ms is not None and job.spec.limit_ms is not None:
+            run_ms = job.spec.limit_ms  # what was admitted by its limit keeps all of it
+        job.promise = Promise(event.start_ms, event.slots, run_ms)
         core.promises[job.id] = job
     elif job.promise is not None:
         job.promise = None

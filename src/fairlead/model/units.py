@@ -163,6 +163,21 @@ def format_duration(ms: int, *, exact: bool = True) -> str:
     return "".join(parts) or "0s"
 
 
+def format_moment(ms: int) -> str:
+    """Return "2026-12-01 09:00 UTC" for a time since the epoch; seconds where there are any."""
+    days, rest = divmod(ms // 1000, 86_400)
+    era, day = divmod(days + 719_468, 146_097)  # of 400 years that begin in March
+    year = (day - day // 1460 + day // 36_524 - day // 146_096) // 365
+    day -= 365 * year + year // 4 - year // 100
+    month = (5 * day + 2) // 153
+    day -= (153 * month + 2) // 5 - 1
+    month += 3 if month < 10 else -9
+    year += 400 * era + (month <= 2)
+    seconds = f":{rest % 60:02d}" if rest % 60 else ""
+    clock = f"{rest // 3600:02d}:{rest // 60 % 60:02d}{seconds}"
+    return f"{year}-{month:02d}-{day:02d} {clock} UTC"
+
+
 def format_size(mib: int, *, exact: bool = True) -> str:
     """Return "1.5GiB" for 1536, "1500MiB" for 1500; `exact=False` rounds to tenths: "1.5GiB"."""
     for unit, scale in (("PiB", 2**30), ("TiB", 2**20), ("GiB", 2**10)):

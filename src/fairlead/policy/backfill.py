@@ -25,7 +25,9 @@ from fairlead.core.jobs import Job
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import AnyEvent, Placed, Promised
 from fairlead.model.resources import Slot
-from fairlead.policy.plan import Plan, Shadow, find, next_claim
+from fairlead.policy.beside import left_alone
+from fairlead.policy.firm import is_firm
+from fairlead.policy.plan import Plan, Shadow, next_claim
 from fairlead.policy.queue import Entry, Group, GroupId
 
 if TYPE_CHECKING:
@@ -150,14 +152,17 @@ class Backfill:
                 self._closed.add(group)
                 continue
             request = core.shapes[job.shape_id]
-            slots = find(fit, request, shadow, clock + run_ms)
-            if slots is not None:
-                shadow.take(request, slots, clock + run_ms)
-                yield self._place(job, slots, because)
-            elif fit.gang(request) is None:
+            slots = fit.gang(request)
+            if slots is None:
                 self._closed.add(group)
-            else:
-                self._refused[group] = run_ms
+                continue
+            slots = left_alone(fit, request, slots, shadow, clock + run_ms)
+            if slots is None:
+                # So is every job of the group that would run beyond the promised start.
+                self._refused[group] = shadow.start_ms - clock + 1
+                continue
+            shadow.take(request, slots, clock + run_ms)
+            yield self._place(job, slots, because)
 
     def _in_turn(self, ranked: list[Ranked]) -> list[Ranked]:
         """Return candidates in the order in which they are tried."""
@@ -170,12 +175,12 @@ class Backfill:
 
         Of groups that fit now, jobs that are shorter than the shortest refused of their group.
         """
-        queue, fit = self.pipeline.queue, self.pipeline.fit
+        queue, fits, shapes = self.pipeline.queue, self.pipeline.fit.tester(), core.shapes
         groups: list[tuple[GroupId, Group]] = []
         for group_id, group in queue.groups.items():
             if group_id in queue.gated:
                 continue
-            if fit.gang(core.shapes[group_id[0]]) is None:
+            if not fits(shapes[group_id[0]]):
                 self._closed.add(group_id)
             else:
                 group.compact(core)
@@ -203,7 +208,7 @@ class Backfill:
         """Go through the jobs in order: start, else promise while the depth allows, else pass."""
         queue = self.pipeline.queue
         self.head = self.shadow = None
-        promised = sorted(queue.entry(job) for job in core.promises.values())
+        promised = sorted(queue.entry(job) for job in core.promises.values() if not is_firm(job))
         if fresh and self.depth is not None and promised:
             again = again or min(fresh)[0] < promised[-1]
         ranked = (
@@ -215,6 +220,11 @@ class Backfill:
         count = 0 if again else len(promised)
         for entry, job in ranked:
             if job.id not in core.pending or self._gated(core, job):
+                continue
+            if is_firm(job):  # it keeps its promise, and starts earlier where it can
+                slots = self.pipeline.beside_claims(core, job)
+                if slots is not None:
+                    yield self._place(job, slots, self.pipeline.because)
                 continue
             if self.depth is not None and count >= self.depth and job.spec.deadline_ms is None:
                 if job.promise is not None:
@@ -266,7 +276,7 @@ class Backfill:
             return
         start, slots = found
         if old is not None and (start, run_ms) == (old.start_ms, old.run_ms):
-            plans.promise(job.id, request, old)
+            plans.promise(job, old)
             return
         late = old is not None and start > old.start_ms
         why = "a node has changed, or others run longer than was believed" if late else ""

@@ -133,17 +133,22 @@ class Etas:
 
     def take(self, seq: int, now: Ms, starts: Mapping[JobId, Sequence[Ms | None]]) -> None:
         """Take in what runs into the future said of the state after event `seq`."""
-        self.of = {job: self._eta(job, now, times) for job, times in starts.items()}
+        self.of = {}
+        for job, times in starts.items():
+            raw, self.of[job] = self.band(now, times)
+            if raw is not None:
+                self._first.setdefault(job, (raw, self.of[job]))
         self.seq, self.made_ms = seq, now
 
     def compute(self, core: Core) -> None:
         """Work them out here and now."""
         self.take(core.seq, core.clock, starts_ahead(core, runs=runs_for(core)))
 
-    def _eta(self, job: JobId, now: Ms, times: Sequence[Ms | None]) -> Eta:
+    def band(self, now: Ms, times: Sequence[Ms | None]) -> tuple[Raw | None, Eta]:
+        """Return what the runs said of one job, None for nothing, and the estimate of it."""
         known = sorted(at for at in times if at is not None)
         if 2 * len(known) <= len(times):
-            return Eta(earliest_ms=None, likely_ms=None, latest_ms=None, made_ms=now)
+            return None, Eta(earliest_ms=None, likely_ms=None, latest_ms=None, made_ms=now)
         last = len(known) - 1
         raw = Raw(
             made_ms=now,
@@ -151,9 +156,11 @@ class Etas:
             likely_ms=known[last // 2],
             high_ms=known[last - last * TAIL_PERCENT // 100],
         )
-        eta = self.calibration.apply(raw)
-        self._first.setdefault(job, (raw, eta))
-        return eta
+        return raw, self.calibration.apply(raw)
+
+    def first(self, job: JobId) -> tuple[Raw, Eta] | None:
+        """Return the first estimate of a waiting job, as it was made and as it was shown."""
+        return self._first.get(job)
 
     def started(self, job: Job) -> None:
         """A job has started: compare with its first estimate."""

@@ -6,15 +6,23 @@ from fairlead.core.admission import describe, describe_lack
 from fairlead.core.engine import Core
 from fairlead.core.fits import lacking, members_that_fit
 from fairlead.core.jobs import Job
-from fairlead.core.ledger import Request
 from fairlead.model.base import JobId, Ms, Record
 from fairlead.model.jobs import LIVE, Phase
 from fairlead.policy import order
+from fairlead.policy.explain_claims import (
+    HeldUp,
+    beside_promise,
+    closed,
+    held_up,
+    promised_in_words,
+    shape_key,
+)
 from fairlead.policy.pipeline import Pipeline
 
 # Reason codes, stable, in the words of Slurm and Kueue where they have one.
 RESOURCES = "Resources"  # nothing free that fits now
 PRIORITY = "Priority"  # it would fit, but a job before it must not be overtaken
+RESERVED = "Reserved"  # there is room, but it is kept for others, now or before it could be gone
 QUOTA = "WaitingForQuota"
 NODE_DOWN = "ReqNodeNotAvail"  # waits for nodes that are down or came back smaller
 PENDING_EVALUATION = "PendingEvaluation"  # the scheduler has not looked since it came
@@ -37,23 +45,38 @@ class Explanation(Record, frozen=True):
     nodes: dict[str, int] = {}  # what nodes lack -> how many nodes
 
 
+class _Look(Record, frozen=True):
+    """Whether a job fits now, in words why not, and counts of nodes by what they lack."""
+
+    fits: bool
+    words: str = ""
+    counts: dict[str, int] = {}
+    held: HeldUp | None = None
+
+
 class _Shapes:
-    """What is known of each shape at this moment; asked once, used for every job of the shape."""
+    """What is known of each shape at this moment; asked once, used for every job of the shape.
 
-    def __init__(self, core: Core, pipeline: Pipeline) -> None:
-        self.core, self.pipeline = core, pipeline
-        self.known: dict[int, tuple[bool, str, dict[str, int]]] = {}
+    Beside reservations the tenant and the run time count too.
+    """
 
-    def look(self, shape_id: int) -> tuple[bool, str, dict[str, int]]:
-        """Return (fits now, in words why not, counts of nodes by what they lack)."""
-        found = self.known.get(shape_id)
+    def __init__(self, core: Core, pipeline: Pipeline, now: Ms) -> None:
+        self.core, self.pipeline, self.now = core, pipeline, now
+        self.known: dict[tuple[object, ...], _Look] = {}
+
+    def look(self, job: Job) -> _Look:
+        """Return what is known of a job's shape."""
+        key = shape_key(self.core, self.pipeline, job)
+        found = self.known.get(key)
         if found is None:
-            found = self.known[shape_id] = self._look(self.core.shapes[shape_id])
+            found = self.known[key] = self._look(job)
         return found
 
-    def _look(self, request: Request) -> tuple[bool, str, dict[str, int]]:
+    def _look(self, job: Job) -> _Look:
+        request = self.core.shapes[job.shape_id]
         if self.pipeline.fit.gang(request) is not None:
-            return True, "", {}
+            held = held_up(self.core, self.pipeline, job, self.now)
+            return _Look(fits=held is None, words=held.summary if held else "", held=held)
         counts = lacking(self.core.ledger, request)
         able = counts.pop("", 0)
         words = describe_lack(counts)
@@ -61,13 +84,14 @@ class _Shapes:
             fitting = members_that_fit(self.core.ledger, request, empty=False)
             some = f"{fitting} of {request.members} members fit now"
             words = f"{some}; {words}" if counts else some
-        return False, words, dict(counts)
+        return _Look(fits=False, words=words, counts=dict(counts))
 
 
 def _first_stuck(core: Core, pipeline: Pipeline, shapes: _Shapes, jobs: list[Job]) -> Job | None:
     for job in jobs:
         gated = pipeline.over_quota(core, job) or not pipeline.possible(core, job)
-        if not gated and not shapes.look(job.shape_id)[0]:
+        gated = gated or (not shapes.look(job).fits and pipeline.aside(core, job))
+        if not gated and not shapes.look(job).fits:
             return job
     return None
 
@@ -77,21 +101,29 @@ def _reason(
 ) -> tuple[str, str, JobId | None]:
     if pipeline.over_quota(core, job):
         return QUOTA, f"tenant {job.spec.tenant} would use more than its quota", None
-    fits, words, _ = shapes.look(job.shape_id)
-    if not fits:
+    look = shapes.look(job)
+    if look.held is not None:
+        return RESERVED, look.words, None
+    if not look.fits:
         if not pipeline.possible(core, job):
-            return NODE_DOWN, f"no nodes that are up could ever take it; {words}", None
-        return RESOURCES, words, None
+            shut = closed(core, pipeline, job)
+            if shut is not None:
+                return RESERVED, shut.summary, None
+            return NODE_DOWN, f"no nodes that are up could ever take it; {look.words}", None
+        return RESOURCES, look.words, None
+    claimed = beside_promise(core, pipeline, job, shapes.now)
+    if claimed is not None:
+        return PRIORITY, *claimed
     if stuck is not None and not before and pipeline.protected(core.now, stuck):
         return PRIORITY, f"job {stuck.id} is before it and must not be overtaken", stuck.id
     return PENDING_EVALUATION, "the scheduler has not looked at it yet", None
 
 
-def reasons(core: Core, pipeline: Pipeline) -> dict[JobId, str]:
+def reasons(core: Core, pipeline: Pipeline, now: Ms | None = None) -> dict[JobId, str]:
     """Return "code: words" for every pending job; one look per shape."""
     pipeline.bind(core)
     pipeline.queue.sync(core)
-    shapes = _Shapes(core, pipeline)
+    shapes = _Shapes(core, pipeline, max(core.clock, now or 0))
     jobs = pipeline.queue.in_order(core)
     stuck = _first_stuck(core, pipeline, shapes, jobs)
     result: dict[JobId, str] = {}
@@ -118,13 +150,13 @@ def explain(
         return Explanation(job=job_id, phase=job.phase, reason="", summary=job.because)
     pipeline.bind(core)
     pipeline.queue.sync(core)
-    shapes = _Shapes(core, pipeline)
+    shapes = _Shapes(core, pipeline, max(core.clock, now or 0))
     jobs = pipeline.queue.in_order(core)
     ahead = jobs.index(job)
     stuck = _first_stuck(core, pipeline, shapes, jobs)
     before = stuck is None or jobs.index(stuck) > ahead
     code, words, behind = _reason(core, pipeline, job, shapes, stuck, before)
-    counts = shapes.look(job.shape_id)[2]
+    counts = shapes.look(job).counts
     protected = None
     if pipeline.config.order == "priority":
         protected = order.protected_after_ms(
@@ -158,14 +190,18 @@ def _lines(
     protected: Ms | None,
     now: Ms,
 ) -> tuple[str, ...]:
-    fits, words, _ = shapes.look(job.shape_id)
+    look = shapes.look(job)
     lines = [f"asks for {describe(job.spec.shape)}"]
     if job.attempt:
         lines.append(f"ran before ({job.attempt} attempts); waits again: {job.because}")
     if core.tenants.get(job.spec.tenant) and core.tenants[job.spec.tenant].quota:
         over = pipeline.over_quota(core, job)
         lines.append(f"quota of tenant {job.spec.tenant}: {'would be exceeded' if over else 'ok'}")
-    lines.append("free now: enough" if fits else f"free now: not enough ({words})")
+    if look.held is not None:
+        lines.append("free now: enough, but not to be used:")
+        lines += look.held.lines
+    else:
+        lines.append("free now: enough" if look.fits else f"free now: not enough ({look.words})")
     lines.append(f"order: {ahead} before it of {len(core.pending)} waiting")
     config = pipeline.config
     if config.order == "priority":
@@ -175,6 +211,9 @@ def _lines(
     if stuck is not None and stuck is not job:
         may = "must not" if pipeline.protected(core.now, stuck) else "may"
         lines.append(f"job {stuck.id} is the first that does not fit; it {may} be overtaken")
+    promised = promised_in_words(core, pipeline, job, now)
+    if promised is not None:
+        lines.append(promised)
     if protected is None:
         lines.append("bound: none; jobs that arrive later may always be ordered before it")
     else:
@@ -184,7 +223,7 @@ def _lines(
             if wait == 0
             else f"bound: no job that arrives later than {wait} s from now is ordered before it"
         )
-    if not fits:
+    if not look.fits and look.held is None:
         lines += _holders(core, now)
     return tuple(lines)
 

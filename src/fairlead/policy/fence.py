@@ -1,4 +1,4 @@
-"""What reservations of others keep a job from that would start now, for policies without plans."""
+"""What reservations and promises keep from a job that starts now, for policies without plans."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fairlead.core.jobs import Job
 from fairlead.core.ledger import HOST, Request
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.jobs import Reservation
+from fairlead.policy.firm import less_promised
 from fairlead.policy.place.trial import Trial
 
 
@@ -17,7 +18,7 @@ class Fence:
     """Nodes, and parts of nodes, that a job must not touch from now until it has ended."""
 
     def __init__(self, core: Core, job: Job, until: Ms) -> None:
-        self.core = core
+        self.core, self.job = core, job
         self.closed: set[NodeId] = set()
         self.parts: list[tuple[Reservation, Request]] = []
         for each in core.reservations.values():
@@ -30,7 +31,7 @@ class Fence:
                 self.parts.append((each, Request(each.shape)))
 
     def __bool__(self) -> bool:
-        """Whether anything is kept from the job."""
+        """Whether any reservation keeps anything from the job."""
         return bool(self.closed or self.parts)
 
     def within(self, node: NodeId, trial: Trial, gone: Collection[JobId] = ()) -> Trial:
@@ -49,6 +50,9 @@ class Fence:
             for device in (device for slot in slots for device in slot.devices):
                 if device < len(trial.devices.size):  # else the node has come back smaller
                     trial.devices.milli[device] = trial.devices.memory[device] = 0
+        if self.core.promises:
+            trial = trial.copy()
+            less_promised(self.core, trial, node, self.job)
         return trial
 
     def _own(

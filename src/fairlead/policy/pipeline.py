@@ -15,18 +15,21 @@ from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
-from fairlead.model.base import Ms
+from fairlead.model.base import Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.resources import Slot
 from fairlead.policy import order
 from fairlead.policy.backfill import Backfill
+from fairlead.policy.beside import find
 from fairlead.policy.fence import Fence
+from fairlead.policy.firm import due, is_firm, kept_of_quota
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
-from fairlead.policy.plan import Plans, find, next_claim
+from fairlead.policy.plan import Plans, next_claim
 from fairlead.policy.preempt import Preempt
 from fairlead.policy.queue import Entry, Group, Queue
+from fairlead.policy.reserved import closed_nodes
 
 RUN_MIN = 8  # below this many equal jobs in a row, one by one is quicker
 RUN_MAX = 4096
@@ -44,7 +47,7 @@ class Pipeline:
         self.queue = self._queue(self.order)
         self.fit: Fit
         self._layout = -1
-        self._possible: dict[int, bool] = {}  # per shape, for this layout
+        self._possible: dict[tuple[int, frozenset[NodeId]], bool] = {}  # for this layout
         self.because = f"{config.order}, {config.placement}"
         self.preempt = Preempt(self) if config.preempt else None
         self.backfill = Backfill(self) if config.backfill != 0 and not config.preempt else None
@@ -72,6 +75,7 @@ class Pipeline:
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, best first. Reads only; the caller applies each at once."""
         self.bind(core)
+        yield from self._due(core)
         if self.preempt is not None:
             yield from self.preempt.decide(core)
             return
@@ -98,11 +102,19 @@ class Pipeline:
                 yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
             if placed:
                 continue
-            if self.possible(core, first):
+            if self.possible(core, first) and not self.aside(core, first):
                 queue.park(entry, group, queue.stuck)
                 stuck = entry if stuck is None else min(stuck, entry)
             else:
                 queue.park(entry, group, queue.gated)
+
+    def _due(self, core: Core) -> Iterator[AnyEvent]:
+        """Start the jobs that were promised to start by now, before all others."""
+        for job in due(core):
+            slots = None if self.over_quota(core, job) else self.beside_claims(core, job)
+            if slots is not None:
+                because = f"{self.because}; promised for its deadline"
+                yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
 
     def place(self, core: Core, job: Job, group: Group) -> Iterator[tuple[Job, tuple[Slot, ...]]]:
         """Yield the first job of a group with its slots; a run of equal jobs is found at once."""
@@ -144,9 +156,9 @@ class Pipeline:
             free_until = max(min(until, job.promise.end_ms), core.clock + 1) if late else until
         slots = find(self.fit, request, plans.view(job), free_until)
         if slots is not None:
-            plans.occupy(request, slots, until)
+            plans.occupy(job, slots, until)
         elif job.promise is not None:
-            plans.promise(job.id, request, job.promise)
+            plans.promise(job, job.promise)
         return slots
 
     def plans(self, core: Core) -> Plans:
@@ -170,9 +182,12 @@ class Pipeline:
 
     def wake_at(self, core: Core) -> Ms | None:
         """Return when there is something to decide that no event brings, None if never."""
-        if self.preempt is not None:
-            return self.preempt.wake_at(core)
         at = next_claim(core)
+        if self.preempt is not None:
+            if not core.promises:
+                return self.preempt.wake_at(core)
+            wake = self.preempt.wake_at(core)
+            at = at if wake is None else min(at, wake)
         return at if at < FAR else None
 
     def over_quota(self, core: Core, job: Job) -> bool:
@@ -182,6 +197,9 @@ class Pipeline:
             return False
         usage = core.usage.get(tenant.name) or [0] * len(tenant.quota)
         asked = counted(core, tenant, job.spec.shape)
+        if core.promises and not is_firm(job):
+            kept = kept_of_quota(core, tenant, job)
+            asked = tuple(a + k for a, k in zip(asked, kept, strict=True))
         return any(
             most is not None and used + amount > most
             for most, used, amount in zip(tenant.quota, usage, asked, strict=True)
@@ -190,17 +208,36 @@ class Pipeline:
     def possible(self, core: Core, job: Job) -> bool:
         """Whether the nodes that are up could ever take the job.
 
-        Admission has seen to it, but nodes go down or come back smaller. A job that waits for one
-        to come back holds nobody else up.
+        Admission has seen to it, but nodes go down, come back smaller, or are drained. A job that
+        waits for one to come back holds nobody else up.
         """
+        return self.fits_up(core, job, closed_nodes(core, job.spec.tenant))
+
+    def aside(self, core: Core, job: Job) -> bool:
+        """Whether a job that does not start holds up nobody, since only a reservation keeps it out.
+
+        Those that overtake it end before the reservation begins, so they cost it nothing; else all
+        would stand idle before every window. A strict order stays strict. One that was promised a
+        start for its deadline has no need to hold up anybody.
+        """
+        if is_firm(job):
+            return True
+        if not self.overtake_ms or not core.reservations:
+            return False
+        return self.fit.gang(core.shapes[job.shape_id]) is not None
+
+    def fits_up(self, core: Core, job: Job, without: frozenset[NodeId]) -> bool:
+        """Whether the nodes that are up could ever take the job, without some of them."""
         if self._layout != core.ledger.layout:
             self._layout = core.ledger.layout
             self._possible.clear()
-        known = self._possible.get(job.shape_id)
+        known = self._possible.get((job.shape_id, without))
         if known is None:
             request = core.shapes[job.shape_id]
-            fitting = members_that_fit(core.ledger, request, empty=True, up_only=True)
-            known = self._possible[job.shape_id] = fitting >= request.members
+            fitting = members_that_fit(
+                core.ledger, request, empty=True, up_only=True, without=without
+            )
+            known = self._possible[job.shape_id, without] = fitting >= request.members
         return known
 
     def _must_not_overtake(self, core: Core, stuck: Entry) -> bool:

@@ -11,123 +11,30 @@ Cost of `earliest`: O(ends before the answer) for nodes without claims, O(steps)
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice, pairwise
+from bisect import bisect_left
+from collections.abc import Iterable
+from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 
-from fairlead.core.ends import FAR
+from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job, Promise
-from fairlead.core.ledger import HOST, UP, Request
+from fairlead.core.ledger import UP, Request
+from fairlead.core.reserve import last_end, limit_of
 from fairlead.model.base import JobId, Ms, NodeId
-from fairlead.model.jobs import LIVE, Reservation
+from fairlead.model.jobs import LIVE
 from fairlead.model.resources import Slot
-from fairlead.policy.place.fit import Fit
+from fairlead.policy.firm import window
+from fairlead.policy.line import Line
+from fairlead.policy.place.fit import NODE_0, Fit
 from fairlead.policy.place.trial import Trial
+from fairlead.policy.reserved import keep_out, of_others
 
+Claim: TypeAlias = tuple[Request, tuple[Slot, ...], Ms, Ms]
+Promised: TypeAlias = tuple[Claim, bool]  # firm: not even on the strength of beliefs in its way
 OVERDUE_MS: Ms = 1000
-
-
-class Line:
-    """What is free on one node over time: state i holds from times[i] until times[i + 1]."""
-
-    def __init__(self, now: Ms, state: Trial) -> None:
-        self.times: list[Ms] = [now]
-        self.states: list[Trial] = [state]
-
-    def _cut(self, at: Ms) -> int:
-        """Return the index of the state that begins at a time, made by a split if need be."""
-        if at <= self.times[0]:
-            return 0
-        index = bisect_left(self.times, at)
-        if index == len(self.times) or self.times[index] != at:
-            self.times.insert(index, at)
-            self.states.insert(index, self.states[index - 1].copy())
-        return index
-
-    def move(
-        self, request: Request, devices: tuple[int, ...], start: Ms, end: Ms, sign: int
-    ) -> None:
-        """Take (sign -1) or give back (+1) one member during [start, end)."""
-        first, last = self._cut(start), (self._cut(end) if end < FAR else len(self.times))
-        for state in self.states[first:last]:
-            state.move(request, devices, sign)
-
-    def block(self, start: Ms, end: Ms) -> None:
-        """Nothing at all is free during [start, end)."""
-        first, last = self._cut(start), (self._cut(end) if end < FAR else len(self.times))
-        for state in self.states[first:last]:
-            state.free = [min(amount, 0) for amount in state.free]
-            devices = state.devices
-            if devices.size:
-                devices.milli = [0] * len(devices.size)
-                devices.memory = [0] * len(devices.size)
-
-    def least(self, start: Ms, end: Ms) -> Trial:
-        """Return the least that is free at any time in [start, end)."""
-        first = max(bisect_right(self.times, start) - 1, 0)
-        last = bisect_left(self.times, end, first + 1)
-        state = self.states[first]
-        if last - first == 1:
-            return state.copy()
-        for other in self.states[first + 1 : last]:
-            state = state.least(other)
-        return state
-
-    def allows(self, request: Request, devices: tuple[int, ...], start: Ms, end: Ms) -> bool:
-        """Whether one more member with these devices fits in all of [start, end)."""
-        times, states = self.times, self.states
-        at = max(bisect_right(times, start) - 1, 0)
-        while True:
-            if not states[at].has_room(request, devices):
-                return False
-            at += 1
-            if at == len(times) or times[at] >= end:
-                return True
-
-    def earliest(self, request: Request, run_ms: Ms, now: Ms, until: Ms = FAR) -> Ms | None:
-        """Return the first time from now on, before `until`, at which one member fits for run_ms.
-
-        None: never. Goes on after the state that was too full, so every state is seen few times.
-        """
-        times, states = self.times, self.states
-        count, full = len(times), _fullness(request)
-        first = max(bisect_right(times, now) - 1, 0)
-        while first < count:
-            start = max(times[first], now)
-            if start >= until:
-                return None
-            end = start + run_ms
-            at = first
-            while at < count and times[at] < end:
-                if full(states[at]):
-                    break
-                at += 1
-            else:
-                if not request.picks or self.least(start, end).pick(request) is not None:
-                    return start
-                first += 1
-                continue
-            first = at + 1
-        return None
-
-    def changes(self, run_ms: Ms) -> Iterator[Ms]:
-        """Yield the times at which what fits for run_ms may change: where a state begins, and just
-        after the last start that ends before it."""
-        for at in self.times:
-            yield at
-            if at - run_ms >= self.times[0]:
-                yield at - run_ms + 1
-
-
-def _fullness(request: Request) -> Callable[[Trial], bool]:
-    """Return the quickest test of whether a state has no room for one member."""
-    if not request.picks and len(request.held) == 1:
-        ((row, amount),) = request.held
-        return lambda state: state.free[row] < amount
-    return lambda state: state.pick(request) is None
 
 
 def expected_end(end: Ms, now: Ms) -> Ms:
@@ -138,15 +45,19 @@ def expected_end(end: Ms, now: Ms) -> Ms:
 
 
 class Plan:
-    """The future as jobs of one tenant may use it. Made for one moment; claims are added to it."""
+    """The future as jobs of one tenant may use it. Made for one moment; claims are added to it.
 
-    def __init__(self, core: Core, fit: Fit, tenant: str = "") -> None:
-        self.core, self.fit, self.tenant = core, fit, tenant
+    What runs ends when it is believed to end; with `by_limit`, no earlier than it must.
+    """
+
+    def __init__(self, core: Core, fit: Fit, tenant: str = "", *, by_limit: bool = False) -> None:
+        self.core, self.fit, self.tenant, self.by_limit = core, fit, tenant, by_limit
         self.lines: dict[NodeId, Line] = {}
         self._partly: list[Job] | None = None  # gangs of which some members are gone
-        for reservation in core.reservations.values():
-            if tenant not in reservation.tenants:
-                self._reserve(reservation)
+        keep_out(core, of_others(core, tenant), self.line, self._end)
+
+    def _end(self, job: Job) -> Ms:
+        return last_end(self.core, job) if self.by_limit else self.core.ends.get(job.id)
 
     def line(self, node: NodeId) -> Line:
         """Return the line of a node; made from what holds it, at the first question."""
@@ -162,7 +73,7 @@ class Plan:
             line.block(core.clock, FAR)
             return line
         held = [
-            (expected_end(core.ends.get(job.id), core.clock), job.id, slot)
+            (expected_end(self._end(job), core.clock), job.id, slot)
             for job in self._holders(node)
             if job.phase in LIVE
             for slot in job.slots
@@ -186,57 +97,6 @@ class Plan:
                 **{job.id: job for job in self._partly},
             }.values()
         )
-
-    def _reserve(self, reservation: Reservation) -> None:
-        """Keep others out of what is reserved, less what its own tenants hold of it already."""
-        start = max(reservation.start_ms, self.core.clock)
-        end = FAR if reservation.end_ms is None else reservation.end_ms
-        if end <= start:
-            return
-        for node in reservation.nodes:
-            if node < len(self.core.nodes):
-                self.line(node).block(start, end)
-        if reservation.shape is None:
-            return
-        request = Request(reservation.shape)
-        for node in sorted({slot.node for slot in reservation.slots}):
-            slots = [slot for slot in reservation.slots if slot.node == node]
-            self._reserve_slots(reservation, request, node, slots, start, end)
-
-    def _reserve_slots(
-        self,
-        reservation: Reservation,
-        request: Request,
-        node: NodeId,
-        slots: list[Slot],
-        start: Ms,
-        end: Ms,
-    ) -> None:
-        core, line = self.core, self.line(node)
-        own = {
-            key[0]: job
-            for key, job in core.nodes[node].members.items()
-            if job.spec.tenant in reservation.tenants
-        }
-        ends = {min(max(core.ends.get(job_id), start), end) for job_id in own}
-        edges = sorted({start, end, *ends})
-        for low, high in pairwise(edges):
-            wanted = [len(slots) * request.host[row] for row in range(HOST)]
-            for job_id, job in own.items():
-                if core.ends.get(job_id) > low:
-                    theirs = core.shapes[job.shape_id].host
-                    count = sum(slot.node == node for slot in job.slots)
-                    wanted = [w - count * t for w, t in zip(wanted, theirs, strict=True)]
-            first, last = line._cut(low), (line._cut(high) if high < FAR else len(line.times))
-            for state in line.states[first:last]:
-                for row, amount in enumerate(wanted):
-                    state.free[row] -= max(amount, 0)
-                for slot in slots:
-                    for device in slot.devices:
-                        if device >= len(state.devices.size):
-                            continue  # the node has come back smaller
-                        state.devices.milli[device] = 0
-                        state.devices.memory[device] = 0
 
     def claim(self, request: Request, slots: Iterable[Slot], start: Ms, end: Ms, sign: int) -> None:
         """Take (sign -1) or give back (+1) slots during [start, end)."""
@@ -270,6 +130,48 @@ class Plan:
         found = _Sweep(self, request, run_ms).first(until)
         return found if found is not None and found[0] < until else None
 
+    def at(self, request: Request, start: Ms, end: Ms) -> tuple[Slot, ...] | None:
+        """Return slots for all members that are free in the whole of [start, end), None: too few.
+
+        Gives every node a line. O(nodes).
+        """
+        sweep = _Sweep(self, request, end - start)
+        for node in range(self.core.ledger.count):
+            self.line(node)
+            sweep._set(node, sweep._count(node, start))
+        return sweep._slots(start) if sweep._enough() else None
+
+
+class Walled:
+    """A plan for a job that may run longer than is believed of it: past promises, on the strength
+    of the belief, but never into what others have reserved."""
+
+    def __init__(self, plan: Plan, walls: Plan, limit_ms: Ms) -> None:
+        self.plan, self.walls, self.limit_ms = plan, walls, limit_ms
+
+    def _until(self) -> Ms:
+        return min(self.plan.core.clock + self.limit_ms, FAR)
+
+    def allows(self, node: NodeId, request: Request, devices: tuple[int, ...], until: Ms) -> bool:
+        """Whether one member may have these devices of a node from now until then."""
+        return self.plan.allows(node, request, devices, until) and self.walls.allows(
+            node, request, devices, self._until()
+        )
+
+    def bound(self, node: NodeId, until: Ms) -> Trial | None:
+        """Return the least that is free on a node from now until then; None: only what is now."""
+        bound, wall = self.plan.bound(node, until), self.walls.bound(node, self._until())
+        if bound is None or wall is None:
+            return bound if wall is None else wall
+        return bound.least(wall)
+
+    def earliest(
+        self, request: Request, run_ms: Ms, until: Ms = FAR
+    ) -> tuple[Ms, tuple[Slot, ...]] | None:
+        """Return the first start before `until` for all members, and where; None: never."""
+        found = _Sweep(self.plan, request, run_ms, self).first(until)
+        return found if found is not None and found[0] < until else None
+
 
 class Plans:
     """The plans of all tenants at one moment: those that own a reservation have one of their own.
@@ -280,7 +182,9 @@ class Plans:
     def __init__(self, core: Core, fit: Fit) -> None:
         self.core, self.fit = core, fit
         self.views: dict[str, Plan] = {}
-        self.promised: dict[JobId, tuple[Request, Promise]] = {}
+        self.walls: dict[str, Plan] = {}
+        self.promised: dict[JobId, Promised] = {}
+        self._of: dict[JobId, Promise] = {}
         self._made = (core.wakeups, core.ledger.layout, core.ends.moves)
         first = core.ends.sorted[0][0] if core.ends.sorted else FAR
         self._until = min(next_claim(core), expected_end(first, core.clock))
@@ -294,15 +198,15 @@ class Plans:
     def sync(self) -> None:
         """Claim what the core has promised to waiting jobs, no more and no less."""
         promises = self.core.promises
-        for job_id, (_, promise) in list(self.promised.items()):
+        for job_id, promise in list(self._of.items()):
             waiting = promises.get(job_id)
             if waiting is None or waiting.promise is not promise:
                 self.withdraw(job_id)
         for job_id, job in promises.items():
             if job_id not in self.promised and job.promise is not None:
-                self.promise(job_id, self.core.shapes[job.shape_id], job.promise)
+                self.promise(job, job.promise)
 
-    def view(self, job: Job) -> Plan:
+    def view(self, job: Job) -> Plan | Walled:
         """Return the future as this waiting job may use it."""
         core, tenant = self.core, job.spec.tenant
         owns = any(tenant in each.tenants for each in core.reservations.values())
@@ -310,28 +214,57 @@ class Plans:
         plan = self.views.get(key)
         if plan is None:
             plan = self.views[key] = Plan(core, self.fit, key)
-            for request, promise in self.promised.values():
-                plan.claim(request, promise.slots, promise.start_ms, promise.end_ms, -1)
-        return plan
+            for claim, _ in self.promised.values():
+                plan.claim(*claim, -1)
+        if believed_run_ms(job, core.policy) >= limit_of(job):
+            return plan
+        if not core.reservations and not any(firm for _, firm in self.promised.values()):
+            return plan
+        walls = self.walls.get(key)
+        if walls is None:
+            walls = self.walls[key] = Plan(core, self.fit, key, by_limit=True)
+            for claim, firm in self.promised.values():
+                if firm:
+                    walls.claim(*claim, -1)
+        return Walled(plan, walls, limit_of(job)) if walls.lines else plan
 
-    def promise(self, job: JobId, request: Request, promise: Promise) -> None:
+    def promise(self, job: Job, promise: Promise) -> None:
         """Claim what a job is promised."""
-        self.promised[job] = (request, promise)
-        for plan in self.views.values():
-            plan.claim(request, promise.slots, promise.start_ms, promise.end_ms, -1)
+        start, end = window(job, promise)
+        claim = (self.core.shapes[job.shape_id], promise.slots, start, end)
+        self.promised[job.id] = found = (claim, job.spec.deadline_ms is not None)
+        self._of[job.id] = promise
+        self._move(found, -1)
 
     def withdraw(self, job: JobId) -> None:
         """Give back what a job was promised, if anything."""
-        request, promise = self.promised.pop(job, (None, None))
-        if request is not None and promise is not None:
-            for plan in self.views.values():
-                plan.claim(request, promise.slots, promise.start_ms, promise.end_ms, 1)
+        found = self.promised.pop(job, None)
+        if found is not None:
+            del self._of[job]
+            self._move(found, 1)
 
-    def occupy(self, request: Request, slots: Iterable[Slot], until: Ms) -> None:
-        """A job starts now and is believed to run until then."""
+    def _move(self, promised: Promised, sign: int) -> None:
+        claim, firm = promised
+        for plan in (*self.views.values(), *(self.walls.values() if firm else ())):
+            plan.claim(*claim, sign)
+
+    def occupy(self, job: Job, slots: Iterable[Slot], until: Ms) -> None:
+        """A job starts now and is believed to run until then.
+
+        What is reserved for its tenant is partly filled by it: then all is drawn anew, once the
+        core knows of the start.
+        """
+        core, tenant = self.core, job.spec.tenant
         self._until = min(self._until, until)
+        if any(each.shape and tenant in each.tenants for each in core.reservations.values()):
+            self.views.clear()
+            self.walls.clear()
+            return
+        request = core.shapes[job.shape_id]
         for plan in self.views.values():
             plan.occupy(request, slots, until)
+        for plan in self.walls.values():
+            plan.occupy(request, slots, min(core.clock + limit_of(job), FAR))
 
 
 def next_claim(core: Core) -> Ms:
@@ -349,8 +282,12 @@ def next_claim(core: Core) -> Ms:
 class _Sweep:
     """One question to a plan: goes through time and counts how many members fit."""
 
-    def __init__(self, plan: Plan, request: Request, run_ms: Ms) -> None:
+    def __init__(
+        self, plan: Plan, request: Request, run_ms: Ms, walled: Walled | None = None
+    ) -> None:
         self.plan, self.request, self.run_ms = plan, request, run_ms
+        self.walls = {} if walled is None else walled.walls.lines
+        self.limit_ms = run_ms if walled is None else walled.limit_ms
         self.counts: dict[NodeId, int] = {}
         self.trials: dict[NodeId, Trial] = {}
         self.total = 0
@@ -358,7 +295,7 @@ class _Sweep:
     def first(self, until: Ms) -> tuple[Ms, tuple[Slot, ...]] | None:
         """Return (start, slots), None if they never fit together."""
         core, lines, request = self.plan.core, self.plan.lines, self.request
-        if len(lines) == core.ledger.count == 1 and request.members == 1:
+        if len(lines) == core.ledger.count == 1 and request.members == 1 and not self.walls:
             start = lines[0].earliest(request, self.run_ms, core.clock, until)
             return None if start is None else (start, self._slots(start))
         self._count_now()
@@ -371,8 +308,9 @@ class _Sweep:
             ((end, -1, job) for end, job in islice(ends, late, None)),
             sorted(
                 (at, node, 0)
-                for node, line in lines.items()
-                for at in line.changes(self.run_ms)
+                for its, run_ms in ((lines, self.run_ms), (self.walls, self.limit_ms))
+                for node, line in its.items()
+                for at in line.changes(run_ms)
                 if at > core.clock
             ),
         )
@@ -423,9 +361,10 @@ class _Sweep:
         return touched
 
     def _state(self, node: NodeId, at: Ms) -> Trial:
-        line = self.plan.lines.get(node)
+        line, wall = self.plan.lines.get(node), self.walls.get(node)
         if line is not None:
-            return line.least(at, at + self.run_ms)
+            state = line.least(at, at + self.run_ms)
+            return state if wall is None else state.least(wall.least(at, at + self.limit_ms))
         trial = self.trials.get(node)
         return Trial.now(self.plan.core.ledger, node) if trial is None else trial
 
@@ -484,6 +423,10 @@ class Shadow:
         self.start_ms: Ms = FAR
         self.slots: tuple[Slot, ...] = ()
         self.spare: dict[NodeId, Trial] = {}
+        ledger = plan.core.ledger
+        if ledger.count == 1 and request.members == 1 and not ledger.devices[0].size:
+            self._on_the_only_node(plan.core, request)
+            return
         sweep = _Sweep(plan, request, run_ms)
         found = sweep.first(FAR)
         if found is None:
@@ -494,6 +437,29 @@ class Shadow:
             if spare is None:
                 spare = self.spare[slot.node] = sweep._state(slot.node, self.start_ms).copy()
             spare.move(request, slot.devices, -1)
+
+    def _on_the_only_node(self, core: Core, request: Request) -> None:
+        """As the sweep does, on a pool: add up what comes free until it is enough."""
+        if not core.ledger.room.item(UP, 0):
+            return
+        spare = Trial.now(core.ledger, 0)
+        at, free = core.clock, spare.free
+        if not spare.fits(request):
+            for end, job_id in core.ends.sorted:
+                if end > at:
+                    if spare.fits(request):
+                        break
+                    at = end
+                if at >= FAR:
+                    return
+                job = core.jobs[job_id]
+                for row, amount in core.shapes[job.shape_id].held:
+                    free[row] += len(job.slots) * amount
+            if not spare.fits(request):
+                return
+        self.start_ms, self.slots = at, (NODE_0,)
+        spare.move(request, (), -1)
+        self.spare[0] = spare
 
     def allows(self, node: NodeId, request: Request, devices: tuple[int, ...], until: Ms) -> bool:
         """Whether one member may have these devices of a node from now until then."""
@@ -511,58 +477,3 @@ class Shadow:
                 spare = self.spare.get(slot.node)
                 if spare is not None:
                     spare.move(request, slot.devices, -1)
-
-
-def find(
-    fit: Fit, request: Request, guard: Plan | Shadow | None, until: Ms
-) -> tuple[Slot, ...] | None:
-    """Return slots that are free now, and until then by the claims of others; None if none are."""
-    slots = fit.gang(request)
-    if slots is None or guard is None or _allowed(request, slots, guard, until):
-        return slots
-    return _beside(fit, request, guard, until)
-
-
-def _allowed(request: Request, slots: tuple[Slot, ...], guard: Plan | Shadow, until: Ms) -> bool:
-    if len(slots) == 1:
-        return guard.allows(slots[0].node, request, slots[0].devices, until)
-    trials: dict[NodeId, Trial] = {}
-    for slot in slots:
-        trial = trials.get(slot.node)
-        if trial is None:
-            bound = guard.bound(slot.node, until)
-            if bound is None:
-                continue
-            trial = trials[slot.node] = bound.copy()
-        if not trial.has_room(request, slot.devices):
-            return False
-        trial.move(request, slot.devices, -1)
-    return True
-
-
-def _beside(fit: Fit, request: Request, guard: Plan | Shadow, until: Ms) -> tuple[Slot, ...] | None:
-    """Look at every node that fits now, best first, less what is claimed there."""
-    if fit.ledger.count == 1 and not request.picks:
-        return None  # no other node, and no other devices
-    spread, members = request.shape.spread, request.members
-    slots: list[Slot] = []
-    for node in fit.in_order(request):
-        state = Trial.now(fit.ledger, node)
-        bound = guard.bound(node, until)
-        if bound is not None:
-            state = state.least(bound)
-        here: list[Slot] = []
-        most = 1 if spread == "distinct-nodes" else members - len(slots)
-        while len(here) < most and state.fits(request):
-            devices = state.take(request)
-            if devices is None:
-                break
-            here.append(Slot(node=node, devices=devices))
-        if spread == "same-node":
-            if len(here) == members:
-                return tuple(here)
-            continue
-        slots += here
-        if len(slots) == members:
-            return tuple(slots)
-    return None

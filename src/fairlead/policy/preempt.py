@@ -19,11 +19,12 @@ import heapq
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from fairlead.core.ends import FAR, believed_run_ms
+from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
 from fairlead.core.future import SERVICES_KEPT
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import UP, Request
+from fairlead.core.reserve import limit_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed, Promoted, StopDecided
 from fairlead.model.jobs import Phase, PolicyConfig
@@ -99,8 +100,7 @@ class Preempt:
 
     def fence(self, core: Core, job: Job) -> Fence:
         """Return what reservations keep from a job that would start now."""
-        run_ms = believed_run_ms(job, self.pipeline.config)
-        return Fence(core, job, min(core.clock + run_ms, FAR))
+        return Fence(core, job, min(core.clock + limit_of(job), FAR))
 
     def _in_order(self, core: Core, draft: _Draft) -> Iterator[tuple[Entry, Job]]:
         """Yield what runs and may be preempted, and what waits, best first."""
@@ -288,7 +288,7 @@ class _Draft:
         fence = pipeline.preempt.fence(core, job)
         slots = None if pipeline.over_quota(core, job) else self._slots(request, fence)
         if slots is None:
-            if not fence:  # else another job of the group may be let in
+            if not fence and not core.promises:  # else another of the group may be let in
                 self.closed.add(group)
             return
         rows = {row for row, _ in request.held} | ({GPU, GPU_MEMORY} if request.picks else set())

@@ -1,7 +1,9 @@
 """Pending jobs in order, grouped so that a round looks at classes of jobs and not at jobs.
 
 Jobs of one group ask for the same shape (and count against the same quota): if the first of them
-does not fit, none does. A group is a list sorted once; a heap holds the first of each group.
+does not fit, none does. Beside reservations that depends on the tenant and on how long a job may
+run too, so these are then part of the group. A group is a list sorted once; a heap holds the first
+of each group.
 """
 
 from __future__ import annotations
@@ -11,15 +13,19 @@ from bisect import insort
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
+from fairlead.core.ends import believed_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.model.base import JobId, Ms
+from fairlead.model.jobs import PolicyConfig
 from fairlead.policy.order import Order
 
-GroupId: TypeAlias = tuple[int, str]  # shape, tenant with a quota or ""
+GroupId: TypeAlias = tuple[int, str]  # shape, and what else tells jobs apart: "" is nothing
 # The key, whose last item is the job's id; a token; the believed run time where plans need it.
 Entry: TypeAlias = tuple[int, int, int, int, int]
 
+
+DEADLINE = "\n"  # behind the name of a tenant, which has none
 
 COMPACT_MIN = 64  # entries of jobs that wait no more, which a group may carry along
 
@@ -112,11 +118,14 @@ class Queue:
         self._read = -1
         self._wakeups = -1
         self._quotas: frozenset[str] = frozenset()
+        self._policy: PolicyConfig | None = None  # set while there are reservations
 
     def sync(self, core: Core) -> None:
         """Take in what has happened since the last time."""
         if self._quotas is not core.quota_tenants:
             self._quotas, self._read = core.quota_tenants, -1  # the groups are other ones now
+        if (self._policy is not None) != bool(core.reservations):
+            self._policy, self._read = (core.policy if core.reservations else None), -1
         if self._read < core.arrivals_forgotten:
             for index in (self.groups, self._heads, self._queued, self.stuck, self.gated):
                 index.clear()
@@ -142,6 +151,9 @@ class Queue:
     def group_of(self, job: Job) -> GroupId:
         """Return the group of a job."""
         tenant = job.spec.tenant
+        if self._policy is not None:
+            run_ms = believed_run_ms(job, self._policy)
+            return (job.shape_id, f"{tenant} {run_ms} {job.spec.limit_ms}")
         return (job.shape_id, tenant if tenant in self._quotas else "")
 
     def entry(self, job: Job) -> Entry:

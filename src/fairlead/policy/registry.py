@@ -133,6 +133,24 @@ def check(config: PolicyConfig) -> None:
     Pipeline(config)
     if config.overtake_ms is not None and config.overtake_ms < 0:
         raise Misuse("overtake cannot be negative", field="overtake")
+    if config.order in order.RUNNING and not config.preempt:
+        raise Misuse(
+            f"the order {config.order} changes while jobs run: without preemption it is none",
+            field="preempt",
+            hint=f"set preempt to true, or start from the policy {config.order}",
+        )
+    if config.order == "las" and not config.levels_gpu_ms:
+        raise Misuse(
+            "the order las has no levels: all jobs would be equal",
+            field="levels",
+            hint="set levels, such as 1h and 10h, or start from the policy las",
+        )
+    if config.preempt and config.backfill != 0:
+        raise Misuse(
+            "a preemptive policy does not backfill: who comes first takes the place of who runs",
+            field="backfill",
+            hint="set backfill to 0, or preempt to false",
+        )
 
 
 def build(config: PolicyConfig) -> Pipeline:

@@ -23,10 +23,13 @@ from fairlead.model.status import JobStatus
 from fairlead.policy.explain import Explanation, explain
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.registry import describe
-from fairlead.service import openapi, stream, views, web
+from fairlead.service import openapi, reservations, stream, views, web
 from fairlead.service.agentlink import AgentLink
 from fairlead.service.commands import Cancel, CancelAll, Submit
+from fairlead.service.etas import EtaDesk
 from fairlead.service.places import Places
+from fairlead.service.planning import plan
+from fairlead.service.reservations import Drain, Reserve, Resume, Unreserve
 from fairlead.service.selection import Selection, select
 from fairlead.service.shell import Shell
 from fairlead.service.spec import Defaults
@@ -65,6 +68,7 @@ class Api:
         self.shell, self.store, self.places, self.link = shell, store, places, link
         self.started_ms = shell.now
         self.reasons = views.Reasons()
+        self.etas = EtaDesk(shell)
         self._document = b""
 
     def app(self) -> Starlette:
@@ -101,13 +105,24 @@ class Api:
             key = body.get("request", "")
         if not isinstance(key, str) or len(key) > 200:
             raise Misuse("the idempotency key is text of at most 200 characters", field="request")
-        defaults = Defaults(user=user_of(request), queues=self.shell.core.queues)
-        ids, fresh = await self.shell.ask(Submit(body, defaults, key))
+        ids, fresh = await self.shell.ask(Submit(body, self.defaults(request), key))
         shown = ids[:SHOWN_MAX]
         short = len(self.shell.core.pending) <= REASONS_QUEUE_MAX
-        why = self._why() if short else {}
-        jobs = [self._view(status, why) for status in self._statuses(shown)]
-        return web.respond({"ids": ids, "jobs": jobs}, 201 if fresh else 200)
+        waits = self._waits() if short else views.Waits()
+        jobs = [
+            {**self._view(status, waits), "position": self.reasons.position(status.id)}
+            if status.id in waits.why
+            else self._view(status, waits)
+            for status in self._statuses(shown)
+        ]
+        body = {"ids": ids, "jobs": jobs, "waiting": len(self.shell.core.pending)}
+        return web.respond({**body, "now_ms": self.shell.now}, 201 if fresh else 200)
+
+    async def plan_jobs(self, request: Request) -> Response:
+        """Say what would happen if these jobs were submitted now; nothing comes of it."""
+        web.Query(request, ())
+        command = Submit(await web.body_of(request), self.defaults(request))
+        return web.respond(await plan(self.shell, self.etas, command))
 
     async def list_jobs(self, request: Request) -> Response:
         """List jobs: those that wait or run in order of submission; with `all`, `ids` or a final
@@ -123,8 +138,8 @@ class Api:
         found = [job for job in jobs if (after is None or job.id > after) and chosen.takes_job(job)]
         page = found[:limit]
         more = page[-1].id if page and len(found) > limit else None
-        why = self._why() if any(job.phase is Phase.PENDING for job in page) else {}
-        items = views.page_of_jobs(self.shell.core, page, why, rows=rows)
+        waits = self._waits(any(job.phase is Phase.PENDING for job in page))
+        items = views.page_of_jobs(self.shell.core, page, waits, rows=rows)
         return self._page(items, rows, more)
 
     async def history(self, request: Request) -> Response:
@@ -139,8 +154,8 @@ class Api:
     def _history(self, chosen: Selection, rows: bool, limit: int, before: JobId | None) -> Response:
         found = chosen.page(self.store, limit + 1, before)
         page = found[:limit]
-        waits = any(status.phase is Phase.PENDING for status in page)
-        items = views.page_of_statuses(page, self._why() if waits else {}, rows=rows)
+        waits = self._waits(any(status.phase is Phase.PENDING for status in page))
+        items = views.page_of_statuses(page, waits, rows=rows)
         return self._page(items, rows, page[-1].id if page and len(found) > limit else None)
 
     def _page(self, items: list[Any], rows: bool, more: JobId | None) -> Response:
@@ -158,8 +173,7 @@ class Api:
         status = self._status(job_id)
         story = self.store.story(job_id)
         spec = self.store.spec_of(job_id)
-        why = self._why() if status.phase is Phase.PENDING else {}
-        body = self._view(status, why)
+        body = self._view(status, self._waits(status.phase is Phase.PENDING))
         body["spec"] = None if spec is None else views.spec_of(spec)
         body["events"] = [stream.event_view(*each) for each in story]
         body["now_ms"] = self.shell.now
@@ -174,7 +188,11 @@ class Api:
             status = self._status(job_id)
             found = Explanation(job=job_id, phase=status.phase, reason="", summary=status.because)
         body = views.spec_of(found)
-        return web.respond({"id": body.pop("job"), **body})
+        eta = views.shown(self.etas.of(job_id))
+        job = self.shell.core.jobs.get(job_id)
+        promised = job.promise.start_ms if job is not None and job.promise else None
+        more = {"eta": eta, "eta_measured": self.etas.measured, "promised_ms": promised}
+        return web.respond({"id": body.pop("job"), **body, **more, "now_ms": self.shell.now})
 
     async def list_job_events(self, request: Request) -> Response:
         """List what happened to a job, oldest first."""
@@ -252,6 +270,42 @@ class Api:
         web.Query(request, ())
         return web.respond({"nodes": views.nodes(self.shell.core), "now_ms": self.shell.now})
 
+    async def drain_node(self, request: Request) -> Response:
+        """Start nothing new on a node; what runs there may end. Draining it again changes nothing.
+
+        Lasts until the node is resumed, over restarts too.
+        """
+        body = _mapping(await web.body_of(request), ("reason",))
+        reason = str(body.get("reason") or "")
+        name, user = request.path_params["name"], user_of(request)
+        return web.respond(await self.shell.ask(Drain(name, reason, user, self.shell.now)))
+
+    async def resume_node(self, request: Request) -> Response:
+        """Start jobs on a node again. Resuming one that is not drained changes nothing."""
+        _mapping(await web.body_of(request), ())
+        return web.respond(await self.shell.ask(Resume(request.path_params["name"])))
+
+    async def create_reservation(self, request: Request) -> Response:
+        """Keep nodes, GPUs or cores for tenants, or for nobody, during a time.
+
+        Refused where it cannot be kept, with the earliest start that works.
+        """
+        body = await web.body_of(request)
+        made = await self.shell.ask(Reserve(body, user_of(request), self.shell.now))
+        return web.respond(made, 201)
+
+    async def list_reservations(self, request: Request) -> Response:
+        """List the reservations that are in force or to come, drains too, earliest first."""
+        web.Query(request, ())
+        core = self.shell.core
+        those = sorted(core.reservations.values(), key=lambda each: (each.start_ms, each.name))
+        body = [reservations.view(core, each) for each in those]
+        return web.respond({"reservations": body, "now_ms": self.shell.now})
+
+    async def delete_reservation(self, request: Request) -> Response:
+        """Delete a reservation; what it kept is free at once. Answers with what it was."""
+        return web.respond(await self.shell.ask(Unreserve(request.path_params["name"])))
+
     async def stream_events(self, request: Request) -> Response:
         """Follow the log as server-sent events from `after` on (or the header Last-Event-ID)."""
         query = web.Query(request, ("after",))
@@ -279,6 +333,7 @@ class Api:
             "tenants": list(core.tenants.values()),
             "jobs": views.phases(core),
             "nodes": len(core.nodes),
+            "eta": self.etas.measured,
             "ready": not self._problem(),
             "store": {"ok": not shell.failing, "problem": shell.failing},
             "agent": {
@@ -305,19 +360,28 @@ class Api:
 
     # ---- shared -------------------------------------------------------------------------------
 
+    def defaults(self, request: Request) -> Defaults:
+        """Return what a job of this user gets for what it does not say."""
+        shell = self.shell
+        return Defaults(user=user_of(request), queues=shell.core.queues, now_ms=shell.now)
+
     def _problem(self) -> str:
         return self.shell.failing or ("" if self.link.ready else self.link.problem or "starting")
 
-    def _why(self) -> Mapping[JobId, str]:
-        return self.reasons.look(self.shell.core, self._pipeline())
+    def _waits(self, any_waits: bool = True) -> views.Waits:
+        """Return why jobs wait and until when; nothing where none of those shown does."""
+        if not any_waits:
+            return views.Waits()
+        why = self.reasons.look(self.shell.core, self._pipeline(), self.shell.now)
+        return views.Waits(why, self.etas.look())
 
     def _pipeline(self) -> Pipeline:
         policy = self.shell.scheduler.policy
         assert isinstance(policy, Pipeline)
         return policy
 
-    def _view(self, status: JobStatus, why: Mapping[JobId, str]) -> dict[str, Any]:
-        return views.view(status, why.get(status.id, ""))
+    def _view(self, status: JobStatus, waits: views.Waits) -> dict[str, Any]:
+        return views.view(status, *waits.of(status.id))
 
     def _statuses(self, ids: Sequence[JobId]) -> list[JobStatus]:
         """Return the statuses of those that exist, in the order asked for."""
@@ -401,6 +465,7 @@ LIST_QUERY = (
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "/api/v1/jobs", Api.submit),
     Endpoint("GET", "/api/v1/jobs", Api.list_jobs, LIST_QUERY),
+    Endpoint("POST", "/api/v1/jobs:plan", Api.plan_jobs),
     Endpoint("POST", "/api/v1/jobs:cancel", Api.cancel_jobs),
     Endpoint("GET", "/api/v1/jobs/{id}", Api.show_job, ("wait",)),
     Endpoint("GET", "/api/v1/jobs/{id}/explain", Api.explain_job),
@@ -413,6 +478,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint("POST", "/api/v1/jobs/{id}/cancel", Api.cancel_job),
     Endpoint("GET", "/api/v1/nodes", Api.list_nodes),
+    Endpoint("POST", "/api/v1/nodes/{name}/drain", Api.drain_node),
+    Endpoint("POST", "/api/v1/nodes/{name}/resume", Api.resume_node),
+    Endpoint("POST", "/api/v1/reservations", Api.create_reservation),
+    Endpoint("GET", "/api/v1/reservations", Api.list_reservations),
+    Endpoint("DELETE", "/api/v1/reservations/{name}", Api.delete_reservation),
     Endpoint("GET", "/api/v1/history", Api.history, LIST_QUERY),
     Endpoint("GET", "/api/v1/events", Api.stream_events, ("after",)),
     Endpoint("GET", "/api/v1/status", Api.show_status),

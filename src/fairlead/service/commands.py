@@ -9,32 +9,57 @@ import msgspec
 
 from fairlead.core.admission import admit
 from fairlead.core.engine import Core
-from fairlead.model.base import JobId, Misuse, Refused
+from fairlead.model.base import JobId, Misuse, Ms, Refused
 from fairlead.model.events import (
     AnyEvent,
     Cancelled,
     ForeignUsage,
     NodeJoined,
     PolicySet,
+    Promised,
     QueueSet,
     StopDecided,
     Submitted,
     TenantSet,
 )
-from fairlead.model.jobs import JobSpec, Phase, PolicyConfig, Queue, Tenant
+from fairlead.model.jobs import JobSpec, Phase, PolicyConfig, Queue, Reservation, Tenant
 from fairlead.model.resources import DIMENSIONS, Node
+from fairlead.policy.deadline_gate import admit as admit_deadlines
+from fairlead.policy.deadline_gate import check as check_deadline
+from fairlead.policy.deadline_gate import settled
+from fairlead.policy.registry import build
 from fairlead.service.spec import Defaults, parse_body
 
 
 class Batch:
     """What the commands of one turn have planned so far, on top of the core."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, now: Ms | None = None) -> None:
         self.core = core
+        self.now = core.clock if now is None else now
+        self.events: list[AnyEvent] = []  # of the commands so far
+        self._copy: tuple[Core, int] | None = None  # with so many of the events
         self.next_job = core.next_job
         self.requests: dict[str, tuple[JobId, ...]] = {}
         self.waiting: dict[str, int] = {}  # planned submissions per queue
         self.stopped: set[JobId] = set()
+        self.reserved: dict[str, Reservation] = {}
+
+    def try_on(self, events: Sequence[AnyEvent], jobs: Sequence[JobId]) -> list[Promised]:
+        """Return the promises with which jobs with deadlines are admitted. Raises Refused.
+
+        Tried on a copy of the core that has what this turn has brought so far.
+        """
+        copy, known = self._copy or (self.core.clone(), 0)
+        self._copy = None  # when it is refused, the copy is spoilt
+        copy.clock = max(self.now, copy.now)
+        for event in (*self.events[known:], *events):
+            copy.apply(copy.clock, event)
+        promises = admit_deadlines(copy, build(copy.policy), jobs)
+        for promise in promises:
+            copy.apply(copy.clock, promise)
+        self._copy = (copy, len(self.events) + len(events) + len(promises))
+        return promises
 
 
 class Command(Protocol):
@@ -64,16 +89,23 @@ class Submit:
             self.ids, self.fresh = tuple(known), False
             return ()
         first = batch.next_job
-        specs = parse_body(self.body, self.defaults, first).jobs
+        specs = [settled(spec) for spec in parse_body(self.body, self.defaults, first).jobs]
+        for spec in specs:
+            check_deadline(spec, batch.now)
         _admit_all(batch, specs)
-        self.ids = tuple(range(first, first + len(specs)))
+        ids = tuple(range(first, first + len(specs)))
+        events: list[AnyEvent] = [
+            Submitted(job=job, spec=spec, request=self.key)
+            for job, spec in zip(ids, specs, strict=True)
+        ]
+        urgent = [job for job, spec in zip(ids, specs, strict=True) if spec.deadline_ms is not None]
+        if urgent:
+            events += batch.try_on(events, urgent)
+        self.ids = ids
         batch.next_job += len(specs)
         if self.key:
-            batch.requests[self.key] = self.ids
-        return [
-            Submitted(job=job, spec=spec, request=self.key)
-            for job, spec in zip(self.ids, specs, strict=True)
-        ]
+            batch.requests[self.key] = ids
+        return events
 
     def answer(self, core: Core) -> tuple[tuple[JobId, ...], bool]:
         """Return the ids, and whether this call made them."""

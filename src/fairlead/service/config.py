@@ -52,6 +52,14 @@ class PolicyTable(Closed, frozen=True):
     overtake: str | None = None  # "never", "always", or for how long, such as "15m"
     ageing_per_hour: int | None = None
     ageing_cap: int | None = None
+    backfill: int | str | None = None  # how many are promised a start, or "all"
+    estimate: str | None = None  # what plans go by: "limit" or "expected"
+    shortest: bool | None = None
+    preempt: bool | None = None
+    min_run: str | None = None
+    preemptions_max: int | str | None = None  # or "unlimited"
+    levels: tuple[str, ...] | None = None  # of las: times of one GPU
+    promote: int | str | None = None  # of las: per cent, or "never"
 
 
 class QuotaTable(Closed, frozen=True):
@@ -234,39 +242,24 @@ def _checked(file: ConfigFile) -> Config:
 
 def _policy(asked: str | PolicyTable) -> PolicyConfig:
     # Imported late: a policy needs numpy, and this module is read by those who need no policy.
-    from fairlead.policy.registry import check, policy_config
+    from fairlead.policy.registry import policy_config
+    from fairlead.policy.settings import override
 
     if asked == "":
         return PolicyConfig()
     if isinstance(asked, str):
         return policy_config(asked)
     config = policy_config(asked.name) if asked.name else PolicyConfig()
-    changed: dict[str, Any] = {
+    settings = {
         key: value
-        for key in ("order", "placement", "ageing_per_hour", "ageing_cap")
-        if (value := getattr(asked, key)) is not None
+        for key in PolicyTable.__struct_fields__
+        if key != "name" and (value := getattr(asked, key)) is not None
     }
-    if asked.overtake is not None:
-        changed["overtake_ms"] = _overtake(asked.overtake)
-    config = replace(config, **changed)
     try:
-        check(config)
+        return override(config, settings)
     except Misuse as wrong:
         prefix = "" if wrong.field.startswith("policy") else "policy."
         wrong.field = f"{prefix}{wrong.field}".rstrip(".")
-        raise
-    return config
-
-
-def _overtake(text: str) -> int | None:
-    if text == "never":
-        return 0
-    if text == "always":
-        return None
-    try:
-        return parse_duration_ms(text, "policy.overtake")
-    except Misuse as wrong:
-        wrong.hint += '; or "never" or "always"'
         raise
 
 

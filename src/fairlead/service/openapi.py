@@ -12,7 +12,9 @@ import fairlead
 from fairlead.model.events import AnyEvent
 from fairlead.model.jobs import JobSpec, Phase, PolicyConfig, Queue, Tenant
 from fairlead.policy.explain import Explanation
+from fairlead.service.planning import Planned
 from fairlead.service.request import JobRequest
+from fairlead.service.reservations import ReservationRequest
 from fairlead.service.views import JobRow
 from fairlead.service.web import Problem
 
@@ -65,6 +67,7 @@ _ANSWERS: dict[str, dict[str, Any]] = {
             },
         ]
     },
+    "plan_jobs": {"$ref": _REF.format(name="Planned")},
     "explain_job": {"$ref": _REF.format(name="Explanation")},
     "list_job_events": {
         "type": "object",
@@ -96,6 +99,30 @@ _CANCELLED = {
 }
 _ANSWERS["cancel_job"] = _ANSWERS["cancel_jobs"] = _CANCELLED
 
+_RESERVATION = {
+    "type": "object",
+    "properties": {
+        **dict.fromkeys(("name", "user", "reason"), _TEXT),
+        **dict.fromkeys(("start_ms", "gpus", "cpu_milli", "memory_mib"), _INTEGER),
+        "end_ms": {"type": ["integer", "null"], "description": "null: until it is deleted"},
+        **{name: {"type": "array", "items": _TEXT} for name in ("tenants", "nodes", "gpu_type")},
+        "slots": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"node": _TEXT, "devices": {"type": "array", "items": _INTEGER}},
+            },
+        },
+        "drain": _FLAG,
+        "active": _FLAG,
+    },
+}
+_ANSWERS["create_reservation"] = _ANSWERS["delete_reservation"] = _RESERVATION
+_ANSWERS["list_reservations"] = {
+    "type": "object",
+    "properties": {"reservations": {"type": "array", "items": _RESERVATION}, "now_ms": _INTEGER},
+}
+
 _CANCEL = {"reason": _TEXT, "now": _FLAG}
 _BODIES: dict[str, dict[str, Any]] = {
     "submit": {
@@ -126,7 +153,12 @@ _BODIES: dict[str, dict[str, Any]] = {
             **_CANCEL,
         },
     },
+    "create_reservation": {"$ref": _REF.format(name="ReservationRequest")},
+    "drain_node": {"type": "object", "properties": {"reason": _TEXT}},
 }
+_BODIES["plan_jobs"] = _BODIES["submit"]
+_OPTIONAL = ("cancel_job", "drain_node")  # whose body may be left out
+_PATH = {"id": 'a job id, or "last"', "name": "of a node, or of a reservation"}
 _STREAMS = {"read_logs": "text/plain", "stream_events": "text/event-stream"}
 
 
@@ -151,7 +183,8 @@ def document(endpoints: Sequence[Endpoint]) -> bytes:
 
 
 def _schemas() -> dict[str, Any]:
-    types = (JobRequest, JobRow, JobSpec, Explanation, PolicyConfig, Queue, Tenant, Problem)
+    jobs = (JobRequest, JobRow, JobSpec, Explanation, Planned, ReservationRequest)
+    types = (*jobs, PolicyConfig, Queue, Tenant, Problem)
     refs, components = msgspec.json.schema_components([*types, AnyEvent], ref_template=_REF)
     place = {"type": "object", "properties": {"seq": _INTEGER, "at_ms": _INTEGER}}
     return {**components, "LogEvent": {"allOf": [place, refs[-1]]}}
@@ -163,7 +196,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     problem = {"application/problem+json": {"schema": {"$ref": _REF.format(name="Problem")}}}
     media = _STREAMS.get(name, "application/json")
     schema = _TEXT if name in _STREAMS else _ANSWERS.get(name, {"type": "object"})
-    status = "201" if name == "submit" else "200"
+    status = "201" if name in ("submit", "create_reservation") else "200"
     operation: dict[str, Any] = {
         "operationId": name,
         "summary": text.split(". ")[0].rstrip("."),
@@ -176,7 +209,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     }
     if name in _BODIES:
         operation["requestBody"] = {
-            "required": name != "cancel_job",
+            "required": name not in _OPTIONAL,
             "content": {"application/json": {"schema": _BODIES[name]}},
         }
     return operation
@@ -189,7 +222,7 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
             "in": "path",
             "required": True,
             "schema": _TEXT,
-            "description": 'a job id, or "last"',
+            "description": _PATH[each],
         }
         for each in re.findall(r"{(\w+)}", endpoint.path)
     ]

@@ -70,6 +70,8 @@ class JobRequest(Closed, frozen=True):
     spread: Spread | None = None
     time_limit: Amount | None = None
     expected: Amount | None = None
+    deadline: Amount | None = None
+    preemptible: bool = True
     retry: int | RetryRequest = 0
     preempt: PreemptRequest = PreemptRequest()
     array: str | ArrayRequest = ""
@@ -118,8 +120,8 @@ JOB = Level(
         "tags": "labels",
     },
     later=(
-        *("any_of", "begin", "checkpoint", "deadline", "depends_on", "env_passthrough", "idle"),
-        *("launch", "logs", "matrix", "min_nodes", "notify", "preemptible", "schedule", "setup"),
+        *("any_of", "begin", "checkpoint", "depends_on", "env_passthrough", "idle"),
+        *("launch", "logs", "matrix", "min_nodes", "notify", "schedule", "setup"),
         "time_min",
     ),
     below={

@@ -137,6 +137,7 @@ class Service:
         finally:
             for task in tasks:
                 task.cancel()
+            await api.etas.close()
             self.places.socket.unlink(missing_ok=True)
         shell.snapshot()
         log.info("stopped at event %d", shell.core.seq)

@@ -59,6 +59,8 @@ class Shell:
         self.failing = ""  # why the last write failed, "" when it did not
         self.turns = 0
         self.stopped = False
+        # Told of the events of every durable turn; what they do must be quick and never fail.
+        self.listeners: list[Callable[[Core, Sequence[AnyEvent]], None]] = []
         self._build, self._poke = build, poke
         self._inbox: list[Asked] = []
         self._reports: dict[str, Report] = {}  # the latest of each node, for ever
@@ -106,6 +108,10 @@ class Shell:
             return desired
         forget = reconcile(core, report)[1]
         return msgspec.structs.replace(desired, forget=forget)
+
+    def planned(self, command: Command) -> list[AnyEvent]:
+        """Return the events that a command would become now; nothing comes of it. Raises Misuse."""
+        return list(command.plan(Batch(self.core, self.now)))
 
     # ---- out ----------------------------------------------------------------------------------
 
@@ -215,17 +221,18 @@ class Shell:
 
     def _plan(self, inbox: Sequence[Asked], events: list[AnyEvent]) -> list[Asked]:
         """Add the events of what was asked; answer at once what makes no sense."""
-        batch = Batch(self.core)
+        batch = Batch(self.core, self.now)
         asked: list[Asked] = []
         for command, future in inbox:
             if future.done():
                 continue  # the client left before anything was done for it
             try:
-                events += command.plan(batch)
+                batch.events += command.plan(batch)
             except Misuse as error:
                 future.set_exception(error)
             else:
                 asked.append((command, future))
+        events += batch.events
         return asked
 
     def _tell(self, turn: Turn, reports: Iterable[Report]) -> None:
@@ -240,6 +247,8 @@ class Shell:
             self._poke(node)
         if not turn.events:
             return
+        for listener in self.listeners:
+            listener(core, turn.events)
         for watcher in self._watchers:
             if not watcher.done():
                 watcher.set_result(None)

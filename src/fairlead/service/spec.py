@@ -10,6 +10,7 @@ import difflib
 import posixpath
 import re
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -27,6 +28,7 @@ from fairlead.model.units import (
     parse_size_bytes,
     parse_size_mib,
 )
+from fairlead.service.moments import parse_moment_ms
 from fairlead.service.request import (
     BODY,
     JOB,
@@ -53,6 +55,7 @@ class Defaults(NamedTuple):
     tenant: str = "default"
     queue: str = "default"
     queues: Mapping[str, Queue] = {}
+    now_ms: Ms | None = None  # what "now" means in a deadline; None: the wall clock
 
 
 class Submission(NamedTuple):
@@ -144,6 +147,8 @@ def _parse(raw: object, defaults: Defaults) -> tuple[JobSpec, Sequence[int]]:
         retries=_retries(request.retry),
         output_bytes=_output_bytes(request.output_limit),
         labels=_labels(request.labels) if request.labels else (),
+        deadline_ms=_deadline(request.deadline, defaults.now_ms),
+        preemptible=request.preemptible,
     )
     array = request.array
     return spec, parse_array(array if isinstance(array, str) else array.index) if array else ()
@@ -323,6 +328,13 @@ def _limit(asked: Amount | None, queue: Queue | None) -> Ms | None:
     if asked is None:
         return queue.limit_ms if queue else None
     return _positive(asked, "time_limit")
+
+
+def _deadline(asked: Amount | None, now_ms: Ms | None) -> Ms | None:
+    if asked is None:
+        return None
+    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    return parse_moment_ms(asked, now_ms, "deadline")
 
 
 def _positive(asked: Amount | None, field: str) -> Ms | None:

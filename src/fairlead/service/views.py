@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
-from fairlead.model.base import JobId, Record
+from fairlead.model.base import JobId, Ms, Record
 from fairlead.model.status import JobStatus
+from fairlead.policy.eta import Eta
 from fairlead.policy.explain import reasons
 from fairlead.policy.pipeline import Pipeline
+from fairlead.service.reservations import on_nodes
 
 
 class JobRow(JobStatus, frozen=True, omit_defaults=False):
-    """One job in a listing: its status, and in one line why it waits ("" when it does not)."""
+    """One job in a listing: its status, in one line why it waits ("" when it does not), and when
+    it is expected to start (None: it does not wait, or there is no estimate yet)."""
 
     reason: str = ""
+    eta: Eta | None = None
+
+
+class Waits(NamedTuple):
+    """What is known of waiting jobs beside their status."""
+
+    why: Mapping[JobId, str] = {}
+    etas: Mapping[JobId, Eta] = {}
+
+    def of(self, job: JobId) -> tuple[str, dict[str, Any] | None]:
+        """Return the reason and the estimate of a job."""
+        return self.why.get(job, ""), shown(self.etas.get(job))
 
 
 COLUMNS: tuple[str, ...] = (
@@ -46,11 +61,14 @@ COLUMNS: tuple[str, ...] = (
     "array",
     "array_index",
     "array_count",
+    "deadline_ms",
     "reason",
+    "eta",
 )
+_OF_STATUS = COLUMNS[:-2]
 
 
-def row_of_job(core: Core, job: Job, reason: str) -> tuple[Any, ...]:
+def row_of_job(core: Core, job: Job, reason: str, eta: dict[str, Any] | None) -> tuple[Any, ...]:
     """Return a pending or live job in the order of COLUMNS, without building a status first."""
     spec = job.spec
     shape, worst, members = spec.shape, job.worst, spec.shape.members
@@ -79,57 +97,73 @@ def row_of_job(core: Core, job: Job, reason: str) -> tuple[Any, ...]:
         spec.array,
         spec.array_index,
         spec.array_count,
+        spec.deadline_ms,
         reason,
+        eta,
     )
 
 
-def row_of_status(status: JobStatus, reason: str) -> tuple[Any, ...]:
+def row_of_status(status: JobStatus, reason: str, eta: dict[str, Any] | None) -> tuple[Any, ...]:
     """Return a job of the history in the order of COLUMNS."""
-    return (*[getattr(status, name) for name in COLUMNS[:-1]], reason)
+    return (*[getattr(status, name) for name in _OF_STATUS], reason, eta)
 
 
-def view(status: JobStatus, reason: str) -> dict[str, Any]:
+def view(status: JobStatus, reason: str, eta: dict[str, Any] | None) -> dict[str, Any]:
     """Return a job with every field, defaults too, so that scripts need not guess."""
-    return {**msgspec.structs.asdict(status), "reason": reason}
+    return {**msgspec.structs.asdict(status), "reason": reason, "eta": eta}
 
 
-def page_of_jobs(
-    core: Core, jobs: Iterable[Job], why: Mapping[JobId, str], *, rows: bool
-) -> list[Any]:
+def page_of_jobs(core: Core, jobs: Iterable[Job], waits: Waits, *, rows: bool) -> list[Any]:
     """Return pending and live jobs as rows or as objects."""
     if rows:
-        return [row_of_job(core, job, why.get(job.id, "")) for job in jobs]
-    return [view(core.status(job), why.get(job.id, "")) for job in jobs]
+        return [row_of_job(core, job, *waits.of(job.id)) for job in jobs]
+    return [view(core.status(job), *waits.of(job.id)) for job in jobs]
 
 
-def page_of_statuses(
-    statuses: Iterable[JobStatus], why: Mapping[JobId, str], *, rows: bool
-) -> list[Any]:
+def page_of_statuses(statuses: Iterable[JobStatus], waits: Waits, *, rows: bool) -> list[Any]:
     """Return jobs of the store's table as rows or as objects."""
-    return [(row_of_status if rows else view)(each, why.get(each.id, "")) for each in statuses]
+    return [(row_of_status if rows else view)(each, *waits.of(each.id)) for each in statuses]
+
+
+def shown(eta: Eta | None) -> dict[str, Any] | None:
+    """Return an estimate with every field."""
+    return None if eta is None else msgspec.structs.asdict(eta)
+
+
+REASONS_MS = 10_000  # so old may a reason be that names a time
 
 
 class Reasons:
     """Why each pending job waits; computed when asked for, at most once per state of the core."""
 
     def __init__(self) -> None:
-        self._of: tuple[Core | None, int] = (None, -1)
+        self._of: tuple[Core | None, int, Ms] = (None, -1, 0)
         self._known: Mapping[JobId, str] = {}
+        self._positions: dict[JobId, int] = {}
 
-    def look(self, core: Core, pipeline: Pipeline) -> Mapping[JobId, str]:
-        """Return the reasons as of now."""
-        if self._of[0] is not core or self._of[1] != core.seq:
-            self._of = (core, core.seq)
-            self._known = reasons(core, pipeline) if core.pending else {}
+    def look(self, core: Core, pipeline: Pipeline, now: Ms) -> Mapping[JobId, str]:
+        """Return the reasons as of now; beside reservations they change with the time, too."""
+        of = (core, core.seq, now // REASONS_MS if core.reservations else 0)
+        if self._of[0] is not core or self._of[1:] != of[1:]:
+            self._of = of
+            self._known = reasons(core, pipeline, now) if core.pending else {}
+            self._positions = {}
         return self._known
+
+    def position(self, job: JobId) -> int | None:
+        """Return a waiting job's place in the order, from 1, as of the last look."""
+        if not self._positions:
+            self._positions = {each: at for at, each in enumerate(self._known, 1)}
+        return self._positions.get(job)
 
 
 AMOUNTS = ("cpu_milli", "memory_mib", "disk_mib", "gpu_milli", "gpu_memory_mib")
 
 
 def nodes(core: Core) -> list[dict[str, Any]]:
-    """Return every node: capacity, used, used by others, devices and who has them."""
+    """Return every node: capacity, used, used by others, devices and who has them, reservations."""
     ledger = core.ledger
+    reserved = on_nodes(core)
     found = []
     for index, node in enumerate(core.nodes):
         capacity = [int(amount) for amount in ledger.capacity[:, index]]
@@ -164,6 +198,7 @@ def nodes(core: Core) -> list[dict[str, Any]]:
                     for number, device in enumerate(node.spec.devices)
                 ],
                 "jobs": list(jobs),
+                "reserved": reserved.get(index, []),
             }
         )
     return found

@@ -24,12 +24,35 @@ Times = npt.NDArray[np.int64]
 
 
 class Columns(msgspec.Struct, frozen=True):
-    """The jobs of an outcome as columns: times in ms, use in thousandths of a processor."""
+    """The jobs of an outcome as columns: times in ms, use in thousandths of a processor.
+
+    `pauses` are what preempted jobs waited between two attempts: job, from, until.
+    """
 
     submit: Times
     start: Times
     end: Times
     used_milli: Times
+    needed: Times  # run time, if nobody stops it
+    pauses: tuple[Times, Times, Times]
+
+    @property
+    def paused(self) -> Times:
+        """How long each job did not run between its first start and its end."""
+        total = np.zeros(len(self.submit), np.int64)
+        job, begun, ended = self.pauses
+        np.add.at(total, job, ended - begun)
+        return total
+
+    @property
+    def wait(self) -> Times:
+        """How long each job waited, also after it was preempted."""
+        return self.start - self.submit + self.paused
+
+    @property
+    def held(self) -> Times:
+        """How long each job held its place, over all attempts."""
+        return self.end - self.start - self.paused
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +82,9 @@ class SizeRow(Figures, frozen=True, kw_only=True):
     size: str
 
 
+_ONLY_IF_ANY = ("timeouts", "preemptions", "lost_s", "rejected", "dropped")
+
+
 class Summary(msgspec.Struct, frozen=True):
     """The figures of one replay. Seconds, but for the ratios, the counts and the digest."""
 
@@ -80,28 +106,29 @@ class Summary(msgspec.Struct, frozen=True):
     p95_bounded_slowdown: float
     by_size: list[SizeRow]
     timeouts: int = 0
+    preemptions: int = 0
+    lost_s: float = 0.0  # that preempted jobs ran for nothing, all together
     rejected: dict[str, int] = {}
     dropped: dict[str, int] = {}
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields for `--json`; counts of what went wrong only where there are any."""
         body: dict[str, Any] = msgspec.to_builtins(self)
-        return {
-            key: value
-            for key, value in body.items()
-            if value or key not in ("timeouts", "rejected", "dropped")
-        }
+        return {key: value for key, value in body.items() if value or key not in _ONLY_IF_ANY}
 
 
 def columns(outcome: Outcome) -> Columns:
     """Return the outcome as columns, in the workload's order."""
     jobs = outcome.workload.jobs
     used = [outcome.cluster.used_milli(job.spec.shape) for job in jobs]
+    pauses = np.array(outcome.pauses, np.int64).reshape(-1, 3)
     return Columns(
         submit=np.array([job.submit_ms for job in jobs], np.int64),
         start=np.array(outcome.start_ms, np.int64),
         end=np.array(outcome.end_ms, np.int64),
         used_milli=np.array(used, np.int64),
+        needed=np.array([job.run_ms for job in jobs], np.int64),
+        pauses=(pauses[:, 0], pauses[:, 1], pauses[:, 2]),
     )
 
 
@@ -109,7 +136,7 @@ def summarise(outcome: Outcome) -> Summary:
     """Return the figures of a replay (docs/reference/traces defines each)."""
     cols = columns(outcome)
     count = len(cols.submit)
-    wait, completion, run = cols.start - cols.submit, cols.end - cols.submit, cols.end - cols.start
+    wait, completion, run = cols.wait, cols.end - cols.submit, cols.held
     slowdown = bounded_slowdown(cols)
     makespan = int(cols.end.max() - cols.submit.min())
     busy = float((cols.used_milli.astype(np.float64) * run).sum())
@@ -124,7 +151,7 @@ def summarise(outcome: Outcome) -> Summary:
         utilisation_ratio=busy / (outcome.cluster.capacity_milli * makespan) if makespan else 0.0,
         wall_s=round(outcome.wall_s, 6),
         cpu_s=round(outcome.cpu_s, 6),
-        jobs_per_s=round(count / max(outcome.cpu_s, 1e-9), 1),
+        jobs_per_s=round(count / outcome.cpu_s, 1) if outcome.cpu_s else 0.0,
         digest=digest(outcome),
         median_wait_s=_percentile_s(wait, 50),
         p95_wait_s=_percentile_s(wait, 95),
@@ -132,14 +159,19 @@ def summarise(outcome: Outcome) -> Summary:
         p95_bounded_slowdown=float(percentile(slowdown, 95)),
         by_size=by_size(outcome),
         timeouts=outcome.timeouts,
+        preemptions=sum(outcome.preempted),
+        lost_s=outcome.lost_ms / 1000,
         rejected=outcome.workload.rejected,
         dropped=outcome.workload.dropped,
     )
 
 
 def bounded_slowdown(cols: Columns) -> npt.NDArray[np.float64]:
-    """Return each job's completion over its run time, short runs as 10 s, never below 1."""
-    run = np.maximum(cols.end - cols.start, SLOWDOWN_TAU_MS)
+    """Return each job's completion over its run time, short runs as 10 s, never below 1.
+
+    What a job ran again or for nothing, because it was preempted, is no run time.
+    """
+    run = np.maximum(np.minimum(cols.held, cols.needed), SLOWDOWN_TAU_MS)
     slowdown: npt.NDArray[np.float64] = np.maximum(1.0, (cols.end - cols.submit) / run)
     return slowdown
 
@@ -189,14 +221,10 @@ def size_class(used_milli: int) -> str:
 def grouped(cols: Columns, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the fields of `Figures` of the jobs of each name; `names` has one for every job."""
     known, which = np.unique(np.array(names), return_inverse=True)
-    wait, completion, slowdown = (
-        cols.start - cols.submit,
-        cols.end - cols.submit,
-        bounded_slowdown(cols),
-    )
+    wait, completion, slowdown = cols.wait, cols.end - cols.submit, bounded_slowdown(cols)
     # In Python's integers: processors x milliseconds of a long trace do not fit into 64 bits.
     work = [0] * len(known)
-    pieces = (which, cols.used_milli, cols.end - cols.start)
+    pieces = (which, cols.used_milli, cols.held)
     for index, used, run in zip(*(piece.tolist() for piece in pieces), strict=True):
         work[index] += used * run
     total = sum(work) or 1
@@ -262,14 +290,18 @@ def steps(at: Times, change: Times) -> tuple[Times, Times]:
 
 def queue_length(cols: Columns) -> tuple[Times, Times]:
     """Return the number of waiting jobs over time, as steps."""
-    ones = np.ones(len(cols.submit), np.int64)
-    return steps(np.concatenate((cols.submit, cols.start)), np.concatenate((ones, -ones)))
+    _, begun, ended = cols.pauses
+    begins, ends = np.concatenate((cols.submit, begun)), np.concatenate((cols.start, ended))
+    ones = np.ones(len(begins), np.int64)
+    return steps(np.concatenate((begins, ends)), np.concatenate((ones, -ones)))
 
 
 def busy_milli(cols: Columns) -> tuple[Times, Times]:
     """Return the thousandths of processors in use over time, as steps."""
-    used = cols.used_milli
-    return steps(np.concatenate((cols.start, cols.end)), np.concatenate((used, -used)))
+    job, begun, ended = cols.pauses
+    used = np.concatenate((cols.used_milli, cols.used_milli[job]))
+    begins, ends = np.concatenate((cols.start, ended)), np.concatenate((cols.end, begun))
+    return steps(np.concatenate((begins, ends)), np.concatenate((used, -used)))
 
 
 def binned(instants: Times, values: Times, low: int, high: int, bins: int) -> npt.NDArray[Any]:

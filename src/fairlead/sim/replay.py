@@ -98,6 +98,8 @@ class Outcome(msgspec.Struct, frozen=True):
     cpu_s: float
     preempted: list[int] = []
     lost_ms: Ms = 0
+    pauses: list[tuple[int, Ms, Ms]] = []  # (index of a preempted job, stopped, started again)
+    config: PolicyConfig = PolicyConfig()
 
 
 DEFAULT_RULES = Rules()
@@ -127,16 +129,20 @@ def replay(
     rules: Rules = DEFAULT_RULES,
     predictor: Predictor | None = None,
     reservations: Sequence[Reservation] = (),
+    setup: Sequence[AnyEvent] = (),
     progress: Progress | None = None,
     observe: Observe | None = None,
+    name: str = "",
 ) -> Outcome:
     """Return the outcome of the workload on the cluster under a policy; the same for equal input.
 
     A predictor forecasts each job when it comes and learns from it when it ends. Reservations are
-    known from the start. Raises Misuse for an unknown policy.
+    known from the start, and so is what `setup` says (tenants with quotas). `name` is what to call
+    the policy; by default as it was given, or by its order. Raises Misuse for an unknown policy.
     """
     config = policy_config(policy) if isinstance(policy, str) else policy
-    world = World(workload, cluster, config, rules, predictor, reservations)
+    setup = [*setup, *(ReservationSet(reservation=each) for each in reservations)]
+    world = World(workload, cluster, config, rules, predictor, setup)
     wall, cpu = time.perf_counter(), time.thread_time()
     world.run(progress, observe)
     wall_s, cpu_s = time.perf_counter() - wall, time.thread_time() - cpu
@@ -144,7 +150,7 @@ def replay(
     return Outcome(
         workload=workload,
         cluster=cluster,
-        policy=policy if isinstance(policy, str) else config.order,
+        policy=name or (policy if isinstance(policy, str) else config.order),
         start_ms=world.start_ms,
         end_ms=world.end_ms,
         nodes=world.nodes,
@@ -153,6 +159,8 @@ def replay(
         cpu_s=cpu_s,
         preempted=world.preempted,
         lost_ms=world.lost_ms,
+        pauses=world.pauses,
+        config=config,
     )
 
 
@@ -166,7 +174,7 @@ class World:
         config: PolicyConfig,
         rules: Rules = DEFAULT_RULES,
         predictor: Predictor | None = None,
-        reservations: Sequence[Reservation] = (),
+        setup: Sequence[AnyEvent] = (),
     ) -> None:
         count = len(workload.jobs)
         self.jobs, self.rules, self.predictor = workload.jobs, rules, predictor
@@ -177,6 +185,8 @@ class World:
         self.left_ms = [job.run_ms for job in self.jobs]  # work still to do
         self.resumed: dict[int, Ms] = {}  # job id -> when its present attempt started, if not first
         self.lost_ms: Ms = 0
+        self.stopped: dict[int, Ms] = {}  # job id -> when it was preempted last
+        self.pauses: list[tuple[int, Ms, Ms]] = []
         self.timeouts = 0
         self.ended = 0
         self.arrived = 0
@@ -193,7 +203,7 @@ class World:
                 PolicySet(policy=config),
                 *(QueueSet(queue=Queue(name=name, pending_max=count + 1)) for name in queues),
                 *_joins(cluster),
-                *(ReservationSet(reservation=each) for each in reservations),
+                *setup,
             ],
         )
 
@@ -354,6 +364,7 @@ class World:
         self.left_ms[index] -= useful
         self.lost_ms += ran - useful
         self.preempted[index] += 1
+        self.stopped[job_id] = now
 
     def take_arrivals(self, now: Ms, inbox: list[AnyEvent], most: int = MANY) -> None:
         """Submit the jobs that have come by now; ids follow (submit, id of the trace)."""
@@ -388,6 +399,7 @@ class World:
                 self.start_ms[index] = now
             else:
                 self.resumed[job_id] = now
+                self.pauses.append((index, self.stopped[job_id], now))
                 end += rules.restart_ms
             self.nodes[index] = tuple([slot.node for slot in event.slots])
             self.placed += 1

@@ -13,7 +13,7 @@ import numpy as np
 
 import fairlead
 from fairlead.model.base import Record
-from fairlead.policy.registry import describe, policy_config
+from fairlead.policy.registry import describe
 from fairlead.sim import draw, tables
 from fairlead.sim.cluster import Cluster
 from fairlead.sim.metrics import (
@@ -85,7 +85,7 @@ def render(source: Source, cluster: Cluster, outcomes: Sequence[tuple[Outcome, S
         versions=f"Fairlead {fairlead.__version__}, Python {platform.python_version()}, "
         f"numpy {np.__version__}",
         policies=[
-            (each.policy, describe(policy_config(each.policy)), each.digest) for each in summaries
+            (each.policy, describe(outcome.config), each.digest) for outcome, each in outcomes
         ],
         first=summaries[0],
         short=_in_short(summaries),
@@ -156,7 +156,10 @@ def _who(summaries: Sequence[Summary], texts: Sequence[str], text: str) -> str:
 
 def _happened(summaries: Sequence[Summary]) -> list[tuple[str, list[tuple[str, int]]]]:
     """Return what happened to jobs under each policy that a reader has to know of."""
-    return [("Stopped at their time limit", [(each.policy, each.timeouts) for each in summaries])]
+    return [
+        ("Stopped at their time limit", [(each.policy, each.timeouts) for each in summaries]),
+        ("Preemptions", [(each.policy, each.preemptions) for each in summaries]),
+    ]
 
 
 def _counts(counts: Sequence[tuple[str, int]]) -> str:
@@ -176,12 +179,12 @@ def _same(summaries: Sequence[Summary]) -> list[list[str]]:
 
 def _figures(outcomes: Sequence[tuple[Outcome, Summary]], cluster: Cluster) -> list[draw.Figure]:
     runs = [(outcome.policy, columns(outcome)) for outcome, _ in outcomes]
-    waits = [(cols.start - cols.submit) / 1000 for _, cols in runs]
+    waits = [cols.wait / 1000 for _, cols in runs]
     slowdowns = [bounded_slowdown(cols) for _, cols in runs]
     wait_axis = draw.wait_axis(max(float(each.max()) for each in waits))
     slow_axis = draw.slowdown_axis(max(float(each.max()) for each in slowdowns))
     return [
-        _cdf("waits", "Who has started after how long", _WAITS, "wait", waits, wait_axis),
+        _cdf("waits", "How many waited how long", _WAITS, "wait", waits, wait_axis),
         _boxes("wait-boxes", "Waits", _BOXES, "wait", waits, wait_axis, tables.duration),
         _cdf(
             "slowdowns",
@@ -205,7 +208,7 @@ def _figures(outcomes: Sequence[tuple[Outcome, Summary]], cluster: Cluster) -> l
 
 
 _WAITS = (
-    "Share of the jobs that had started after waiting so long. Higher and further left is better; "
+    "Share of the jobs that waited at most so long in all. Higher and further left is better; "
     "a long tail at the right is somebody who waited very long."
 )
 _SLOW = (

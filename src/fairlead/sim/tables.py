@@ -81,6 +81,8 @@ COLUMNS = (
     Column("makespan", "makespan_s", lambda s: s.makespan_s, duration, min),
     Column("utilisation", "utilisation_ratio", lambda s: s.utilisation_ratio, percent, max),
     Column("stopped at their limit", "timeouts", lambda s: s.timeouts, count, if_any=True),
+    Column("preemptions", "preemptions", lambda s: s.preemptions, count, if_any=True),
+    Column("lost by preemption", "lost_s", lambda s: s.lost_s, duration, if_any=True),
 )
 # What is compared between groups of jobs; the share of use stands above these.
 MEASURES: tuple[tuple[str, Callable[[Figures], float], Callable[[float], str]], ...] = (

@@ -14,7 +14,7 @@ from fairlead.model.jobs import JobSpec
 from fairlead.model.resources import Shape
 from fairlead.sim.cluster import Cluster, parse_cluster, pool
 
-Estimates: TypeAlias = Literal["exact", "limit"]
+Estimates: TypeAlias = Literal["exact", "limit", "recorded"]
 Admit: TypeAlias = Callable[[JobSpec], None]  # raises Refused if the job can never run
 
 
@@ -35,6 +35,7 @@ class TraceJob(Record, frozen=True):
     queue: str = "default"
     priority: int = 50
     limit_ms: Ms | None = None
+    expected_ms: Ms | None = None  # what was believed of its run time when it came
     deadline_ms: Ms | None = None  # when it had to be done, on the clock of submit_ms
 
     def place_in_order(self) -> tuple[Ms, bool, int | str]:
@@ -149,9 +150,11 @@ def _refusal(spec: JobSpec, admit: Admit) -> str:
 
 
 def _spec(job: TraceJob, shape: Shape, estimates: Estimates) -> JobSpec:
-    expected = job.run_ms
+    expected: Ms | None = job.run_ms
     if estimates == "limit" and job.limit_ms is not None:
         expected = job.limit_ms
+    elif estimates == "recorded":
+        expected = job.limit_ms if job.expected_ms is None else job.expected_ms
     return JobSpec(
         shape=shape,
         name=job.name,

@@ -13,7 +13,7 @@ just used changes. Both give what one-by-one placement gives (tests/policy).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -73,6 +73,21 @@ class Fit:
             return NODE_0
         devices = self.ledger.devices[0].pick(request)
         return None if devices is None else Slot(node=0, devices=devices)
+
+    def tester(self) -> Callable[[Request], bool]:
+        """Return a test of whether a request fits now; it holds while nothing changes."""
+        if self.ledger.count != 1:
+            return lambda request: self.gang(request) is not None
+        room = self.ledger.room[:, 0].tolist()
+
+        def fits(request: Request) -> bool:
+            for row, amount in request.need:
+                if room[row] < amount:
+                    return False
+            simple = request.members == 1 and not request.picks
+            return simple or self.gang(request) is not None
+
+        return fits
 
     def gang(self, request: Request) -> tuple[Slot, ...] | None:
         """Return slots for all members by the spread rule, rank by rank, or None."""

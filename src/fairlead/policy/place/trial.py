@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fairlead.core.ledger import HOST, Devices, Ledger, Request
+from fairlead.core.ledger import Devices, Ledger, Request
 from fairlead.model.resources import DIMENSIONS, GPU, GPU_MEMORY
 
 D = len(DIMENSIONS)
@@ -28,7 +28,11 @@ class Trial:
 
     def fits(self, request: Request) -> bool:
         """Whether the host has room for one more member (devices are asked by `take`)."""
-        return all(self.free[row] >= request.host[row] for row in range(HOST) if request.host[row])
+        free = self.free
+        for row, amount in request.held:  # noqa: SIM110 (asked very often: no generator)
+            if free[row] < amount:
+                return False
+        return True
 
     def pick(self, request: Request) -> tuple[int, ...] | None:
         """Return the devices of one more member, () for none needed; None if it does not fit."""

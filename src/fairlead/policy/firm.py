@@ -1,0 +1,74 @@
+"""Firm promises: starts that were promised to waiting jobs with deadlines, kept by every policy.
+
+Nothing else may start that could still be there by then, by its time limit, not by what is
+believed of it. PAD_MS lies before every such start: whoever is stopped at its limit may take its
+grace to go. At its time a promised job starts before all others.
+"""
+
+from __future__ import annotations
+
+from fairlead.core.admission import counted
+from fairlead.core.engine import Core
+from fairlead.core.jobs import Job, Promise
+from fairlead.core.reserve import limit_of
+from fairlead.model import limits
+from fairlead.model.base import Ms, NodeId
+from fairlead.model.jobs import Tenant
+from fairlead.policy.place.trial import Trial
+
+PAD_MS: Ms = limits.GRACE_MS_DEFAULT + 5_000
+
+
+def is_firm(job: Job) -> bool:
+    """Whether the job's start was promised for the sake of a deadline."""
+    return job.promise is not None and job.spec.deadline_ms is not None
+
+
+def firm_jobs(core: Core) -> list[Job]:
+    """Return the waiting jobs with firm promises, the first to start first."""
+    found = [(job.promise.start_ms, job.id, job) for job in core.promises.values() if job.promise]
+    return [job for _, _, job in sorted(found, key=lambda item: item[:2]) if is_firm(job)]
+
+
+def due(core: Core) -> list[Job]:
+    """Return those whose time has come."""
+    if not core.promises:
+        return []
+    return [job for job in firm_jobs(core) if job.promise and job.promise.start_ms <= core.clock]
+
+
+def window(job: Job, promise: Promise) -> tuple[Ms, Ms]:
+    """Return from when until when what a job was promised is not for others."""
+    pad = PAD_MS if job.spec.deadline_ms is not None else 0
+    return promise.start_ms - pad, promise.end_ms
+
+
+def less_promised(core: Core, trial: Trial, node: NodeId, job: Job) -> None:
+    """Take from what is free on a node what is promised there before a job would be gone.
+
+    For policies without plans: all promises count together, though they may follow each other.
+    """
+    until = core.clock + limit_of(job)
+    for other in firm_jobs(core):
+        if other is job or other.promise is None or window(other, other.promise)[0] >= until:
+            continue
+        request = core.shapes[other.shape_id]
+        for slot in other.promise.slots:
+            if slot.node == node:
+                trial.move(request, slot.devices, -1)
+    # What runs there now and is gone by then is no lack; it is nothing for the job either.
+    devices = trial.devices
+    if devices.size:
+        devices.milli = [max(each, 0) for each in devices.milli]
+        devices.memory = [max(each, 0) for each in devices.memory]
+    trial.free = [max(each, 0) for each in trial.free]
+
+
+def kept_of_quota(core: Core, tenant: Tenant, job: Job) -> list[int]:
+    """Return what of a tenant's quota its promised jobs will need, apart from the job itself."""
+    kept = [0] * len(tenant.quota)
+    for other in core.promises.values():
+        if other is not job and is_firm(other) and other.spec.tenant == tenant.name:
+            asked = counted(core, tenant, other.spec.shape)
+            kept = [k + a for k, a in zip(kept, asked, strict=True)]
+    return kept
