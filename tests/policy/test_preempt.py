@@ -165,7 +165,7 @@ def test_a_job_that_sank_waits_no_longer_than_its_promotion(jobs):
 
 @pytest.mark.parametrize("name", POLICIES)
 @settings(max_examples=5, deadline=None)
-@given(jobs=jobs_on(True, due=True), reserve=st.booleans())
+@given(jobs=jobs_on(True), reserve=st.booleans())
 def test_a_scheduler_that_forgets_all_but_its_core_at_every_turn_decides_the_same(
     name, jobs, reserve
 ):
