@@ -174,6 +174,7 @@ class Watched(World):
         super().turn(now, inbox, timers=timers)
         if self.forget:
             self.core = Core.load(self.core.dump())
+            self.core.clock = now  # the next turn would set it
             self.scheduler = type(self.scheduler)(self.core, self.scheduler._build)
 
     def done(self, observe=None) -> Watched:
