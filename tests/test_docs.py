@@ -200,6 +200,25 @@ def test_every_policy_and_placement_is_documented():
     assert [name for name in (*POLICIES, *SCORERS) if f"| `{name}`" not in text] == []
 
 
+def test_every_policy_has_a_paragraph_that_names_no_policy_that_is_none():
+    from fairlead.policy.registry import POLICIES, policy_config
+
+    text = (REFERENCE / "policies.md").read_text()
+    told = re.findall(r"^\*\*`([^`]+)`\*\*: ", text, re.MULTILINE)
+    assert sorted(told) == sorted(POLICIES)
+    rows = re.findall(r"^\| `([^`]+)`(?: \(default\))? \|", text, re.MULTILINE)
+    assert [name for name in POLICIES if rows.count(name) != 1] == []
+    for name in told:
+        policy_config(name)
+
+
+def test_every_setting_of_a_policy_is_documented():
+    from fairlead.policy.settings import KEYS
+
+    text = (REFERENCE / "policies.md").read_text()
+    assert [key for key in KEYS if not re.search(rf"^\|.*`{key}`.*\|", text, re.MULTILINE)] == []
+
+
 def test_every_state_and_reason_is_explained():
     from fairlead.model.jobs import Phase
     from fairlead.policy import explain

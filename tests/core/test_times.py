@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from fairlead.core.engine import Core
 from fairlead.core.reconcile import reconcile
-from fairlead.model.events import MemberEnded, MemberStarted, NodeJoined, Placed, Submitted
-from fairlead.model.jobs import Exit, JobSpec
+from fairlead.model.events import (
+    MemberEnded,
+    MemberStarted,
+    NodeJoined,
+    Placed,
+    StopDecided,
+    Submitted,
+)
+from fairlead.model.jobs import Exit, JobSpec, Phase
 from fairlead.model.messages import MemberState, Report
 from fairlead.model.resources import Node, Shape, Slot
 from fairlead.model.status import JobStatus
@@ -56,3 +63,13 @@ def test_a_job_that_ended_before_its_start_was_heard_of_ran_as_long_as_it_did() 
         core.apply(900, event)
     status = final(core)
     assert (status.started_ms, status.ended_ms) == (250, 280)
+
+
+def test_a_preempted_job_has_run_for_as_long_as_counted_though_its_nodes_clock_is_slow() -> None:
+    """Else an order by attained service puts it first again at once, for ever."""
+    core = placed()
+    core.apply(10_000, MemberStarted(job=1, attempt=1, at_ms=5_000))
+    core.apply(20_000, StopDecided(job=1, attempt=1, then=Phase.PENDING))
+    counted = core.jobs[1].attained_ms(20_000)
+    core.apply(20_100, MemberEnded(job=1, attempt=1, exit=Exit(signal=15), at_ms=15_050))
+    assert core.jobs[1].served_ms == counted == 15_000

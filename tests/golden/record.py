@@ -11,11 +11,13 @@ from pathlib import Path
 import msgspec
 
 from fairlead.core.engine import Core
+from fairlead.core.jobs import Job
 from fairlead.core.turn import Scheduler
 from fairlead.model.base import Ms
 from fairlead.model.events import (
     AnyEvent,
     Cancelled,
+    Forecasted,
     ForeignUsage,
     MemberEnded,
     MemberStarted,
@@ -23,28 +25,56 @@ from fairlead.model.events import (
     NodeLost,
     PolicySet,
     QueueSet,
+    ReservationDeleted,
+    ReservationSet,
     StopDecided,
     Submitted,
     TenantSet,
 )
-from fairlead.model.jobs import Exit, JobSpec, Phase, Queue, Tenant
-from fairlead.model.resources import Device, Node, Shape
+from fairlead.model.jobs import (
+    Exit,
+    Forecast,
+    JobSpec,
+    Phase,
+    PolicyConfig,
+    Queue,
+    Reservation,
+    Tenant,
+)
+from fairlead.model.resources import Device, Node, Shape, Slot
 from fairlead.policy.registry import build, policy_config
 
 A100 = tuple(Device(model="A100", memory_mib=81920, uuid=f"GPU-{i}") for i in range(2))
 
 
+class Recorder:
+    """A scheduler that lives through a story, and all that it logs."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[Ms, AnyEvent]] = []
+        self.scheduler = Scheduler(Core(), build)
+
+    def turn(self, now: Ms, *inbox: AnyEvent) -> None:
+        """Let these events happen, and the scheduler decide."""
+        self.records.extend((now, event) for event in self.scheduler.turn(now, inbox).events)
+
+    def submit(self, now: Ms, spec: JobSpec, request: str = "") -> None:
+        """Let a job come."""
+        self.turn(now, Submitted(job=self.scheduler.core.next_job, spec=spec, request=request))
+
+
 def story() -> list[tuple[Ms, AnyEvent]]:
     """Return a log with every kind of event and every phase in it."""
-    records: list[tuple[Ms, AnyEvent]] = []
-    scheduler = Scheduler(Core(), build)
+    recorder = Recorder()
+    begin(recorder)
+    plan_ahead(recorder)
+    take_turns(recorder)
+    return recorder.records
 
-    def turn(now: Ms, *inbox: AnyEvent) -> None:
-        records.extend((now, event) for event in scheduler.turn(now, inbox).events)
 
-    def submit(now: Ms, spec: JobSpec, request: str = "") -> None:
-        turn(now, Submitted(job=scheduler.core.next_job, spec=spec, request=request))
-
+def begin(recorder: Recorder) -> None:
+    """The first release's story: jobs, limits, failures, quotas, nodes that come and go."""
+    turn, submit, scheduler = recorder.turn, recorder.submit, recorder.scheduler
     turn(
         1_000,
         PolicySet(policy=policy_config("priority+worst-fit")),
@@ -78,7 +108,76 @@ def story() -> list[tuple[Ms, AnyEvent]]:
         4_900,
         StopDecided(job=live.id, attempt=live.attempt, then=Phase.PENDING, because="preempted"),
     )
-    return records
+
+
+def clear(recorder: Recorder, now: Ms) -> None:
+    """Cancel all that is left, whether it waits or runs."""
+    jobs = list(recorder.scheduler.core.jobs.values())
+    waiting = [job for job in jobs if job.phase is Phase.PENDING]
+    live = [job for job in jobs if job.phase is not Phase.PENDING]
+    recorder.turn(
+        now,
+        *(Cancelled(job=job.id, because="cancelled") for job in waiting),
+        *(StopDecided(job=job.id, attempt=job.attempt, then=Phase.CANCELLED) for job in live),
+    )
+    recorder.turn(now, *(gone for job in live for gone in ends(job, Exit(signal=15))))
+
+
+def ends(job: Job, exit: Exit) -> list[MemberEnded]:
+    """Return the ends of all members of a job that are not gone."""
+    ranks = [rank for rank in range(len(job.slots)) if rank not in job.exits]
+    return [MemberEnded(job=job.id, attempt=job.attempt, rank=r, exit=exit) for r in ranks]
+
+
+def plan_ahead(recorder: Recorder) -> None:
+    """Forecasts that are outlived, promises, reservations with and without an end."""
+    turn, submit = recorder.turn, recorder.submit
+    clear(recorder, 9_000)
+    conservative = policy_config("conservative-expected")
+    turn(10_000, PolicySet(policy=conservative), TenantSet(tenant=Tenant(name="vision")))
+    first = recorder.scheduler.core.next_job
+    whole = Shape(cpu_milli=3000, members=2, spread="distinct-nodes")
+    submit(10_100, JobSpec(shape=whole, expected_ms=2_000, preemptible=False))
+    guess = Forecast(expected_ms=5_000, quantiles_ms=(1, 2, 3, 4, 5, 6, 7), model="last 3")
+    submit(10_200, JobSpec(shape=whole, limit_ms=60_000, deadline_ms=90_000))
+    turn(10_300, Forecasted(job=first + 1, forecast=guess))
+    for rank in range(2):
+        turn(10_400, MemberStarted(job=first, attempt=1, rank=rank))
+    drain = Reservation(name="drain-b", start_ms=60_000, nodes=(1,), user="root", because="fans")
+    share = Reservation(
+        name="vision",
+        start_ms=20_000,
+        end_ms=40_000,
+        tenants=("vision",),
+        shape=Shape(cpu_milli=1000, gpus=1),
+        slots=(Slot(node=0, devices=(1,)),),
+    )
+    turn(10_500, ReservationSet(reservation=drain), ReservationSet(reservation=share))
+    turn(13_000)  # the first has outlived what was believed
+    turn(13_100, *(MemberEnded(job=first, attempt=1, rank=r, exit=Exit(code=0)) for r in range(2)))
+    turn(40_000)  # the reservation is over
+    turn(40_100, ReservationDeleted(name="drain-b"))
+
+
+def take_turns(recorder: Recorder) -> None:
+    """Preemption, and a promotion back to the top."""
+    turn, submit, core = recorder.turn, recorder.submit, recorder.scheduler.core
+    las = PolicyConfig(
+        order="las", preempt=True, levels_gpu_ms=(1_000,), promote_percent=100, preemptions_max=9
+    )
+    clear(recorder, 49_000)
+    turn(50_000, PolicySet(policy=las))
+    for number in range(2):
+        submit(50_000 + number, JobSpec(shape=Shape(cpu_milli=8000), grace_ms=0))
+    for now in range(50_100, 58_000, 1_000):
+        jobs = list(core.jobs.values())
+        for job in jobs:
+            if job.phase is Phase.STARTING:
+                turn(now, MemberStarted(job=job.id, attempt=job.attempt))
+        turn(now + 500)
+        for job in jobs:
+            if job.phase is Phase.STOPPING:
+                turn(now + 600, *ends(job, Exit(signal=9)))
 
 
 def main(version: str) -> None:

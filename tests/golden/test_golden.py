@@ -27,17 +27,21 @@ def test_the_log_of_a_release_replays_to_its_digest(path: Path) -> None:
     assert digest(as_of(path.stem, core.dump())) == msgspec.json.decode(header)["digest"]
 
 
-# What a release did not know of a job yet: the state that it had is the rest.
+# What a release did not know of a job, and of the whole, yet: the state that it had is the rest.
 ADDED_SINCE = {
-    "0.1.0": {"end_ms", "served_ms", "preemptions", "pending_ms", "waited_ms", "promoted_served_ms"}
+    "0.1.0": (
+        {"end_ms", "served_ms", "preemptions", "pending_ms", "waited_ms", "promoted_served_ms"},
+        {"services", "services_seen"},
+    )
 }
 
 
 def as_of(release: str, body: bytes) -> bytes:
     image = msgspec.json.decode(body)
-    for job in image["jobs"]:
-        for key in ADDED_SINCE.get(release, ()):
-            job.pop(key, None)
+    of_jobs, of_all = ADDED_SINCE.get(release, (set(), set()))
+    for each, added in [(image, of_all), *((job, of_jobs) for job in image["jobs"])]:
+        for key in added:
+            each.pop(key, None)
     return msgspec.json.encode(image)
 
 

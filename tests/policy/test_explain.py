@@ -6,12 +6,21 @@ import pytest
 from hypothesis import given
 
 from fairlead.core.admission import describe_lack
+from fairlead.core.engine import Core
 from fairlead.core.turn import Scheduler
-from fairlead.model.events import NodeLost, Submitted, TenantSet
-from fairlead.model.jobs import JobSpec, Phase, Tenant
-from fairlead.model.resources import Slot
+from fairlead.model.events import (
+    MemberEnded,
+    MemberStarted,
+    NodeJoined,
+    NodeLost,
+    PolicySet,
+    Submitted,
+    TenantSet,
+)
+from fairlead.model.jobs import Exit, JobSpec, Phase, Tenant
+from fairlead.model.resources import Node, Shape, Slot
 from fairlead.policy.explain import explain, reasons
-from fairlead.policy.registry import build
+from fairlead.policy.registry import build, policy_config
 from strategies import (
     cluster,
     clusters,
@@ -174,3 +183,31 @@ def test_before_the_first_round_a_job_that_fits_has_not_been_looked_at(asked):
     core = cluster(node(), policy="fifo")
     core.apply(0, Submitted(job=1, spec=spec(**asked)))
     assert explain(core, build(core.policy), 1).reason == "PendingEvaluation"
+
+
+def test_a_job_that_would_fit_but_delay_the_head_is_told_which_promise_it_could_break():
+    core = Core()
+    scheduler = Scheduler(core, build)
+    box = Node(name="box", cpu_milli=4000)
+    scheduler.turn(0, [PolicySet(policy=policy_config("easy")), NodeJoined(node=0, spec=box)])
+
+    def come(now, cpus, limit_s):
+        asked = JobSpec(shape=Shape(cpu_milli=1000 * cpus), limit_ms=1000 * limit_s)
+        scheduler.turn(now, [Submitted(job=core.next_job, spec=asked)])
+        return core.next_job - 1
+
+    running = come(1000, 3, 3600)
+    scheduler.turn(1000, [MemberStarted(job=running, attempt=1)])
+    head = come(2000, 4, 600)
+    long = come(3000, 1, 7200)
+    assert come(4000, 1, 60) not in core.pending, "a short one is backfilled"
+
+    answer = explain(core, scheduler.policy, head, 61_000)
+    assert answer.reason == "Resources"
+    assert "promised a start within 59m, if what runs ends by its time limits" in answer.lines
+    answer = explain(core, scheduler.policy, long, 61_000)
+    assert (answer.reason, answer.behind_job) == ("Resources", None), "the short one has its core"
+    scheduler.turn(65_000, [MemberEnded(job=4, attempt=1, exit=Exit(code=0))])
+    answer = explain(core, scheduler.policy, long, 65_000)
+    assert (answer.reason, answer.behind_job) == ("Priority", head)
+    assert f"when job {head}, which is before it, is to start" in answer.summary

@@ -4,56 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from fairlead.core.engine import Core
-from fairlead.core.turn import Scheduler
 from fairlead.model.base import Misuse
-from fairlead.model.events import (
-    Forecasted,
-    MemberEnded,
-    MemberStarted,
-    NodeJoined,
-    Placed,
-    PolicySet,
-    Submitted,
-    TenantSet,
-)
-from fairlead.model.jobs import Exit, Forecast, JobSpec, Tenant
-from fairlead.model.resources import Node, Shape
-from fairlead.policy.registry import build, policy_config
+from fairlead.model.events import Forecasted
+from fairlead.model.jobs import Forecast
+from fairlead.model.resources import Shape
+from fairlead.policy.registry import policy_config
 from fairlead.sim.history import as_it_was, first_difference, read_history
 from fairlead.sim.replay import gate, replay
 from fairlead.sim.workload import fit
-from fairlead.store.sqlite import SqliteStore
+from sim_life import Lived
 
 ONE, ALL = Shape(cpu_milli=1000), Shape(cpu_milli=4000)
-
-
-class Lived:
-    """A service's scheduler with a store; jobs start when they are placed, and end as told."""
-
-    def __init__(self, folder, policy="fifo"):
-        self.store = SqliteStore(folder / "fairlead.db")
-        self.scheduler = Scheduler(Core(), build, self.store)
-        self.core = self.scheduler.core
-        self.turn(
-            0,
-            PolicySet(policy=policy_config(policy)),
-            TenantSet(tenant=Tenant(name="nlp", quota=(2000, None, None, None, None))),
-            NodeJoined(node=0, spec=Node(name="box", cpu_milli=4000)),
-        )
-
-    def turn(self, now, *inbox):
-        for event in self.scheduler.turn(now, list(inbox)).events:
-            if isinstance(event, Placed):
-                self.turn(now, MemberStarted(job=event.job, attempt=event.attempt, at_ms=now))
-
-    def submit(self, now, shape, **more):
-        self.turn(now, Submitted(job=self.core.next_job, spec=JobSpec(shape=shape, **more)))
-        return self.core.next_job - 1
-
-    def end(self, now, job):
-        attempt = self.core.jobs[job].attempt
-        self.turn(now, MemberEnded(job=job, attempt=attempt, exit=Exit(code=0), at_ms=now))
 
 
 @pytest.fixture

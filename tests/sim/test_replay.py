@@ -14,6 +14,7 @@ from fairlead.core import invariants
 from fairlead.core.engine import Core
 from fairlead.model.base import Misuse, Refused
 from fairlead.model.resources import Shape
+from fairlead.policy.pipeline import Pipeline
 from fairlead.sim.cluster import Cluster, parse_cluster
 from fairlead.sim.generate import generate
 from fairlead.sim.metrics import binned, busy_milli, columns, digest, queue_length, summarise
@@ -269,3 +270,11 @@ workload = fit(trace, cluster, gate(cluster))
 for policy in sys.argv[2:]:
     print(digest(replay(workload, cluster, policy)))
 """
+
+
+def test_a_policy_that_asks_to_be_woken_for_nothing_is_named_instead_of_obeyed_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Pipeline, "wake_at", lambda self, core: core.clock)
+    with pytest.raises(AssertionError, match="policy fifo is woken at 0 ms for ever"):
+        run("pool:1", job(1, 0, 5))

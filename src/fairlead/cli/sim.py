@@ -27,12 +27,12 @@ from fairlead.cli.sim_output import (
     unwritable,
     words_of,
 )
+from fairlead.cli.sim_source import find_source, first_difference_in_words, from_log, predictor
 from fairlead.cli.world import behaviour
 
 if TYPE_CHECKING:
-    from fairlead.sim.cluster import Cluster
-    from fairlead.sim.replay import Rules
-    from fairlead.sim.workload import Estimates, Trace, Workload
+    from fairlead.sim.replay import Predictor, Rules
+    from fairlead.sim.workload import Estimates
 
 _DEFAULT = click.core.ParameterSource.DEFAULT
 
@@ -47,10 +47,9 @@ _LIMIT_JOBS = click.option(
 )
 _ESTIMATES = click.option(
     "--estimates",
-    type=click.Choice(["exact", "limit"]),
-    default="exact",
-    show_default=True,
-    help="What the scheduler believes of run times: the truth, or the job's own time limit.",
+    type=click.Choice(["exact", "limit", "recorded"]),
+    help="What is believed of run times: the truth (default), the job's time limit, or what was "
+    "believed when it ran (default for a log).",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -66,7 +65,9 @@ sim.add_command(eta)
 
 
 @sim.command()
-@click.argument("trace", type=click.Path())
+@click.argument("trace", type=click.Path(), required=False)
+@from_log
+@predictor
 @click.option(
     "--policy", default="priority", show_default=True, metavar="NAME", help="Who is next."
 )
@@ -79,11 +80,13 @@ sim.add_command(eta)
 @click.option("--starts", type=click.Path(), metavar="FILE", help="Write a CSV row per job.")
 @_JSON
 def run(
-    trace: str,
+    trace: str | None,
+    from_log: str | None,
+    predictor: str | None,
     policy: str,
     cluster: str | None,
     limit_jobs: int | None,
-    estimates: Estimates,
+    estimates: Estimates | None,
     reservations: str | None,
     starts: str | None,
     as_json: bool,
@@ -91,7 +94,7 @@ def run(
     settings: dict[str, str],
     **how: Unpack[Reading],
 ) -> None:
-    """Replay TRACE under one policy.
+    """Replay TRACE, or our own history, under one policy.
 
     TRACE is in any format that --format names, plain or .gz.
     """
@@ -103,7 +106,9 @@ def run(
 
     config = override(policy_config(policy), settings)
     check_writable(starts)
-    workload, where = _load(trace, cluster, limit_jobs, estimates, how)
+    model = _predictor(predictor)
+    found = find_source(trace, from_log, cluster, limit_jobs, estimates, how)
+    workload, where = found.workload, found.cluster
     kept = read_reservations(reservations, where)
     with progress_bar(len(workload.jobs)) as progress:
         outcome = replay(
@@ -111,7 +116,9 @@ def run(
             where,
             config,
             rules=rules,
+            predictor=model,
             reservations=kept,
+            setup=found.setup,
             progress=lambda done: progress(policy, done),
             name=policy,
         )
@@ -122,15 +129,20 @@ def run(
     if as_json:
         print_json(summary.as_json())
         return
-    click.echo(f"{Path(trace).name} on {where.describe()}")
+    click.echo(f"{found.name} on {where.describe()}")
     click.echo(f"{policy}: {describe(config)}")
     print_summary(summary)
+    if found.was is not None:
+        print_comparison([summarise(found.was), summary])
+        click.echo(first_difference_in_words(found.was, outcome))
     print_tenants(by_tenant(outcome))
     print_left_out(summary)
 
 
 @sim.command()
-@click.argument("trace", type=click.Path())
+@click.argument("trace", type=click.Path(), required=False)
+@from_log
+@predictor
 @click.option("--policies", default="fifo,sjf,priority", show_default=True, metavar="A,B,C")
 @_CLUSTER
 @_LIMIT_JOBS
@@ -143,11 +155,13 @@ def run(
 @click.pass_context
 def compare(
     context: click.Context,
-    trace: str,
+    trace: str | None,
+    from_log: str | None,
+    predictor: str | None,
     policies: str,
     cluster: str | None,
     limit_jobs: int | None,
-    estimates: Estimates,
+    estimates: Estimates | None,
     reservations: str | None,
     html: str | None,
     as_json: bool,
@@ -155,9 +169,8 @@ def compare(
     settings: dict[str, str],
     **how: Unpack[Reading],
 ) -> None:
-    """Replay TRACE under several policies, side by side."""
+    """Replay TRACE, or our own history, under several policies, side by side."""
     from fairlead.policy.settings import configured
-    from fairlead.sim import traces
     from fairlead.sim.compare import compare as outcomes_of
     from fairlead.sim.compare import parse_policies
     from fairlead.sim.metrics import summarise
@@ -166,26 +179,39 @@ def compare(
     names = parse_policies(policies)
     configured(names, settings)  # what is wrong with them is said before the long work
     check_writable(html)
-    found = traces.read(trace, **how)
-    workload, where = _fit(found, cluster, limit_jobs, estimates)
+    _predictor(predictor)
+    found = find_source(trace, from_log, cluster, limit_jobs, estimates, how)
+    workload, where = found.workload, found.cluster
     kept = read_reservations(reservations, where)
     with progress_bar(len(workload.jobs) * len(names)) as progress:
         outcomes = list(
-            outcomes_of(workload, where, names, progress, kept, rules=rules, settings=settings)
+            outcomes_of(
+                workload,
+                where,
+                names,
+                progress,
+                kept,
+                rules=rules,
+                settings=settings,
+                setup=found.setup,
+                predictor=lambda: _predictor(predictor),
+            )
         )
     results = [(outcome, summarise(outcome)) for outcome in outcomes]
     if html is not None:
         from fairlead.sim.report import render, source_of
 
-        page = render(source_of(found, _repeat(context)), where, results)
+        page = render(source_of(found.trace, _repeat(context)), where, results)
         with output_file(html) as file:
             file.write(page)
     summaries = [summary for _, summary in results]
+    if found.was is not None:
+        summaries.insert(0, summarise(found.was))
     if as_json:
         body = [summary.as_json() for summary in summaries]
-        print_json({"trace": trace, "cluster": where.spec, "results": body})
+        print_json({"trace": found.trace.path, "cluster": where.spec, "results": body})
         return
-    click.echo(f"{Path(trace).name}, {summaries[0].jobs:,} jobs on {where.describe()}")
+    click.echo(f"{found.name}, {summaries[0].jobs:,} jobs on {where.describe()}")
     print_comparison(summaries)
     print_left_out(summaries[0])
     if html is not None:
@@ -214,7 +240,9 @@ def _repeat(context: click.Context) -> str:
 
 
 @sim.command()
-@click.argument("trace", type=click.Path())
+@click.argument("trace", type=click.Path(), required=False)
+@from_log
+@predictor
 @click.option(
     "--policy",
     type=click.Choice(["ps", "fb"]),
@@ -332,20 +360,10 @@ def info(
         click.echo(f"wrote {plots}")
 
 
-def _load(
-    trace: str, cluster: str | None, limit_jobs: int | None, estimates: Estimates, how: Reading
-) -> tuple[Workload, Cluster]:
-    from fairlead.sim import traces
+def _predictor(name: str | None) -> Predictor | None:
+    """Return a predictor that has learned nothing yet; Misuse suggests the nearest name."""
+    if name is None:
+        return None
+    from fairlead.predict.registry import build
 
-    return _fit(traces.read(trace, **how), cluster, limit_jobs, estimates)
-
-
-def _fit(
-    found: Trace, cluster: str | None, limit_jobs: int | None, estimates: Estimates
-) -> tuple[Workload, Cluster]:
-    from fairlead.sim.replay import gate
-    from fairlead.sim.workload import cluster_for, fit
-
-    where = cluster_for(found, cluster)
-    jobs = fit(found, where, gate(where), estimates=estimates, limit_jobs=limit_jobs)
-    return jobs, where
+    return build(name)

@@ -59,6 +59,7 @@ class Ends:
 
     def __init__(self) -> None:
         self.sorted: list[End] = []
+        self.moves = 0  # how often another end was believed of a live job than before
         self._of: dict[JobId, Ms] = {}
         self._open: list[End] = []  # heap: beliefs that may be outlived, and some that were dropped
 
@@ -78,6 +79,7 @@ class Ends:
         known = self._of.get(job)
         if known != end_ms:
             if known is not None:
+                self.moves += 1
                 del self.sorted[bisect_left(self.sorted, (known, job))]
             self._of[job] = end_ms
             insort(self.sorted, (end_ms, job))

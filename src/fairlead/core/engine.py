@@ -339,6 +339,10 @@ class Core:
         job.kill = job.kill or event.now
         if event.then is Phase.PENDING:
             job.preemptions += 1
+            if job.started_ms is not None:
+                # By a node's clock that is slow it ran for less than the order that stops it has
+                # counted, would come first again at once, and be stopped again.
+                self._note_time(job, None)
         grace_ms = 0 if job.kill else job.spec.grace_ms
         self.ends.set(job.id, self.now + grace_ms, final=True)
         for slot in job.slots:
@@ -373,6 +377,7 @@ class Core:
 
     def _drop_devices(self, node: NodeId) -> None:
         """The devices of a node are other ones now: what still winds down there holds none."""
+        future.withdraw(self, node)
         for job in self.jobs.values():
             if job.phase in LIVE and any(slot.node == node and slot.devices for slot in job.slots):
                 request = self.shapes[job.shape_id]
@@ -429,6 +434,7 @@ class Core:
 
     def _policy_set(self, event: PolicySet) -> None:
         self.policy = event.policy
+        future.withdraw(self)
         future.believe_all(self)
         self.wakeups += 1
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.jobs import Job, Promise
-from fairlead.model.base import Ms
+from fairlead.model.base import Ms, NodeId
 from fairlead.model.events import (
     Forecasted,
     Outlived,
@@ -80,6 +80,16 @@ def promised(core: Core, event: Promised) -> None:
     elif job.promise is not None:
         job.promise = None
         del core.promises[job.id]
+
+
+def withdraw(core: Core, node: NodeId | None = None) -> None:
+    """Take back promises: those of a policy that rules no more, or of devices that are gone."""
+    for job in list(core.promises.values()):
+        assert job.promise is not None
+        slots = job.promise.slots
+        if node is None or any(slot.node == node and slot.devices for slot in slots):
+            job.promise = None
+            del core.promises[job.id]
 
 
 def promoted(core: Core, event: Promoted) -> None:

@@ -20,6 +20,7 @@ def check(core: Core) -> None:
     _check_nodes(core)
     _check_usage(core)
     _check_queue(core)
+    _check_future(core)
 
 
 def _check_jobs(core: Core) -> None:
@@ -28,6 +29,9 @@ def _check_jobs(core: Core) -> None:
         assert job.id == job_id < core.next_job, story
         assert job.phase is Phase.PENDING or job.phase in LIVE, f"final but kept: {story}"
         assert (job.phase is Phase.PENDING) == (job_id in core.pending), story
+        accounts = (job.served_ms, job.waited_ms, job.preemptions, job.promoted_served_ms)
+        assert min(accounts) >= 0, f"an account below zero, {accounts}: {story}"
+        assert job.promoted_served_ms <= job.attained_ms(core.now), story
         if job.phase is Phase.PENDING:
             assert job.then is None, story
             continue
@@ -133,3 +137,28 @@ def _check_queue(core: Core) -> None:
     for queue in {*waiting, *core.waiting}:
         assert core.waiting.get(queue, 0) == waiting.get(queue, 0), f"queue {queue}"
     assert core.pending.keys() <= set(core.arrivals), "a pending job that no policy will see"
+
+
+def _check_future(core: Core) -> None:
+    """7. Promises are of waiting jobs and whole; exactly what lives is believed to end sometime."""
+    for job_id, job in core.promises.items():
+        assert core.pending.get(job_id) is job, f"job {job_id} has a promise but does not wait"
+    for job in core.jobs.values():
+        assert (job.promise is not None) == (job.id in core.promises), f"promise of job {job.id}"
+        if job.promise is None:
+            continue
+        shape, slots = job.spec.shape, job.promise.slots
+        assert len(slots) == shape.members, f"job {job.id} is promised {slots}"
+        assert job.promise.run_ms > 0, f"job {job.id} is promised no time"
+        assert max(slot.node for slot in slots) < len(core.nodes), f"job {job.id}: {slots}"
+        width = shape.gpus or bool(shape.gpu_milli)
+        assert all(len(slot.devices) == width for slot in slots), f"job {job.id}: {slots}"
+    live = {job.id for job in core.jobs.values() if job.phase in LIVE}
+    ends = core.ends.sorted
+    assert ends == sorted(ends), "believed ends are out of order"
+    assert sorted(job for _, job in ends) == sorted(live), "ends of others than what lives"
+    assert all(core.ends.get(job) == end for end, job in ends), "two beliefs of one job"
+    for name, each in core.reservations.items():
+        assert each.name == name, f"reservation '{name}' is called '{each.name}'"
+        for node in (*each.nodes, *(slot.node for slot in each.slots)):
+            assert 0 <= node < len(core.nodes), f"reservation '{name}' of an unknown node {node}"

@@ -9,7 +9,14 @@ from fairlead.core.jobs import Job
 from fairlead.model.base import JobId, Ms, Record
 from fairlead.model.jobs import LIVE, Phase
 from fairlead.policy import order
-from fairlead.policy.explain_claims import HeldUp, closed, held_up, shape_key
+from fairlead.policy.explain_claims import (
+    HeldUp,
+    beside_promise,
+    closed,
+    held_up,
+    promised_in_words,
+    shape_key,
+)
 from fairlead.policy.pipeline import Pipeline
 
 # Reason codes, stable, in the words of Slurm and Kueue where they have one.
@@ -104,6 +111,9 @@ def _reason(
                 return RESERVED, shut.summary, None
             return NODE_DOWN, f"no nodes that are up could ever take it; {look.words}", None
         return RESOURCES, look.words, None
+    claimed = beside_promise(core, pipeline, job, shapes.now)
+    if claimed is not None:
+        return PRIORITY, *claimed
     if stuck is not None and not before and pipeline.protected(core.now, stuck):
         return PRIORITY, f"job {stuck.id} is before it and must not be overtaken", stuck.id
     return PENDING_EVALUATION, "the scheduler has not looked at it yet", None
@@ -201,6 +211,9 @@ def _lines(
     if stuck is not None and stuck is not job:
         may = "must not" if pipeline.protected(core.now, stuck) else "may"
         lines.append(f"job {stuck.id} is the first that does not fit; it {may} be overtaken")
+    promised = promised_in_words(core, pipeline, job, now)
+    if promised is not None:
+        lines.append(promised)
     if protected is None:
         lines.append("bound: none; jobs that arrive later may always be ordered before it")
     else:

@@ -1,4 +1,4 @@
-"""What a reservation has to do with it that a job waits, and what would change it."""
+"""What the claims of others have to do with it that a job waits: reservations and promises."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.reserve import end_of, in_words, is_drain, limit_of
-from fairlead.model.base import Ms, NodeId, Record
+from fairlead.model.base import JobId, Ms, NodeId, Record
 from fairlead.model.jobs import Reservation
 from fairlead.model.units import format_duration, format_moment
+from fairlead.policy.backfill import promised_start
 from fairlead.policy.beside import find
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.place.trial import Trial
@@ -124,3 +125,37 @@ def _help(
     if found is None:
         return []
     return [f"beside what runs and is reserved it can start at {format_moment(found[0])}"]
+
+
+def beside_promise(
+    core: Core, pipeline: Pipeline, job: Job, now: Ms
+) -> tuple[str, JobId | None] | None:
+    """Return in words which promise a job that would fit now could delay, and to whom it was made.
+
+    None: nothing is promised to anybody, or the job is the one that has the promise.
+    """
+    backfill = pipeline.backfill
+    if job.promise is not None:
+        wait = format_duration(max(0, job.promise.start_ms - now), exact=False)
+        return f"it is promised a start in {wait}; now it would delay jobs before it", None
+    if backfill is None or backfill.head is None or backfill.shadow is None:
+        return None
+    head, start = backfill.head[2], backfill.shadow.start_ms
+    if head == job.id or head not in core.pending or start >= FAR:
+        return None
+    wait = format_duration(max(0, start - now), exact=False)
+    return (
+        f"it could still run when job {head}, which is before it, is to start (in {wait}), and "
+        f"would leave it no room",
+        head,
+    )
+
+
+def promised_in_words(core: Core, pipeline: Pipeline, job: Job, now: Ms) -> str | None:
+    """Return by when a waiting job starts as far as what is believed of others holds."""
+    start = promised_start(core, pipeline, job.id)
+    if start is None:
+        return None
+    wait = format_duration(max(0, start - now), exact=False)
+    by = "time limits" if pipeline.config.estimate == "limit" else "predictions"
+    return f"promised a start within {wait}, if what runs ends by its {by}"

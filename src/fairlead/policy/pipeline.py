@@ -22,6 +22,7 @@ from fairlead.model.resources import Slot
 from fairlead.policy import order
 from fairlead.policy.backfill import Backfill
 from fairlead.policy.beside import find
+from fairlead.policy.fence import Fence
 from fairlead.policy.firm import due, is_firm, kept_of_quota
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
@@ -148,7 +149,12 @@ class Pipeline:
         until = min(core.clock + run_ms, FAR)
         request = core.shapes[job.shape_id]
         plans.withdraw(job.id)
-        slots = find(self.fit, request, plans.view(job), until)
+        free_until = until
+        if job.promise is not None and job.promise.start_ms < core.clock:
+            # Its turn has come, and we are late: it may end as late, but not beside reservations.
+            late = not Fence(core, job, until)
+            free_until = max(min(until, job.promise.end_ms), core.clock + 1) if late else until
+        slots = find(self.fit, request, plans.view(job), free_until)
         if slots is not None:
             plans.occupy(job, slots, until)
         elif job.promise is not None:

@@ -11,7 +11,9 @@ Cost of `earliest`: O(ends before the answer) for nodes without claims, O(steps)
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
 from collections.abc import Iterable
+from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
@@ -32,6 +34,14 @@ from fairlead.policy.reserved import keep_out, of_others
 
 Claim: TypeAlias = tuple[Request, tuple[Slot, ...], Ms, Ms]
 Promised: TypeAlias = tuple[Claim, bool]  # firm: not even on the strength of beliefs in its way
+OVERDUE_MS: Ms = 1000
+
+
+def expected_end(end: Ms, now: Ms) -> Ms:
+    """Return when a job that is here now is expected to be gone: as believed, and where it is
+    overdue, in steps that double, so that what waits for it is not planned anew at every moment."""
+    late = (now - end) // OVERDUE_MS
+    return end if late < 0 else end + (OVERDUE_MS << late.bit_length())
 
 
 class Plan:
@@ -43,17 +53,14 @@ class Plan:
     def __init__(self, core: Core, fit: Fit, tenant: str = "", *, by_limit: bool = False) -> None:
         self.core, self.fit, self.tenant, self.by_limit = core, fit, tenant, by_limit
         self.lines: dict[NodeId, Line] = {}
+        self._partly: list[Job] | None = None  # gangs of which some members are gone
         keep_out(core, of_others(core, tenant), self.line, self._end)
 
     def _end(self, job: Job) -> Ms:
         return last_end(self.core, job) if self.by_limit else self.core.ends.get(job.id)
 
     def line(self, node: NodeId) -> Line:
-        """Return the line of a node; made from what runs there, at the first question.
-
-        A gang whose members here are all gone while others run on holds its slots here to the end
-        of the line: too long, so that what is promised beside it can only move earlier.
-        """
+        """Return the line of a node; made from what holds it, at the first question."""
         line = self.lines.get(node)
         if line is None:
             line = self.lines[node] = self._line(node)
@@ -66,8 +73,8 @@ class Plan:
             line.block(core.clock, FAR)
             return line
         held = [
-            (max(self._end(job), core.clock), job.id, slot)
-            for job in {key[0]: job for key, job in core.nodes[node].members.items()}.values()
+            (expected_end(self._end(job), core.clock), job.id, slot)
+            for job in self._holders(node)
             if job.phase in LIVE
             for slot in job.slots
             if slot.node == node
@@ -77,6 +84,19 @@ class Plan:
                 request = core.shapes[core.jobs[job_id].shape_id]
                 line.move(request, slot.devices, end, FAR, 1)
         return line
+
+    def _holders(self, node: NodeId) -> list[Job]:
+        """Return the jobs that hold slots of a node: gangs too whose members here are all gone."""
+        if self._partly is None:
+            jobs = (self.core.jobs[job_id] for _, job_id in self.core.ends.sorted)
+            self._partly = [job for job in jobs if job.exits]
+        members = self.core.nodes[node].members.items()
+        return list(
+            {
+                **{key[0]: job for key, job in members},
+                **{job.id: job for job in self._partly},
+            }.values()
+        )
 
     def claim(self, request: Request, slots: Iterable[Slot], start: Ms, end: Ms, sign: int) -> None:
         """Take (sign -1) or give back (+1) slots during [start, end)."""
@@ -165,13 +185,15 @@ class Plans:
         self.walls: dict[str, Plan] = {}
         self.promised: dict[JobId, Promised] = {}
         self._of: dict[JobId, Promise] = {}
-        self._made = (core.wakeups, core.ledger.layout)
-        self._until = next_claim(core)
+        self._made = (core.wakeups, core.ledger.layout, core.ends.moves)
+        first = core.ends.sorted[0][0] if core.ends.sorted else FAR
+        self._until = min(next_claim(core), expected_end(first, core.clock))
 
     def stands(self) -> bool:
         """Whether nothing has happened that lines do not know."""
         core = self.core
-        return self._made == (core.wakeups, core.ledger.layout) and core.clock < self._until
+        made = (core.wakeups, core.ledger.layout, core.ends.moves)
+        return self._made == made and core.clock < self._until
 
     def sync(self) -> None:
         """Claim what the core has promised to waiting jobs, no more and no less."""
@@ -233,6 +255,7 @@ class Plans:
         core knows of the start.
         """
         core, tenant = self.core, job.spec.tenant
+        self._until = min(self._until, until)
         if any(each.shape and tenant in each.tenants for each in core.reservations.values()):
             self.views.clear()
             self.walls.clear()
@@ -278,8 +301,11 @@ class _Sweep:
         self._count_now()
         if self._enough():
             return core.clock, self._slots(core.clock)
+        ends, now = core.ends.sorted, core.clock
+        late = bisect_left(ends, (now + 1, 0))
         steps = heapq.merge(
-            ((max(end, core.clock), -1, job) for end, job in core.ends.sorted),
+            sorted((expected_end(end, now), -1, job) for end, job in ends[:late]),
+            ((end, -1, job) for end, job in islice(ends, late, None)),
             sorted(
                 (at, node, 0)
                 for its, run_ms in ((lines, self.run_ms), (self.walls, self.limit_ms))

@@ -19,25 +19,28 @@ import heapq
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
+from fairlead.core.future import SERVICES_KEPT
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import UP, Request
-from fairlead.model.base import Ms, NodeId
+from fairlead.core.reserve import limit_of
+from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed, Promoted, StopDecided
 from fairlead.model.jobs import Phase, PolicyConfig
-from fairlead.model.resources import WHOLE_GPU_MILLI, Slot, width_milli
+from fairlead.model.resources import GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Slot, width_milli
 from fairlead.policy import order
-from fairlead.policy.firm import less_promised
+from fairlead.policy.fence import Fence
 from fairlead.policy.gittins import GittinsTable
 from fairlead.policy.order import Key, Order
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.queue import Entry, GroupId, Queue
-from fairlead.policy.reserved import Held, hold, less_reserved
 
 if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
 
 LEARN_EVERY = 64  # ended jobs between two looks at the services of the past
+LEARNT_MAX = SERVICES_KEPT - LEARN_EVERY  # so many the core remembers at least at each look
 INDEX_BITS = 60
 KIND_BITS = 300  # above any index
 
@@ -86,13 +89,14 @@ class Preempt:
             because = f"preempted: {pipeline.config.order} puts {winners} before it"
             yield StopDecided(job=job.id, attempt=job.attempt, then=Phase.PENDING, because=because)
         for job, slots in draft.chosen:
-            request = core.shapes[job.shape_id]
-            if all(core.ledger.has_room(slot.node, request, slot.devices) for slot in slots) and (
-                len(slots) == 1 or _together(core, request, slots)
-            ):
+            if _free_now(core, core.shapes[job.shape_id], slots, self.fence(core, job)):
                 yield Placed(
                     job=job.id, attempt=job.attempt + 1, slots=slots, because=pipeline.because
                 )
+
+    def fence(self, core: Core, job: Job) -> Fence:
+        """Return what reservations keep from a job that would start now."""
+        return Fence(core, job, min(core.clock + limit_of(job), FAR))
 
     def _in_order(self, core: Core, draft: _Draft) -> Iterator[tuple[Entry, Job]]:
         """Yield what runs and may be preempted, and what waits, best first."""
@@ -168,13 +172,18 @@ def _until_closed(
         yield item
 
 
-def _together(core: Core, request: Request, slots: tuple[Slot, ...]) -> bool:
-    """Whether a gang fits now: members on one node count together."""
+def _free_now(core: Core, request: Request, slots: tuple[Slot, ...], fence: Fence) -> bool:
+    """Whether a job fits now, with all who still hold on: members on one node count together."""
+    if not all(core.ledger.has_room(slot.node, request, slot.devices) for slot in slots):
+        return False
+    if len(slots) == 1 and not fence:
+        return True
     trials: dict[NodeId, Trial] = {}
     for slot in slots:
         trial = trials.get(slot.node)
         if trial is None:
-            trial = trials[slot.node] = Trial.now(core.ledger, slot.node)
+            free = Trial.now(core.ledger, slot.node)
+            trial = trials[slot.node] = fence.within(slot.node, free)
         if not trial.has_room(request, slot.devices):
             return False
         trial.move(request, slot.devices, -1)
@@ -192,19 +201,22 @@ class _Draft:
     def __init__(self, core: Core, pipeline: Pipeline) -> None:
         self.core, self.pipeline = core, pipeline
         self.solid: dict[NodeId, Trial] = {}
+        self.lack: dict[NodeId, list[int]] = {}  # what others, not Fairlead, use beyond what is
         self.holders: dict[NodeId, list[Job]] = {}  # whose turn is yet to come, best first
+        self.taken: dict[NodeId, set[int]] = {}  # rows that were given to waiting jobs
+        self.stopping: set[JobId] = set()
         self.chosen: list[tuple[Job, tuple[Slot, ...]]] = []
         self.closed: set[GroupId] = set()
-        self.held: Held = {}  # beside reservations: what those have whose turn is over
         running: list[Job] = []
         for _, job_id in core.ends.sorted:
             job = core.jobs[job_id]
             if job.phase is Phase.STOPPING:
                 self._move(job, 1)
+                self.stopping.add(job.id)
             elif _may_stop(core, pipeline.config, job):
                 running.append(job)
-            else:
-                self._hold(job, job.slots)
+        for node, trial in self.solid.items():
+            self.lack[node] = [min(amount, 0) for amount in trial.free]
         entry = pipeline.queue.entry
         self.preemptible = sorted((entry(job), job) for job in running)
         for _, job in self.preemptible:
@@ -216,7 +228,19 @@ class _Draft:
         trial = self.solid.get(node)
         if trial is None:
             trial = self.solid[node] = Trial.now(self.core.ledger, node)
+            self.lack[node] = [min(amount, 0) for amount in trial.free]
         return trial
+
+    def _sound(self, node: NodeId, trial: Trial) -> bool:
+        """Whether nobody is to get what others still hold."""
+        devices = trial.devices
+        if devices.size and (min(devices.milli) < 0 or min(devices.memory) < 0):
+            return False
+        taken = self.taken.get(node, ())
+        return all(
+            have >= (0 if row in taken else lack)
+            for row, (have, lack) in enumerate(zip(trial.free, self.lack[node], strict=True))
+        )
 
     def _move(self, job: Job, sign: int) -> None:
         request = self.core.shapes[job.shape_id]
@@ -232,30 +256,14 @@ class _Draft:
             self.holders[node].remove(job)
         for node in {slot.node for slot in job.slots}:
             trial = self.node(node)
-            if not _sound(trial):
+            if not self._sound(node, trial):
                 trial = trial.copy()
                 for other in self.holders[node]:
                     self._give_back(trial, other, node)
-                if not _sound(trial):
+                if not self._sound(node, trial):
                     self._move(job, 1)
                     return False
-        self._hold(job, job.slots)
         return True
-
-    def _hold(self, job: Job, slots: tuple[Slot, ...]) -> None:
-        if self.core.reservations:
-            hold(self.held, self.core.shapes[job.shape_id], slots, job.spec.tenant)
-
-    def _open(self, trial: Trial, node: NodeId, job: Job) -> Trial | None:
-        """Return what a job may have of a node, less what is reserved for others; None: nothing."""
-        trial = trial.copy()
-        if self.core.reservations and not less_reserved(self.core, trial, node, job, self.held):
-            return None
-        if not _sound(trial):
-            return None
-        if self.core.promises:
-            less_promised(self.core, trial, node, job)
-        return trial
 
     def _give_back(self, trial: Trial, job: Job, node: NodeId) -> None:
         request = self.core.shapes[job.shape_id]
@@ -270,17 +278,21 @@ class _Draft:
         if group in self.closed:
             return
         request = core.shapes[job.shape_id]
-        slots = None if pipeline.over_quota(core, job) else self._slots(request, job)
+        assert pipeline.preempt is not None
+        fence = pipeline.preempt.fence(core, job)
+        slots = None if pipeline.over_quota(core, job) else self._slots(request, fence)
         if slots is None:
-            self.closed.add(group)
+            if not fence and not core.promises:  # else another of the group may be let in
+                self.closed.add(group)
             return
+        rows = {row for row, _ in request.held} | ({GPU, GPU_MEMORY} if request.picks else set())
         for slot in slots:
             self.node(slot.node).move(request, slot.devices, -1)
-        self._hold(job, slots)
+            self.taken.setdefault(slot.node, set()).update(rows)
         self.chosen.append((job, slots))
 
     def _crowd(
-        self, node: NodeId, request: Request, job: Job, most: int, least: int
+        self, node: NodeId, request: Request, most: int, least: int, fence: Fence
     ) -> list[tuple[int, NodeId, list[Slot]]]:
         """Return members that fit on a node if its worst holders go, with how few may then stay.
 
@@ -288,11 +300,13 @@ class _Draft:
         """
         found: list[tuple[int, NodeId, list[Slot]]] = []
         trial, holders = self.node(node).copy(), self.holders.get(node, [])
+        gone = self.stopping.copy()
         for kept in range(len(holders) - 1, -1, -1):
             self._give_back(trial, holders[kept], node)
-            while len(found) < most:
-                room = self._open(trial, node, job)
-                here = [] if room is None else _take(room, node, request, least)
+            gone.add(holders[kept].id)
+            while len(found) < most and self._sound(node, trial):
+                free = fence.within(node, trial.copy(), gone)
+                here = _take(free, node, request, least)
                 if len(here) < least:
                     break
                 for slot in here:
@@ -302,7 +316,7 @@ class _Draft:
                     return found
         return found
 
-    def _slots(self, request: Request, job: Job) -> tuple[Slot, ...] | None:
+    def _slots(self, request: Request, fence: Fence) -> tuple[Slot, ...] | None:
         """Return slots for all members: on nodes with room, best first; then where it costs the
         worst jobs their place."""
         ledger, fit = self.core.ledger, self.pipeline.fit
@@ -312,14 +326,15 @@ class _Draft:
         most = 1 if spread == "distinct-nodes" else members
         least = members if spread == "same-node" else 1
         for node in range(ledger.count):
-            if not ledger.room.item(UP, node):
+            if not ledger.room.item(UP, node) or node in fence.closed:
                 continue
-            trial = self._open(self.node(node), node, job)
-            here = [] if trial is None else _take(trial, node, request, most)
-            if trial is not None and len(here) >= least:
+            sound = self._sound(node, self.node(node))
+            trial = fence.within(node, self.node(node).copy(), self.stopping)
+            here = _take(trial, node, request, most) if sound else []
+            if len(here) >= least:
                 roomy.append((fit.score(request, trial.free), node, here))
                 continue
-            crowded += self._crowd(node, request, job, most, least)
+            crowded += self._crowd(node, request, most, least, fence)
         slots: list[Slot] = []
         for _, _, here in [*sorted(roomy, key=_first_two), *sorted(crowded, key=_first_two)]:
             slots += here[: members - len(slots)]
@@ -330,14 +345,6 @@ class _Draft:
 
 def _first_two(item: tuple[int, NodeId, list[Slot]]) -> tuple[int, NodeId]:
     return item[:2]
-
-
-def _sound(trial: Trial) -> bool:
-    """Whether nobody is to get what others still hold."""
-    devices = trial.devices
-    if devices.size and (min(devices.milli) < 0 or min(devices.memory) < 0):
-        return False
-    return min(trial.free) >= 0
 
 
 def _take(trial: Trial, node: NodeId, request: Request, most: int) -> list[Slot]:
@@ -361,10 +368,16 @@ def _may_stop(core: Core, config: PolicyConfig, job: Job) -> bool:
     return started is None or core.clock - started >= config.min_run_ms
 
 
+def learnt_of(seen: int) -> int:
+    """Return how many of the jobs that have ended are known: powers of two, then in steps."""
+    return seen // LEARN_EVERY * LEARN_EVERY if seen >= LEARN_EVERY else 1 << seen.bit_length() >> 1
+
+
 class GittinsOrder:
     """Highest Gittins index first, over the services of jobs that have ended lately.
 
-    Needs no estimate of the job itself. Without any history it is least attained service first.
+    Needs no estimate of the job itself. Without any history it is least attained service first, in
+    levels that double: two jobs that share a place change it a few times, not at every event.
     """
 
     def __init__(self) -> None:
@@ -372,11 +385,16 @@ class GittinsOrder:
         self._learnt = 0
 
     def learn(self, core: Core) -> bool:
-        """Take in what has ended since the last time, not at every end; whether keys changed."""
-        if core.services_seen < self._learnt + max(1, min(self._learnt, LEARN_EVERY)):
+        """Take in what has ended since the last time, not at every end; whether keys changed.
+
+        What is known follows from the core alone, however long this policy has been at work.
+        """
+        learnt = learnt_of(core.services_seen)
+        if learnt == self._learnt:
             return False
-        self._learnt = core.services_seen
-        self._table = GittinsTable(core.services)
+        known = len(core.services) - (core.services_seen - learnt)
+        self._learnt = learnt
+        self._table = GittinsTable(core.services[max(0, known - LEARNT_MAX) : known])
         return True
 
     def next_fall(self, job: Job, now: Ms) -> list[Ms]:
@@ -394,7 +412,7 @@ class GittinsOrder:
         def key(job: Job) -> Key:
             attained = job.attained_ms(now) * width_milli(job.spec.shape) // WHOLE_GPU_MILLI
             if not self._table.values:
-                return (attained, job.submitted_ms, job.id)
+                return (attained.bit_length(), job.submitted_ms, job.id)
             kind, index = self._table.key(attained)
             # An integer that sorts as the exact fraction does, to 60 bits.
             rank = (kind << KIND_BITS) + (index.numerator << INDEX_BITS) // index.denominator

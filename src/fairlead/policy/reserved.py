@@ -15,16 +15,14 @@ from typing import TypeAlias
 from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
-from fairlead.core.ledger import HOST, Request
-from fairlead.core.reserve import end_of, limit_of
+from fairlead.core.ledger import HOST
+from fairlead.core.reserve import end_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.jobs import LIVE, Reservation
-from fairlead.model.resources import Slot
 from fairlead.policy.line import Line
 from fairlead.policy.place.trial import Trial
 
 EndOf: TypeAlias = Callable[[Job], Ms]
-Held: TypeAlias = dict[tuple[NodeId, str], list[int]]  # what tenants hold of a node, host amounts
 
 
 def of_others(core: Core, tenant: str) -> list[Reservation]:
@@ -131,30 +129,3 @@ def _take(state: Trial, wanted: list[int], devices: Iterable[int]) -> None:
         if device < len(state.devices.size):
             state.devices.milli[device] = 0
             state.devices.memory[device] = 0
-
-
-def hold(held: Held, request: Request, slots: Iterable[Slot], tenant: str) -> None:
-    """Note that a tenant's job holds these slots."""
-    for slot in slots:
-        amounts = held.setdefault((slot.node, tenant), [0] * HOST)
-        for row in range(HOST):
-            amounts[row] += request.host[row]
-
-
-def less_reserved(core: Core, trial: Trial, node: NodeId, job: Job, held: Held) -> bool:
-    """Take from a node's trial all that others reserve before the job could be gone.
-
-    False: all of the node is. For drafts, in which everybody is thought away; `held` is what the
-    draft has given to tenants again. Reservations that follow one another count together.
-    """
-    until = core.clock + limit_of(job)
-    left = {key: list(amounts) for key, amounts in held.items() if key[0] == node}
-    for each in of_others(core, job.spec.tenant):
-        if each.start_ms >= until or end_of(each) <= core.clock:
-            continue
-        if node in each.nodes:
-            return False
-        if each.shape is not None:
-            mine = [amounts for (_, tenant), amounts in left.items() if tenant in each.tenants]
-            _take(trial, *_missing(each, node, mine))
-    return True

@@ -37,16 +37,17 @@ def _whole(least: int, most: int) -> Callable[[Setting, str], int]:
     return read
 
 
-def _or(word: str, read: Callable[[Setting, str], Any], means: Any = None) -> Any:
-    """Return a reader that also knows a word."""
+def _or(words: Mapping[str, Any], read: Callable[[Setting, str], Any]) -> Any:
+    """Return a reader that also knows some words."""
 
     def either(value: Setting, key: str) -> Any:
-        if value == word:
-            return means
+        if isinstance(value, str) and value in words:
+            return words[value]
         try:
             return read(value, key)
         except Misuse as wrong:
-            wrong.hint = f'{wrong.hint}; or "{word}"'.removeprefix("; ")
+            known = " or ".join(f'"{word}"' for word in words)
+            wrong.hint = f"{wrong.hint}; or {known}".removeprefix("; ")
             raise
 
     return either
@@ -87,17 +88,17 @@ def _levels(value: Setting, key: str) -> tuple[Ms, ...]:
 _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "order": ("order", _text),
     "placement": ("placement", _text),
-    "overtake": ("overtake_ms", _or("never", _or("always", parse_duration_ms), 0)),
+    "overtake": ("overtake_ms", _or({"never": 0, "always": None}, parse_duration_ms)),
     "ageing_per_hour": ("ageing_per_hour", _whole(0, PERCENT_MAX)),
     "ageing_cap": ("ageing_cap", _whole(0, PERCENT_MAX)),
-    "backfill": ("backfill", _or("all", _whole(0, BACKFILL_MAX))),
+    "backfill": ("backfill", _or({"all": None}, _whole(0, BACKFILL_MAX))),
     "estimate": ("estimate", _one_of("limit", "expected")),
     "shortest": ("shortest", _yes),
     "preempt": ("preempt", _yes),
     "min_run": ("min_run_ms", parse_duration_ms),
-    "preemptions_max": ("preemptions_max", _or("unlimited", _whole(0, PERCENT_MAX))),
+    "preemptions_max": ("preemptions_max", _or({"unlimited": None}, _whole(0, PERCENT_MAX))),
     "levels": ("levels_gpu_ms", _levels),
-    "promote": ("promote_percent", _or("never", _whole(1, PERCENT_MAX))),
+    "promote": ("promote_percent", _or({"never": None}, _whole(1, PERCENT_MAX))),
 }
 KEYS = tuple(_SETTINGS)
 _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
@@ -109,7 +110,7 @@ _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "ageing_cap": (lambda config: config.order == "priority", "orders by priority"),
     "shortest": (
         lambda config: bool(config.backfill) and not config.preempt,
-        "policies that backfill, but for conservative ones",
+        "policies that backfill",
     ),
 }
 
@@ -147,29 +148,44 @@ def override(config: PolicyConfig, settings: Mapping[str, Setting]) -> PolicyCon
     """Return the configuration with these settings; Misuse for what cannot work or does nothing."""
     config, idle = _override(config, settings)
     for key in idle:
-        raise Misuse(f"{key} has no effect here, only for {_EFFECT[key][1]}", field=key)
+        raise _no_effect(key)
     return config
+
+
+def _no_effect(key: str) -> Misuse:
+    return Misuse(
+        f"{key} has no effect here",
+        field=key,
+        hint=f"leave it out: it is for {_EFFECT[key][1]}",
+    )
 
 
 def _override(
     base: PolicyConfig, settings: Mapping[str, Setting]
 ) -> tuple[PolicyConfig, list[str]]:
-    """Return the configuration, and the settings that change nothing in it: they are left out."""
+    """Return the configuration, and the settings that it does not heed: they are left out.
+
+    What sets a value that is there anyway does no harm.
+    """
     changed: dict[str, Any] = {}
     for key, value in settings.items():
         known(key)
         name, read = _SETTINGS[key]
         changed[name] = read(value, key)
     config = replace(base, **changed)
-    idle = [key for key in settings if not effective(config, key)]
-    kept = {key: value for key, value in changed.items() if key not in _names(idle)}
-    config = replace(base, **kept)
+    idle = [
+        key
+        for key in settings
+        if not effective(config, key) and changed[_name(key)] != getattr(base, _name(key))
+    ]
+    ignored = {_name(key) for key in idle}
+    config = replace(base, **{name: changed[name] for name in changed.keys() - ignored})
     check(config)
     return config, idle
 
 
-def _names(keys: Sequence[str]) -> set[str]:
-    return {_SETTINGS[key][0] for key in keys}
+def _name(key: str) -> str:
+    return _SETTINGS[key][0]
 
 
 def configured(names: Sequence[str], settings: Mapping[str, Setting]) -> dict[str, PolicyConfig]:
@@ -184,7 +200,5 @@ def configured(names: Sequence[str], settings: Mapping[str, Setting]) -> dict[st
         idle &= set(here)
     for key in settings:
         if key in idle:
-            raise Misuse(
-                f"{key} has no effect here, only for {_EFFECT[key][1]}", field=key, hint=""
-            )
+            raise _no_effect(key)
     return found

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from fairlead.model.base import Misuse
+from fairlead.model.events import AnyEvent
 from fairlead.model.jobs import Reservation
 from fairlead.policy.registry import build, policy_config
 from fairlead.policy.settings import Setting, configured
 from fairlead.sim.cluster import Cluster
-from fairlead.sim.replay import DEFAULT_RULES, Outcome, Rules, replay
+from fairlead.sim.replay import DEFAULT_RULES, Outcome, Predictor, Rules, replay
 from fairlead.sim.workload import Workload
 
 POLICIES_MAX = 20
@@ -40,10 +41,13 @@ def compare(
     *,
     rules: Rules = DEFAULT_RULES,
     settings: Mapping[str, Setting] | None = None,
+    setup: Sequence[AnyEvent] = (),
+    predictor: Callable[[], Predictor | None] | None = None,
 ) -> Iterator[Outcome]:
     """Yield the outcome under each policy, in turn; `progress` hears (policy, jobs ended).
 
-    A setting changes the policies that have it; Misuse if none has.
+    A setting changes the policies that have it; Misuse if none has. Each policy gets a predictor
+    of its own, which has learned nothing yet.
     """
     for name, config in configured(policies, settings or {}).items():
         report = None if progress is None else _reporter(progress, name)
@@ -52,7 +56,9 @@ def compare(
             cluster,
             config,
             rules=rules,
+            predictor=None if predictor is None else predictor(),
             reservations=reservations,
+            setup=setup,
             progress=report,
             name=name,
         )

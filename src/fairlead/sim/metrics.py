@@ -151,7 +151,7 @@ def summarise(outcome: Outcome) -> Summary:
         utilisation_ratio=busy / (outcome.cluster.capacity_milli * makespan) if makespan else 0.0,
         wall_s=round(outcome.wall_s, 6),
         cpu_s=round(outcome.cpu_s, 6),
-        jobs_per_s=round(count / max(outcome.cpu_s, 1e-9), 1),
+        jobs_per_s=round(count / outcome.cpu_s, 1) if outcome.cpu_s else 0.0,
         digest=digest(outcome),
         median_wait_s=_percentile_s(wait, 50),
         p95_wait_s=_percentile_s(wait, 95),

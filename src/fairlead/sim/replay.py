@@ -57,6 +57,7 @@ class Predictor(Protocol):
 NEVER: Ms = 2**62
 MANY = 2**62
 PROGRESS_EVERY = 1024  # instants
+IDLE_WAKES_MAX = 1000  # at one instant
 _DONE = Exit(code=0)
 _TERMINATED = Exit(signal=15)
 
@@ -208,21 +209,27 @@ class World:
 
     def run(self, progress: Progress | None, observe: Observe | None) -> None:
         """Go from instant to instant until nothing is left to happen."""
-        core, by_event = self.core, self.rules.event_order == "reference"
-        instants = 0
+        by_event = self.rules.event_order == "reference"
+        instants = idle = 0
+        before: tuple[Ms, int] = (-1, -1)
         while True:
             deadline = self.scheduler.next_wake()
-            if deadline is None or (self.next_arrival == NEVER and not core.jobs):
+            if deadline is None or (self.next_arrival == NEVER and not self.core.jobs):
                 deadline = NEVER  # reservations that end when nobody is there concern nobody
             now = self.next_instant(deadline)
             if now == NEVER:
                 break
+            idle = idle + 1 if before == (now, self.core.seq) else 0
+            assert idle < IDLE_WAKES_MAX, (
+                f"policy {self.core.policy.order} is woken at {now} ms for ever: nothing changes"
+            )
+            before = (now, self.core.seq)
             if by_event:
                 self.one_by_one(now)
             else:
                 self.together(now, deadline)
             if observe is not None:
-                observe(now, core)
+                observe(now, self.core)
             instants += 1
             if progress is not None and instants % PROGRESS_EVERY == 0:
                 progress(self.ended)

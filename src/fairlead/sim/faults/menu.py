@@ -5,24 +5,29 @@ from __future__ import annotations
 from random import Random
 from typing import get_args
 
+from msgspec.structs import replace
+
 from fairlead.model.base import Ms
-from fairlead.model.jobs import JobSpec, PolicyConfig, Tenant
+from fairlead.model.jobs import FORECAST_PERCENTS, Forecast, JobSpec, PolicyConfig, Tenant
 from fairlead.model.limits import EXIT_REQUEUE
 from fairlead.model.resources import Device, Node, Shape, Spread
 from fairlead.policy.registry import POLICIES, policy_config
 from fairlead.sim.faults.plan import (
+    EPOCH_MS,
     Fate,
     Incident,
     IncidentKind,
     JobPlan,
     Plan,
     RequestPlan,
+    ReservePlan,
     Weather,
 )
 
 HOUR: Ms = 3_600_000
 MINUTE: Ms = 60_000
 KINDS: tuple[IncidentKind, ...] = get_args(IncidentKind)
+MOST = {"agent-restart": 20, "supervisor-kill": 8, "foreign": 8, "crash": 8, "reserve": 6}
 ATTEMPTS_PLANNED = 4
 FATES_MAX = 24
 TENANTS = ("ada", "bob", "eve")
@@ -103,7 +108,7 @@ def _shape(rng: Random, nodes: tuple[Node, ...]) -> Shape:
     )
 
 
-def _job(rng: Random, name: str, shape: Shape, load: float) -> JobPlan:
+def _job(rng: Random, name: str, shape: Shape, load: float, until: Ms) -> JobPlan:
     usual: Ms = round(min(rng.lognormvariate(11.3, 1.2) * load, 20 * MINUTE)) + 1
     mean_streak = rng.random() < 0.25
     most = min(ATTEMPTS_PLANNED * shape.members, FATES_MAX // shape.members * shape.members)
@@ -127,6 +132,8 @@ def _job(rng: Random, name: str, shape: Shape, load: float) -> JobPlan:
         stop_signal=rng.choice((15, 15, 2)),
         grace_ms=rng.choice((0, 1000, 30_000, 120_000)),
         retries=rng.choice((0, 0, 1, 3)),
+        deadline_ms=EPOCH_MS + rng.randrange(2 * until) if rng.random() < 0.3 else None,
+        preemptible=rng.random() < 0.85,
     )
     cancel = round(rng.expovariate(1 / (5 * MINUTE))) if rng.random() < 0.25 else None
     return JobPlan(
@@ -134,7 +141,18 @@ def _job(rng: Random, name: str, shape: Shape, load: float) -> JobPlan:
         fates=(*fates, *last),
         cancel_after_ms=cancel,
         cancel_now=rng.random() < 0.4,
+        forecast=_forecast(rng, usual, limit) if rng.random() < 0.4 else None,
     )
+
+
+def _forecast(rng: Random, usual: Ms, limit: Ms | None) -> Forecast:
+    """Return what a predictor says: about right, or wrong by a factor of a thousand."""
+    most = 1000 * HOUR if limit is None else limit
+    expected = min(max(1, round(usual * rng.choice((0.001, 0.5, 1.0, 1.0, 2.0, 1000)))), most)
+    if rng.random() < 0.5:
+        return Forecast(expected_ms=expected, model="a point")
+    steps = sorted(min(max(1, expected * p // 50), most) for p in FORECAST_PERCENTS)
+    return Forecast(expected_ms=expected, quantiles_ms=tuple(steps), model="quantiles")
 
 
 def _fate(rng: Random, usual: Ms, mean: bool) -> Fate:
@@ -168,7 +186,7 @@ def _request(
     shape = _shape(rng, nodes)
     names = tuple(f"{key}.{index}" for index in range(rng.choices((1, 2, 5), (80, 12, 8))[0]))
     for name in names:
-        jobs[name] = _job(rng, name, shape, load)
+        jobs[name] = _job(rng, name, shape, load, until)
     vanishes = rng.random() < 0.15
     return RequestPlan(
         at_ms=rng.randrange(until),
@@ -182,8 +200,7 @@ def _request(
 def _count(rng: Random, kind: IncidentKind, hours: float) -> int:
     if kind == "node-loss":
         return 1
-    most = {"agent-restart": 20, "supervisor-kill": 8, "foreign": 8, "crash": 8}.get(kind, 4)
-    return max(1, round(rng.randint(1, most) * hours))
+    return max(1, round(rng.randint(1, MOST.get(kind, 4)) * hours))
 
 
 def _incident(rng: Random, kind: IncidentKind, until: Ms, nodes: tuple[Node, ...]) -> Incident:
@@ -205,6 +222,24 @@ def _incident(rng: Random, kind: IncidentKind, until: Ms, nodes: tuple[Node, ...
         devices=devices,
         policy=_policy(rng) if kind == "policy" else None,
         tenant=_tenant(rng, nodes) if kind == "quota" else None,
+        reservation=_reservation(rng, nodes, node) if kind == "reserve" else None,
+        forecast=_forecast(rng, 10 * MINUTE, None) if kind == "forecast" else None,
+    )
+
+
+def _reservation(rng: Random, nodes: tuple[Node, ...], node: Node) -> ReservePlan:
+    names = {node.name, *(other.name for other in nodes if rng.random() < 0.2)}
+    shape = None
+    if rng.random() < 0.5:
+        gpus = rng.randint(0, min(2, len(node.devices)))
+        shape = Shape(cpu_milli=node.cpu_milli // 2, memory_mib=rng.choice((0, 4096)), gpus=gpus)
+    return ReservePlan(
+        name=f"reservation-{rng.randrange(4)}",
+        nodes=tuple(sorted(names)),
+        after_ms=rng.choice((0, 0, MINUTE, 10 * MINUTE)),
+        for_ms=rng.choice((None, MINUTE, 10 * MINUTE, 10 * MINUTE)),
+        tenants=() if rng.random() < 0.4 else (rng.choice(TENANTS),),
+        shape=shape,
     )
 
 
@@ -233,7 +268,16 @@ def _weather(rng: Random) -> Weather:
 
 
 def _policy(rng: Random) -> PolicyConfig:
-    return policy_config(f"{rng.choice(sorted(POLICIES))}+{rng.choice(PLACEMENTS)}")
+    config = policy_config(f"{rng.choice(sorted(POLICIES))}+{rng.choice(PLACEMENTS)}")
+    if not config.preempt:
+        return config
+    levels = rng.choice((config.levels_gpu_ms, (MINUTE,), (30_000, 5 * MINUTE)))
+    return replace(
+        config,
+        min_run_ms=rng.choice((0, 0, 10_000, MINUTE)),
+        preemptions_max=rng.choice((None, None, 1, 3)),
+        levels_gpu_ms=levels if config.levels_gpu_ms else (),
+    )
 
 
 def _tenant(rng: Random, nodes: tuple[Node, ...]) -> Tenant:

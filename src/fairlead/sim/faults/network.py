@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fairlead.model.base import JobId, Record
-from fairlead.model.events import PolicySet, TenantSet
+from fairlead.model.events import Forecasted, PolicySet, ReservationDeleted, TenantSet
 from fairlead.model.jobs import JobSpec
 from fairlead.model.messages import Desired, Report
 from fairlead.model.resources import Node
+from fairlead.sim.faults.plan import ReservePlan
 
 if TYPE_CHECKING:
     from fairlead.sim.faults.world import World
@@ -50,9 +51,15 @@ class Cancel(Ask, frozen=True, tag="cancel"):
 
 
 class Configure(Ask, frozen=True, tag="configure"):
-    """Set a policy or a tenant."""
+    """Set a policy or a tenant, predict a job's run time, delete a reservation."""
 
-    event: PolicySet | TenantSet
+    event: PolicySet | TenantSet | Forecasted | ReservationDeleted
+
+
+class Reserve(Ask, frozen=True, tag="reserve"):
+    """Reserve nodes, or a slot on each."""
+
+    reservation: ReservePlan
 
 
 class GiveUp(Ask, frozen=True, tag="give-up"):
@@ -73,7 +80,7 @@ class Answer(Record, frozen=True):
 encode = msgspec.json.Encoder().encode
 decode_word = msgspec.json.Decoder(Word).decode
 decode_desired = msgspec.json.Decoder(Desired).decode
-decode_ask = msgspec.json.Decoder(Submit | Cancel | Configure | GiveUp).decode
+decode_ask = msgspec.json.Decoder(Submit | Cancel | Configure | Reserve | GiveUp).decode
 decode_answer = msgspec.json.Decoder(Answer).decode
 
 

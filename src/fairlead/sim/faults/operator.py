@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from fairlead.model.events import PolicySet, TenantSet
+from fairlead.model.events import Forecasted, PolicySet, ReservationDeleted, TenantSet
 from fairlead.model.jobs import Phase
 from fairlead.sim.faults.client import Call
 from fairlead.sim.faults.machine import Machine
-from fairlead.sim.faults.network import SLOW_MS, Ask, Cancel, Configure, GiveUp
+from fairlead.sim.faults.network import SLOW_MS, Ask, Cancel, Configure, GiveUp, Reserve
 from fairlead.sim.faults.plan import Incident
 from fairlead.sim.faults.truth import can_ever_run
 from fairlead.store.memory import Fault
@@ -45,6 +45,9 @@ class Operator:
             "policy": self._configure,
             "quota": self._configure,
             "foreign": self._foreign,
+            "reserve": self._reserve,
+            "unreserve": self._unreserve,
+            "forecast": self._forecast,
         }
 
     @property
@@ -63,12 +66,14 @@ class Operator:
             self.world.at(incident.at_ms, self._incident, incident)
 
     def heal(self) -> None:
-        """Take quotas back, so that everything may run in the end."""
+        """Take quotas and reservations back, so that everything may run in the end."""
         plan = self.world.plan
         changed = [incident.tenant for incident in plan.incidents if incident.tenant is not None]
         for tenant in {tenant.name: tenant for tenant in (*plan.tenants, *changed)}.values():
             event = TenantSet(tenant=replace(tenant, quota=()))
             self._call(Configure(number=self._number(), event=event))
+        for name in list(self.world.oracles.shadow.reservations):
+            self._delete(name)
 
     def tidy(self) -> None:
         """Give up dead machines, take quotas back, cancel what the other machines cannot run.
@@ -79,7 +84,8 @@ class Operator:
         service = self.world.service
         if not service.up or self.waiting:
             return
-        if any(tenant.quota for tenant in service.core.tenants.values()):
+        quotas = any(tenant.quota for tenant in service.core.tenants.values())
+        if quotas or service.core.reservations:
             self.heal()  # a late call has set it again
             return
         for known in service.core.nodes:
@@ -200,6 +206,27 @@ class Operator:
             assert incident.tenant is not None
             event = TenantSet(tenant=incident.tenant)
         self._call(Configure(number=self._number(), event=event))
+
+    def _reserve(self, incident: Incident) -> None:
+        assert incident.reservation is not None
+        self.world.tell(0, "the operator reserves {}", incident.reservation)
+        self._call(Reserve(number=self._number(), reservation=incident.reservation))
+
+    def _unreserve(self, incident: Incident) -> None:
+        names = list(self.world.oracles.shadow.reservations)
+        if names:
+            self._delete(names[incident.amount % len(names)])
+
+    def _delete(self, name: str) -> None:
+        event = ReservationDeleted(name=name)
+        self._call(Configure(number=self._number(), event=event))
+
+    def _forecast(self, incident: Incident) -> None:
+        count = self.world.oracles.submitted
+        if count and incident.forecast is not None:
+            job = incident.amount % count + 1
+            event = Forecasted(job=job, forecast=incident.forecast)
+            self._call(Configure(number=self._number(), event=event))
 
     def _foreign(self, incident: Incident) -> None:
         machine = self._machine(incident)

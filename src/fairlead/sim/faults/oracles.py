@@ -25,6 +25,7 @@ from fairlead.model.events import (
     NodeJoined,
     NodeLost,
     Placed,
+    ReservationDeleted,
     StopDecided,
     Submitted,
 )
@@ -32,6 +33,7 @@ from fairlead.model.jobs import FINAL, LIVE, Exit, JobSpec, Phase
 from fairlead.model.messages import Desired, MemberKey
 from fairlead.model.resources import Node, Slot
 from fairlead.model.status import JobStatus
+from fairlead.sim.faults.foresight import Foresight
 from fairlead.sim.faults.known import Attempt, KnownNode, Process, Violation
 from fairlead.sim.faults.network import SLOW_MS, Answer, Ask, Cancel, Submit
 from fairlead.sim.faults.truth import Load
@@ -67,6 +69,7 @@ class Oracles:
         self.running_of: dict[JobId, int] = {}
         self.loads: dict[str, Load] = {}
         self._turns = 0
+        self.foresight = Foresight(self)
 
     @property
     def submitted(self) -> int:
@@ -142,8 +145,11 @@ class Oracles:
             if telling:
                 text = msgspec.json.encode(event).decode()
                 self.world.tell(getattr(event, "job", 0), "log {}: {}", seq, text[:300])
+            self.foresight.before(at, event)
             self._durable(seq, at, event)
             self.shadow.apply(at, event)
+            self.foresight.after(event)
+        self.foresight.batch()
         self.shadow.forget_changes()
         for status in statuses:
             self._status(status)
@@ -203,7 +209,7 @@ class Oracles:
             raise Violation("two-attempts-at-once", f"{event}", job)
         if self.running_of.get(job):
             raise Violation("two-attempts-at-once", f"{event}: the last one still runs", job)
-        if event.attempt > self._attempts_max(spec):
+        if event.attempt > self._attempts_max(spec) + self.foresight.attempts_more(job):
             raise Violation("livelock", f"job {job} is placed for the {event.attempt}th time", job)
         if len(event.slots) != spec.shape.members:
             raise Violation("partial-gang", f"{event}", job)
@@ -314,6 +320,7 @@ class Oracles:
         if phase not in FINAL:
             return
         self.final[job] = phase
+        self.foresight.final(job, phase)
         attempt = self.attempts.get(job)
         if phase is Phase.SUCCEEDED:
             exits = [
@@ -340,7 +347,8 @@ class Oracles:
 
     def turned(self, turn: Turn, inbox: int, jobs: int) -> None:
         """A turn has become durable."""
-        decided = len(turn.events) - inbox
+        over = sum(isinstance(event, ReservationDeleted) for event in turn.events)
+        decided = len(turn.events) - inbox - over
         if decided > 2 * (jobs + inbox):
             raise Violation("livelock", f"{decided} decisions after {inbox} events, {jobs} jobs")
         self._turns += 1

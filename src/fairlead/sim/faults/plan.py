@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from fairlead.model.base import Ms, Record
-from fairlead.model.jobs import JobSpec, PolicyConfig, Tenant
-from fairlead.model.resources import Node
+from fairlead.model.jobs import Forecast, JobSpec, PolicyConfig, Tenant
+from fairlead.model.resources import Node, Shape
 
 EPOCH_MS: Ms = 1_000_000_000  # what good wall clocks show when the world begins
 
@@ -34,6 +34,9 @@ IncidentKind: TypeAlias = Literal[
     "policy",  # PolicySet
     "quota",  # TenantSet, often below what is in use
     "foreign",  # others use a part of a node, or stop to
+    "reserve",  # nodes or parts of them are reserved, now or soon, for a while or until told
+    "unreserve",  # the n-th reservation known is deleted
+    "forecast",  # the n-th job is predicted anew, right or wildly wrong
 ]
 
 
@@ -61,6 +64,7 @@ class JobPlan(Record, frozen=True):
     fates: tuple[Fate, ...]
     cancel_after_ms: Ms | None = None  # the client asks for it so long after it was answered
     cancel_now: bool = False  # … and again half a second later, without grace
+    forecast: Forecast | None = None  # what the service predicts when it takes the job
 
     def fate(self, attempt: int, rank: int) -> Fate:
         """Return what this member of this attempt does."""
@@ -79,6 +83,17 @@ class RequestPlan(Record, frozen=True):
     eager: bool = False  # repeats at once, without waiting for an answer
 
 
+class ReservePlan(Record, frozen=True):
+    """A reservation as an operator asks for it: nodes by name, times from when it is heard."""
+
+    name: str
+    nodes: tuple[str, ...]
+    after_ms: Ms = 0
+    for_ms: Ms | None = None  # None: a drain, until it is deleted
+    tenants: tuple[str, ...] = ()
+    shape: Shape | None = None  # None: whole nodes; else one such slot on each
+
+
 class Incident(Record, frozen=True):
     """One fault at one time. `amount` is what the kind needs: a node, a number, a duration."""
 
@@ -91,6 +106,8 @@ class Incident(Record, frozen=True):
     devices: tuple[int, ...] = ()
     policy: PolicyConfig | None = None
     tenant: Tenant | None = None
+    reservation: ReservePlan | None = None
+    forecast: Forecast | None = None
 
 
 class Weather(Record, frozen=True):

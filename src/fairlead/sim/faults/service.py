@@ -22,13 +22,16 @@ from fairlead.model.base import JobId, Misuse, Ms, NodeId, StoreFailed
 from fairlead.model.events import (
     AnyEvent,
     Cancelled,
+    Forecasted,
     ForeignUsage,
     NodeJoined,
+    ReservationSet,
     StopDecided,
     Submitted,
 )
-from fairlead.model.jobs import Phase
+from fairlead.model.jobs import Phase, Reservation
 from fairlead.model.messages import Report
+from fairlead.model.resources import Slot
 from fairlead.policy.registry import build
 from fairlead.sim.faults.network import (
     Answer,
@@ -36,13 +39,14 @@ from fairlead.sim.faults.network import (
     Cancel,
     Configure,
     GiveUp,
+    Reserve,
     Submit,
     Word,
     decode_ask,
     decode_word,
 )
 from fairlead.sim.faults.oracles import LATE_MS
-from fairlead.sim.faults.plan import EPOCH_MS
+from fairlead.sim.faults.plan import EPOCH_MS, ReservePlan
 from fairlead.store.memory import Crashed
 
 if TYPE_CHECKING:
@@ -249,6 +253,8 @@ class Service:
             if node is None or _life(core.nodes[node].spec.boot) > _life(ask.boot):
                 return [], Answer(number=number)  # a later life of it has come already
             return lost_node(core, ask.node, "switched off"), Answer(number=number)
+        if isinstance(ask, Reserve):
+            return self._plan_reserve(core, ask.reservation), Answer(number=number)
         assert isinstance(ask, Configure)
         return [ask.event], Answer(number=number)
 
@@ -267,7 +273,31 @@ class Service:
             Submitted(job=job, spec=spec, request=ask.key)
             for job, spec in zip(ids, ask.specs, strict=True)
         ]
+        for job, spec in zip(ids, ask.specs, strict=True):
+            forecast = self.world.plan.jobs[spec.name].forecast
+            if forecast is not None:
+                jobs.append(Forecasted(job=job, forecast=forecast))
         return jobs, Answer(number=ask.number, ids=ids)
+
+    def _plan_reserve(self, core: Core, asked: ReservePlan) -> list[AnyEvent]:
+        """Return the reservation on the nodes that are known and have the devices for it."""
+        shape, start = asked.shape, max(self.clock(), core.now) + asked.after_ms
+        known = [core.node_ids[name] for name in asked.nodes if name in core.node_ids]
+        picks = 0 if shape is None else shape.gpus
+        known = [node for node in known if len(core.nodes[node].spec.devices) >= picks]
+        if not known:
+            return []
+        slots = tuple(Slot(node=node, devices=tuple(range(picks))) for node in known)
+        reservation = Reservation(
+            name=asked.name,
+            start_ms=start,
+            end_ms=None if asked.for_ms is None else start + asked.for_ms,
+            tenants=asked.tenants,
+            nodes=tuple(known) if shape is None else (),
+            shape=shape,
+            slots=() if shape is None else slots,
+        )
+        return [ReservationSet(reservation=reservation)]
 
     def _plan_cancel(self, batch: Batch, ask: Cancel) -> list[AnyEvent]:
         events: list[AnyEvent] = []

@@ -1,0 +1,152 @@
+"""The fault simulation finds bugs planted in plans, promises, reservations and preemption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from msgspec.structs import replace
+
+from fairlead.core.engine import Core
+from fairlead.core.jobs import Job
+from fairlead.model.events import Promised, StopDecided
+from fairlead.model.jobs import Phase
+from fairlead.policy import backfill, preempt
+from fairlead.policy.fence import Fence
+from fairlead.policy.place.trial import Trial
+from fairlead.policy.plan import Plan, Plans
+from fairlead.policy.preempt import _Draft
+from fairlead.sim.faults.run import Failure, run_seed
+
+SEEDS_MAX = 150
+Plant = Callable[[pytest.MonkeyPatch], None]
+PLANTS: dict[str, tuple[Plant, tuple[str, ...]]] = {}
+
+
+def plant(*checks: str) -> Callable[[Plant], Plant]:
+    def register(function: Plant) -> Plant:
+        PLANTS[function.__name__] = function, checks
+        return function
+
+    return register
+
+
+@plant("reserved")
+def plans_ignore_reservations(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Plan, "_reserve", lambda self, reservation: None)
+
+
+@plant("reserved")
+def preemption_ignores_reservations(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Fence, "within", lambda self, node, trial, gone=(): trial)
+
+
+@plant("promise-later")
+def promises_do_not_stand_when_others_are_made(patch: pytest.MonkeyPatch) -> None:
+    """The whole future is planned anew in the order of the queue: the classic mistake."""
+    original = backfill.Backfill._planned
+
+    def anew(self, core, fresh, again):
+        for job in list(core.promises.values()):
+            yield Promised(job=job.id, start_ms=core.clock, because="")
+        yield from original(self, core, fresh, True)
+
+    patch.setattr(backfill.Backfill, "_planned", anew)
+    # Only what is promised then is looked at, as a user would.
+    from fairlead.sim.faults.foresight import Foresight
+
+    promised = Foresight._promised
+    patch.setattr(
+        Foresight, "_promised", lambda self, at, event: event.slots and promised(self, at, event)
+    )
+
+
+@plant("promise-later", "promise-in-the-past")
+def claims_of_others_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Plans, "sync", lambda self: None)
+
+
+@plant("promise-broken")
+def a_promise_is_taken_back_without_a_word(patch: pytest.MonkeyPatch) -> None:
+    original = backfill.Backfill._start_or_promise
+
+    def silent(self, core, job):
+        for event in original(self, core, job):
+            broken = isinstance(event, Promised) and not event.slots
+            yield replace(event, because="") if broken else event
+
+    patch.setattr(backfill.Backfill, "_start_or_promise", silent)
+
+
+@plant("preempted-in-spite")
+def jobs_that_are_not_preemptible_are_stopped(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(preempt, "_may_stop", lambda core, config, job: True)
+
+
+@plant("preempted-too-soon")
+def the_least_run_time_is_not_kept(patch: pytest.MonkeyPatch) -> None:
+    original = preempt._may_stop
+    patch.setattr(
+        preempt,
+        "_may_stop",
+        lambda core, config, job: original(core, replace(config, min_run_ms=0), job),
+    )
+
+
+@plant("preempted-too-often")
+def the_most_preemptions_are_not_kept(patch: pytest.MonkeyPatch) -> None:
+    original = preempt._may_stop
+    patch.setattr(
+        preempt,
+        "_may_stop",
+        lambda core, config, job: original(core, replace(config, preemptions_max=None), job),
+    )
+
+
+@plant("preempted-in-vain")
+def foreign_use_stops_running_jobs(patch: pytest.MonkeyPatch) -> None:
+    """The bug that this check has found in its first hour."""
+
+    def strict(self, node: int, trial: Trial) -> bool:
+        return min(trial.free) >= 0
+
+    patch.setattr(_Draft, "_sound", strict)
+
+
+@plant("preempted-for-good")
+def a_preempted_job_counts_as_failed(patch: pytest.MonkeyPatch) -> None:
+    original = Core._stop_decided
+
+    def final(self, event: StopDecided):
+        original(self, event)
+        if event.then is Phase.PENDING:
+            self.jobs[event.job].then = Phase.FAILED
+
+    patch.setattr(Core, "_stop_decided", final)
+
+
+@plant("livelock")
+def a_job_that_was_stopped_comes_first_again(patch: pytest.MonkeyPatch) -> None:
+    """The service that a preempted job has had is forgotten."""
+    original = Core._wait
+
+    def forgetful(self, job: Job):
+        job.served_ms = 0
+        original(self, job)
+
+    patch.setattr(Core, "_wait", forgetful)
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_a_planted_bug_of_a_policy_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant_it, checks = PLANTS[name]
+    plant_it(monkeypatch)
+    others: dict[str, int] = {}
+    for seed in range(SEEDS_MAX):
+        result = run_seed(seed)
+        if isinstance(result, Failure):
+            if result.name in checks:
+                print(f"{name}: found at seed {seed}: {result.name}: {result.message[:100]}")
+                return
+            others[result.name] = seed
+    raise AssertionError(f"'{name}' escaped {SEEDS_MAX} seeds; found instead: {others}")
