@@ -211,6 +211,18 @@ def test_a_deadline_job_that_waits_for_its_time_holds_nobody_up():
     assert world.started[short] == start
 
 
+def test_another_policy_keeps_what_was_promised():
+    world = World("fifo")
+    start = world.now
+    world.submit(60 * MIN, cpus=2, limit_ms=60 * MIN)
+    job = world.submit(20 * MIN, cpus=2, limit_ms=20 * MIN, deadline_ms=start + 90 * MIN)
+    world.turn([PolicySet(policy=policy_config("easy"))])
+    world.submit(20 * MIN, cpus=2, limit_ms=20 * MIN)
+    assert job in world.promises
+    world.until(start + 90 * MIN)
+    assert world.ended[job] <= start + 90 * MIN
+
+
 def test_the_quota_of_a_tenant_is_kept_for_its_promised_jobs():
     world = World("fifo-skip", cpus=4)
     start = world.now

@@ -31,6 +31,7 @@ def test_a_job_is_submitted_runs_and_its_exit_code_and_output_are_exact(world):
     assert world.output(job) == "out\nerr\n"
     assert [event["kind"] for event in found["events"]] == [
         "submitted",
+        "forecast",
         "placed",
         "started",
         "ended",

@@ -302,8 +302,12 @@ def _event_line(event: dict[str, Any]) -> str:
     if ended := event.get("exit"):
         how = {"exit_code": ended.get("code"), "exit_signal": ended.get("signal")}
         words += filter(None, (output.ending(how), ended.get("why"), ended.get("detail")))
+    if said := event.get("forecast"):
+        words.append(f"{output.span(said['expected_ms'])} by {said.get('model', '')}".rstrip())
+    if event.get("slots") and "start_ms" in event:
+        words.append(f"to start by {output.clock(event['start_ms'])}")
     if event.get("because"):
-        words.append(f"({event['because']})")
+        words.append(f"({localised(event['because'])})")
     return " ".join(words)
 
 

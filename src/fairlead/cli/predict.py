@@ -19,9 +19,90 @@ _CLUSTER = click.option(
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
-@click.group()
+class Jobs(click.Group):
+    """`predict 12` and `predict last` are short for `predict job 12`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command of the first word; an id stands for `job`."""
+        if args[0] == "last" or args[0].isdecimal():
+            args = ["job", *args]
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Jobs)
 def predict() -> None:
-    """Forecast run times: how good forecasts are, and why one is as it is."""
+    """Forecast run times: how good forecasts are, and why one is as it is.
+
+    \b
+    fairlead predict 12            what was forecast of job 12
+    fairlead predict calibration   how often the service's forecasts were right
+    """
+
+
+@predict.command()
+@click.argument("job")
+@_JSON
+def job(job: str, as_json: bool) -> None:
+    """Explain the forecast of a job of the service: how long it runs, and who says so."""
+    from fairlead.cli import output, selectors, when
+    from fairlead.cli.client import connect
+
+    found = connect().get(f"/jobs/{selectors.one(job)}/forecast")
+    if as_json:
+        output.print_json(found)
+        return
+    click.echo(f"job {found['id']} is {found['phase']}")
+    forecast = found["forecast"]
+    if forecast is None:
+        click.echo("  no forecast was made of it")
+    else:
+        said = f"  forecast by {forecast['model']}: {output.span(forecast['expected_ms'])}"
+        if quantiles := forecast.get("quantiles_ms"):
+            low, high = quantiles[0], quantiles[-1]
+            said += f"; nine times in ten {output.span(low)} to {output.span(high)}"
+        click.echo(said)
+    if found["limit_ms"]:
+        click.echo(f"  its time limit: {output.span(found['limit_ms'])}")
+    if found["ran_ms"] is not None:
+        has = "has run" if found["believed_end_ms"] else "ran"
+        click.echo(f"  {has}: {output.span(found['ran_ms'])}")
+    if found["believed_end_ms"]:
+        click.echo(f"  believed to end: {when.moment(found['now_ms'], found['believed_end_ms'])}")
+    for line in found["why"]:
+        click.echo(f"  one made now would come from: {line}")
+
+
+@predict.command()
+@_JSON
+def calibration(as_json: bool) -> None:
+    """Show how often the service's forecasts were right: promised against actual, per model.
+
+    Of the newest jobs that ended of themselves. "below 90": the share that ran for no longer than
+    the forecast said nine in ten would.
+    """
+    from fairlead.cli.client import connect
+    from fairlead.cli.output import print_json
+
+    found = connect().get("/forecasts")
+    if as_json:
+        print_json(found)
+        return
+    if not found["models"]:
+        click.echo(f"no job with a forecast has ended yet (predictor: {found['predictor']})")
+        return
+    percents = list(next(iter(found["models"].values()))["below"])
+    rows = []
+    for name, model in found["models"].items():
+        banded = model["banded"]
+        shares = [
+            f"{100 * model['below'][each] / banded:.0f} %" if banded else "-" for each in percents
+        ]
+        off = f"{100 * model['error_ms'] / model['ran_ms']:.0f} %" if model["ran_ms"] else "-"
+        rows.append([name, str(model["jobs"]), off, *shares])
+    header = ("model", "jobs", "off by", *(f"below {each}" for each in percents))
+    click.echo(table(header, rows, header[1:]))
 
 
 @predict.command("eval")

@@ -83,11 +83,15 @@ def promised(core: Core, event: Promised) -> None:
 
 
 def withdraw(core: Core, node: NodeId | None = None) -> None:
-    """Take back promises: those of a policy that rules no more, or of devices that are gone."""
+    """Take back promises: those of a policy that rules no more, or of devices that are gone.
+
+    What was promised for a deadline was promised by admission, and every policy keeps it.
+    """
     for job in list(core.promises.values()):
         assert job.promise is not None
         slots = job.promise.slots
-        if node is None or any(slot.node == node and slot.devices for slot in slots):
+        gone = any(slot.node == node and slot.devices for slot in slots)
+        if gone or (node is None and job.spec.deadline_ms is None):
             job.promise = None
             del core.promises[job.id]
 

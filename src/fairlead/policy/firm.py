@@ -7,6 +7,8 @@ grace to go. At its time a promised job starts before all others.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fairlead.core.admission import counted
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job, Promise
@@ -49,6 +51,7 @@ def less_promised(core: Core, trial: Trial, node: NodeId, job: Job) -> None:
     For policies without plans: all promises count together, though they may follow each other.
     """
     until = core.clock + limit_of(job)
+    free, milli, memory = list(trial.free), list(trial.devices.milli), list(trial.devices.memory)
     for other in firm_jobs(core):
         if other is job or other.promise is None or window(other, other.promise)[0] >= until:
             continue
@@ -57,11 +60,15 @@ def less_promised(core: Core, trial: Trial, node: NodeId, job: Job) -> None:
             if slot.node == node:
                 trial.move(request, slot.devices, -1)
     # What runs there now and is gone by then is no lack; it is nothing for the job either.
+    trial.free = _no_new_lack(free, trial.free)
     devices = trial.devices
     if devices.size:
-        devices.milli = [max(each, 0) for each in devices.milli]
-        devices.memory = [max(each, 0) for each in devices.memory]
-    trial.free = [max(each, 0) for each in trial.free]
+        devices.milli = _no_new_lack(milli, devices.milli)
+        devices.memory = _no_new_lack(memory, devices.memory)
+
+
+def _no_new_lack(before: Sequence[int], after: Sequence[int]) -> list[int]:
+    return [min(old, 0) if new < 0 else new for old, new in zip(before, after, strict=True)]
 
 
 def kept_of_quota(core: Core, tenant: Tenant, job: Job) -> list[int]:

@@ -23,7 +23,7 @@ from fairlead.model.status import JobStatus
 from fairlead.policy.explain import Explanation, explain
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.registry import describe
-from fairlead.service import openapi, reservations, stream, views, web
+from fairlead.service import foresight, openapi, reservations, stream, views, web
 from fairlead.service.agentlink import AgentLink
 from fairlead.service.commands import Cancel, CancelAll, Submit
 from fairlead.service.etas import EtaDesk
@@ -166,11 +166,11 @@ class Api:
     async def show_job(self, request: Request) -> Response:
         """Show one job with its spec and what happened to it; `wait` returns when it is final."""
         query = web.Query(request, ("wait",))
-        job_id = self._job_id(request)
+        job_id = self.job_id(request)
         wait_s = query.seconds("wait", WAIT_S_MAX)
         if wait_s:
             await self.shell.ended(job_id, wait_s)
-        status = self._status(job_id)
+        status = self.status(job_id)
         story = self.store.story(job_id)
         spec = self.store.spec_of(job_id)
         body = self._view(status, self._waits(status.phase is Phase.PENDING))
@@ -182,10 +182,10 @@ class Api:
     async def explain_job(self, request: Request) -> Response:
         """Say why a job is where it is."""
         web.Query(request, ())
-        job_id = self._job_id(request)
+        job_id = self.job_id(request)
         found = explain(self.shell.core, self._pipeline(), job_id, self.shell.now)
         if found is None:
-            status = self._status(job_id)
+            status = self.status(job_id)
             found = Explanation(job=job_id, phase=status.phase, reason="", summary=status.because)
         body = views.spec_of(found)
         eta = views.shown(self.etas.of(job_id))
@@ -197,7 +197,7 @@ class Api:
     async def list_job_events(self, request: Request) -> Response:
         """List what happened to a job, oldest first."""
         query = web.Query(request, ("after", "limit"))
-        job_id = self._job_id(request)
+        job_id = self.job_id(request)
         story = self.store.story(
             job_id, query.count("after", 0), query.count("limit", LIST_DEFAULT, LIST_MAX)
         )
@@ -206,8 +206,8 @@ class Api:
     async def read_logs(self, request: Request) -> Response:
         """Read what a member printed, from a logical offset; `follow` goes on until the end."""
         query = web.Query(request, ("offset", "rank", "attempt", "follow", "tail"))
-        job_id = self._job_id(request)
-        members = self._status(job_id).members
+        job_id = self.job_id(request)
+        members = self.status(job_id).members
         rank = query.count("rank", 0)
         if rank >= members:
             raise Misuse(f"job {job_id} has ranks 0 to {members - 1}", field="rank")
@@ -227,7 +227,7 @@ class Api:
 
     async def cancel_job(self, request: Request) -> Response:
         """Cancel one job; what is final already stays as it is."""
-        job_id = self._job_id(request)
+        job_id = self.job_id(request)
         body = _mapping(await web.body_of(request), ("reason", "now"))
         return await self._cancel([job_id], body)
 
@@ -334,6 +334,7 @@ class Api:
             "jobs": views.phases(core),
             "nodes": len(core.nodes),
             "eta": self.etas.measured,
+            "predictor": {"name": shell.forecasts.name, "problem": shell.forecasts.problem},
             "ready": not self._problem(),
             "store": {"ok": not shell.failing, "problem": shell.failing},
             "agent": {
@@ -393,7 +394,8 @@ class Api:
             known |= {each.id: each for each in self.store.history(which, limit=len(ended))}
         return [known[each] for each in ids if each in known]
 
-    def _status(self, job_id: JobId) -> JobStatus:
+    def status(self, job_id: JobId) -> JobStatus:
+        """Return a job's status; Misuse "not-found" when there is none."""
         found = self._statuses([job_id])
         if not found:
             raise Misuse(
@@ -404,7 +406,7 @@ class Api:
             )
         return found[0]
 
-    def _job_id(self, request: Request) -> JobId:
+    def job_id(self, request: Request) -> JobId:
         """Return the job that the path names; Misuse "not-found" when there is none."""
         word = request.path_params["id"]
         if word == "last":
@@ -416,7 +418,7 @@ class Api:
             raise Misuse(f"'{word}' is no job id", field="id", hint="write 12 or last")
         job_id = int(word)
         if not 0 < job_id < self.shell.core.next_job:
-            self._status(job_id)
+            self.status(job_id)
         return job_id
 
     def _last(self, user: str) -> JobId | None:
@@ -469,6 +471,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "/api/v1/jobs:cancel", Api.cancel_jobs),
     Endpoint("GET", "/api/v1/jobs/{id}", Api.show_job, ("wait",)),
     Endpoint("GET", "/api/v1/jobs/{id}/explain", Api.explain_job),
+    Endpoint("GET", "/api/v1/jobs/{id}/forecast", foresight.show_forecast),
+    Endpoint("GET", "/api/v1/forecasts", foresight.measure_forecasts),
     Endpoint("GET", "/api/v1/jobs/{id}/events", Api.list_job_events, ("after", "limit")),
     Endpoint(
         "GET",

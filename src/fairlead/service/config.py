@@ -1,6 +1,7 @@
 """config.toml: the policy, tenants, queues, and how much of this machine is lent out.
 
 ```toml
+predictor = "online"         # of run times: online, last2, learned, none
 policy = "priority"          # or a table: [policy] with name or order, placement, overtake, …
 
 [tenants.nlp]
@@ -41,6 +42,7 @@ from fairlead.model.units import (
 from fairlead.service.request import Amount, Closed, Level, convert
 
 CONFIG_BYTES_MAX = 2**20
+PREDICTOR = "online"  # needs no extras, and has quantiles: without these bands have no width
 
 
 class PolicyTable(Closed, frozen=True):
@@ -99,6 +101,7 @@ class ConfigFile(Closed, frozen=True):
     """The whole file."""
 
     policy: str | PolicyTable = ""
+    predictor: str = ""
     tenants: dict[str, TenantTable] = {}
     queues: dict[str, QueueTable] = {}
     node: NodeTable = NodeTable()
@@ -119,6 +122,7 @@ class Config(Record, frozen=True):
     """What the file says, checked. The node's amounts are None where it says nothing."""
 
     policy: PolicyConfig = PolicyConfig()
+    predictor: str = PREDICTOR
     tenants: tuple[Tenant, ...] = ()
     queues: tuple[Queue, ...] = ()
     cpu_milli: int | None = None
@@ -232,12 +236,22 @@ def _checked(file: ConfigFile) -> Config:
     node = file.node
     return Config(
         policy=_policy(file.policy),
+        predictor=_predictor(file.predictor),
         tenants=tuple(_tenant(name, table) for name, table in file.tenants.items()),
         queues=tuple(_queue(name, table) for name, table in file.queues.items()),
         cpu_milli=None if node.cpus is None else parse_cpu_milli(node.cpus, "node.cpus"),
         memory_mib=None if node.memory is None else parse_size_mib(node.memory, "node.memory"),
         disk_mib=None if node.disk is None else parse_size_mib(node.disk, "node.disk"),
     )
+
+
+def _predictor(name: str) -> str:
+    if name in ("", "none"):
+        return name or PREDICTOR
+    from fairlead.service.forecasts import build
+
+    build(name)  # says what is wrong with the name, or with what it needs
+    return name
 
 
 def _policy(asked: str | PolicyTable) -> PolicyConfig:

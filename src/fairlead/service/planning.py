@@ -12,6 +12,7 @@ from fairlead.service.etas import ChildFailed, EtaDesk
 from fairlead.service.shell import Shell
 from fairlead.service.web import ErrorDetail
 
+SOON_MS = 1_000
 Outcome: TypeAlias = Literal["now", "waits", "never"]
 
 
@@ -76,7 +77,7 @@ def _job(found: PlannedJob, preempts: bool, now: Ms, etas: EtaDesk) -> JobPlan:
     eta = etas.etas.band(now, found.starts_ms)[1] if found.starts_ms else None
     likely = None if eta is None else eta.likely_ms
     # In the runs whoever is stopped is gone at once; in truth after its grace.
-    soon = preempts and likely is not None and likely <= now
+    soon = preempts and likely is not None and likely - now < SOON_MS
     return JobPlan(
         outcome="now" if found.nodes or soon else "waits",
         nodes=found.nodes,

@@ -28,6 +28,8 @@ from fairlead.service.agentlink import AgentLink
 from fairlead.service.api import Api
 from fairlead.service.commands import Configure, keep_devices
 from fairlead.service.config import Config
+from fairlead.service.forecasts import Forecasts
+from fairlead.service.forecasts import build as build_predictor
 from fairlead.service.lock import Lock
 from fairlead.service.places import Places
 from fairlead.service.shell import EXIT_BUG, STORE_RETRY_S, Shell
@@ -113,7 +115,8 @@ class Service:
                 asyncio.run(self._serve(store))
 
     async def _serve(self, store: SqliteStore) -> None:
-        shell = Shell(store, build, self._poke)
+        forecasts = Forecasts(build_predictor(self.config.predictor), learned=False)
+        shell = Shell(store, build, self._poke, forecasts=forecasts)
         log.info("recovered at event %d: %d jobs", shell.core.seq, len(shell.core.jobs))
         self.shell = shell
         self._publish_gpus()
@@ -124,7 +127,10 @@ class Service:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self.stop)
-        tasks = [asyncio.create_task(each) for each in (self._configure(), self.link.run())]
+        tasks = [
+            asyncio.create_task(each)
+            for each in (self._configure(), self.link.run(), forecasts.learn(store))
+        ]
         for task in tasks:
             task.add_done_callback(_no_task_dies_silently)
         gc.freeze()  # what lives for ever need not be looked at again

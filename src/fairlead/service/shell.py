@@ -16,14 +16,16 @@ from typing import Any, TypeAlias
 import msgspec
 
 from fairlead.core.engine import Core
+from fairlead.core.jobs import Job
 from fairlead.core.reconcile import reconcile
 from fairlead.core.snapshot import digest
 from fairlead.core.turn import Policy, Scheduler, Store, Turn
 from fairlead.model.base import JobId, Misuse, Ms, NodeId, StoreFailed
-from fairlead.model.events import AnyEvent, NodeJoined, NodeLost
+from fairlead.model.events import AnyEvent, MemberEnded, NodeJoined, NodeLost
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.messages import Desired, Report
 from fairlead.service.commands import Batch, Command
+from fairlead.service.forecasts import Forecasts
 
 EXIT_BUG = 70  # EX_SOFTWARE: the core contradicts itself; running jobs do not need the service
 SNAPSHOT_EVENTS = 50_000  # replayed in a quarter of a second
@@ -53,8 +55,10 @@ class Shell:
         build: Callable[[PolicyConfig], Policy],
         poke: Callable[[NodeId], None],
         clock: Callable[[], Ms] = wall_ms,
+        forecasts: Forecasts | None = None,
     ) -> None:
         self.store, self.clock = store, clock
+        self.forecasts = Forecasts() if forecasts is None else forecasts
         self.scheduler = Scheduler.recover(build, store)
         self.failing = ""  # why the last write failed, "" when it did not
         self.turns = 0
@@ -111,7 +115,8 @@ class Shell:
 
     def planned(self, command: Command) -> list[AnyEvent]:
         """Return the events that a command would become now; nothing comes of it. Raises Misuse."""
-        return list(command.plan(Batch(self.core, self.now)))
+        now = self.now
+        return self.forecasts.attach(now, command.plan(Batch(self.core, now)))
 
     # ---- out ----------------------------------------------------------------------------------
 
@@ -204,6 +209,7 @@ class Shell:
         self._fresh.clear()
         for report in reports:
             events += reconcile(self.core, report)[0]
+        ending = self._ending(events)
         try:
             turn = self.scheduler.turn(self.clock(), events)
         except StoreFailed as error:
@@ -214,6 +220,9 @@ class Shell:
         for command, future in asked:
             if not future.done():  # its client may be gone
                 future.set_result(command.answer(self.core))
+        for job in ending:
+            if job.id not in self.core.jobs:
+                self.forecasts.ended(self.core.now, job)
         self._tell(turn, reports)
         if self.core.seq - self._snapshot_seq >= SNAPSHOT_EVENTS:
             self.snapshot()
@@ -232,8 +241,19 @@ class Shell:
                 future.set_exception(error)
             else:
                 asked.append((command, future))
-        events += batch.events
+        events += self.forecasts.attach(self.now, batch.events)
         return asked
+
+    def _ending(self, events: Sequence[AnyEvent]) -> list[Job]:
+        """Return the jobs that may be over after these events."""
+        jobs, nodes = self.core.jobs, self.core.nodes
+        found: dict[JobId, Job] = {}
+        for event in events:
+            if isinstance(event, MemberEnded) and event.job in jobs:
+                found[event.job] = jobs[event.job]
+            elif isinstance(event, NodeLost | NodeJoined) and event.node < len(nodes):
+                found |= {job.id: job for job in nodes[event.node].members.values()}
+        return list(found.values())
 
     def _tell(self, turn: Turn, reports: Iterable[Report]) -> None:
         """Send nodes their new desire, wake whoever waits."""
