@@ -19,7 +19,7 @@ from fairlead.policy.line import Line
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.place.score import BestFit
 from fairlead.policy.place.trial import Trial
-from fairlead.policy.plan import Plan, Plans, Shadow, expected_end
+from fairlead.policy.plan import Plan, Plans, Shadow, expected_end, next_end
 from strategies import cluster, place, start, submit
 
 seeds = st.integers(0, 2**32)
@@ -217,3 +217,13 @@ def test_plans_fall_when_what_they_believe_of_a_job_has_moved_or_passed():
     core.apply(10, StopDecided(job=job.id, attempt=1, then=Phase.PENDING))
     assert not plans.stands()
     assert believed_run_ms(job, core.policy) == 10
+
+
+def test_of_those_who_are_overdue_whoever_is_least_so_is_expected_to_go_first():
+    """Found by the fault simulation: plans stood until the one that is longest overdue was due."""
+    core = cluster(*gpu_nodes()[:1])
+    for limit in (10, 1500):
+        place(core, submit(core, 1, limit_ms=limit), 0)
+    core.clock = 2200
+    assert [expected_end(end, 2200) for end, _ in core.ends.sorted] == [4010, 2500]
+    assert next_end(core) == 2500

@@ -44,6 +44,13 @@ def expected_end(end: Ms, now: Ms) -> Ms:
     return end if late < 0 else end + (OVERDUE_MS << late.bit_length())
 
 
+def next_end(core: Core) -> Ms:
+    """Return when somebody is next expected to be gone; FAR: nobody."""
+    ends, now = core.ends.sorted, core.clock
+    late = bisect_left(ends, (now + 1, 0))  # of these, whoever is least late may be gone first
+    return min((expected_end(end, now) for end, _ in ends[: late + 1]), default=FAR)
+
+
 class Plan:
     """The future as jobs of one tenant may use it. Made for one moment; claims are added to it.
 
@@ -186,8 +193,7 @@ class Plans:
         self.promised: dict[JobId, Promised] = {}
         self._of: dict[JobId, Promise] = {}
         self._made = (core.wakeups, core.ledger.layout, core.ends.moves)
-        first = core.ends.sorted[0][0] if core.ends.sorted else FAR
-        self._until = min(next_claim(core), expected_end(first, core.clock))
+        self._until = min(next_claim(core), next_end(core))
 
     def stands(self) -> bool:
         """Whether nothing has happened that lines do not know."""
