@@ -90,3 +90,15 @@ def test_promises_of_devices_go_with_the_devices() -> None:
     core.apply(2, NodeJoined(node=0, spec=node(cpus=2, gpus=0, boot="2")))
     assert not core.promises
     check(core)
+
+
+@pytest.mark.parametrize(("deadline", "kept"), [(20, True), (19, False), (None, False)])
+def test_only_a_promise_in_time_for_its_deadline_outlives_its_policy(
+    deadline: int | None, kept: bool
+) -> None:
+    """Found by the fault simulation: one that was too late held an idle cluster for days."""
+    core = cluster(node(cpus=2))
+    submit(core, 1, limit_ms=10, deadline_ms=deadline)
+    core.apply(0, Promised(job=1, start_ms=10, slots=(Slot(node=0),)))
+    core.apply(1, PolicySet(policy=PolicyConfig(order="fifo")))
+    assert (1 in core.promises) == kept
