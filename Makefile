@@ -24,7 +24,7 @@ run: $(VENV)/.run  ## show it all: three tenants, a killed service, a report (ab
 test: $(VENV)/.dev  ## run the test suite (PYTEST_ARGS='-x tests/core' for less)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-verify: $(VENV)/.dev  ## the long checks: the simulator against queueing theory, 6 x 300,000 jobs each
+verify: $(VENV)/.dev  ## the long checks: real logs job by job, published tables, queueing theory at length
 	@$(BIN)/python -m pytest -m long -n 2 -q
 
 check: $(VENV)/.dev  ## lint, types, layers, tidiness

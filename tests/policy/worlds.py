@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 from hypothesis import strategies as st
 
 from fairlead.core.engine import Core
-from fairlead.model.jobs import LIVE, JobSpec, PolicyConfig
+from fairlead.model.events import ReservationSet
+from fairlead.model.jobs import LIVE, JobSpec, PolicyConfig, Reservation
 from fairlead.model.resources import WHOLE_GPU_MILLI, Device, Node, Shape, Slot
 from fairlead.policy.registry import policy_config
 from fairlead.sim.cluster import Cluster
@@ -152,7 +154,15 @@ def jobs_on(draw, gpus: bool, most: int = 25, size: int = 8) -> list[SimJob]:
 class Watched(World):
     """A world that lists its preemptions, and may lose all memory but the core at every turn."""
 
-    def __init__(self, jobs, nodes, policy: str | PolicyConfig, rules: Rules | None = None, **more):
+    def __init__(
+        self,
+        jobs,
+        nodes,
+        policy: str | PolicyConfig,
+        rules: Rules | None = None,
+        reservations: Sequence[Reservation] = (),
+        **more,
+    ):
         config = policy_config(policy) if isinstance(policy, str) else policy
         self.stops: list[tuple[int, int, int]] = []  # time, job, how long it ran
         self.forget = False
@@ -161,6 +171,7 @@ class Watched(World):
             Cluster(spec="test", nodes=tuple(nodes)),
             config,
             rules or Rules(),
+            setup=[ReservationSet(reservation=each) for each in reservations],
             **more,
         )
 
@@ -174,6 +185,7 @@ class Watched(World):
         super().turn(now, inbox, timers=timers)
         if self.forget:
             self.core = Core.load(self.core.dump())
+            self.core.clock = now  # the next turn would set it
             self.scheduler = type(self.scheduler)(self.core, self.scheduler._build)
 
     def done(self, observe=None) -> Watched:

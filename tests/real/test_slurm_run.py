@@ -3,11 +3,19 @@
 Modelled: nodes with their cores, memory, GPUs and features (a feature is a kind of device of which
 every node that has it has one, and of which a constrained job asks for as much as of its cores);
 requests, limits and run times from the event file; the size factor of the multifactor priority,
-200,000 points, as priority 0 to 100, which is what orders these jobs; starts promised to several
-of the first jobs, as Slurm's backfill plans for all that it tests.
+200,000 points, as priority 0 to 100, which is what orders these jobs.
 
 Not modelled: fair share (50,000 points); age is 1 point of 100 an hour, the slowest there is, where
 Slurm's is 0.2; Slurm plans anew every 30 s and keeps no promise; the delay of its kills.
+
+How many jobs are promised a start has no counterpart in Slurm, which plans for all that it tests
+and forgets it 30 s later. It was varied after the real mean wait (12,301 s) was known:
+
+    promised a start        1      2      4      8     16     32    all
+    mean wait, s        9,113 11,003 10,245 10,579 11,143  8,474  4,650
+
+So 2 to 16 are within a fifth of it, and 1, 32 and all are not: this model brackets the real run
+from below, and does not predict it. Why all are too short was not found out.
 """
 
 from __future__ import annotations
@@ -111,8 +119,18 @@ def test_the_real_run_is_the_one_that_is_documented():
     "depth",
     [2, 4, *(pytest.param(deep, marks=pytest.mark.long) for deep in (8, 16))],
 )
-def test_the_mean_wait_of_the_real_run_is_met_within_a_fifth(depth):
+def test_at_depths_chosen_afterwards_the_mean_wait_is_within_a_fifth(depth):
     theirs = sum(real_waits()) / 500
     summary = ours(f"priority-backfill{depth}")
     assert summary.mean_wait_s == pytest.approx(theirs, rel=0.2)
     assert summary.makespan_s / 3600 == pytest.approx(14.3, rel=0.1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("policy", "wait"), [("priority-easy", 9_113), ("priority-backfill32", 8_474)]
+)
+def test_at_other_depths_it_is_not(policy, wait):
+    summary = ours(policy)
+    assert round(summary.mean_wait_s) == wait  # whoever changes plans sees it here
+    assert summary.mean_wait_s < 0.8 * sum(real_waits()) / 500

@@ -138,12 +138,13 @@ def muri(name: str, policy: str, rules: Rules = DEFAULT_RULES) -> float:
 @pytest.mark.parametrize(
     "name", [each if each in SMALL else pytest.param(each, marks=pytest.mark.long) for each in MURI]
 )
-def test_muri_is_as_published_less_what_its_restarts_cost(name, policy):
+def test_muri_is_a_little_below_what_is_published(name, policy):
     ratio = muri(name, policy) / published()[name, policy]
     assert 0.92 <= ratio <= 1.03
 
 
-def test_what_restarts_cost_moves_muri_towards_the_published_figures():
+def test_what_restarts_cost_moves_one_of_muris_traces_towards_the_published_figure():
+    # Not all: where all jobs come at once (trace3_pr), 30 s to 5 min make it a little shorter.
     free, minute, five = (
         muri("trace3", "srtf", Rules(restart_ms=1000 * seconds)) for seconds in (0, 60, 300)
     )

@@ -240,9 +240,7 @@ def _repeat(context: click.Context) -> str:
 
 
 @sim.command()
-@click.argument("trace", type=click.Path(), required=False)
-@from_log
-@predictor
+@click.argument("trace", type=click.Path())
 @click.option(
     "--policy",
     type=click.Choice(["ps", "fb"]),

@@ -51,6 +51,7 @@ class Preempt:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.gittins = GittinsOrder() if pipeline.config.order == "gittins" else None
+        self._queued = 0  # how many services the queue was sorted by
 
     def order_at(self, core: Core) -> Order:
         """Return the order of all jobs, running ones too, as of now."""
@@ -72,8 +73,11 @@ class Preempt:
         """Yield promotions, stops and placements."""
         yield from self._promotions(core)
         pipeline = self.pipeline
-        if self.gittins is not None and self.gittins.learn(core):
-            pipeline.queue = Queue(pipeline.order)  # what is known of services has changed
+        if self.gittins is not None:
+            self.gittins.learn(core)
+            if self.gittins.learnt != self._queued:
+                self._queued = self.gittins.learnt
+                pipeline.queue = Queue(pipeline.order)  # what is known of services has changed
         queue = pipeline.queue
         queue.order = self.order_at(core)
         queue.sync(core)
@@ -129,6 +133,8 @@ class Preempt:
         config, now = self.pipeline.config, core.clock
         if config.order not in ("las", "gittins") and not (config.min_run_ms and core.pending):
             return None
+        if self.gittins is not None:
+            self.gittins.learn(core)  # this may be asked before anything was decided
         times: list[Ms] = []
         for _, job_id in core.ends.sorted:
             job = core.jobs[job_id]
@@ -382,20 +388,19 @@ class GittinsOrder:
 
     def __init__(self) -> None:
         self._table = GittinsTable(())
-        self._learnt = 0
+        self.learnt = 0
 
-    def learn(self, core: Core) -> bool:
-        """Take in what has ended since the last time, not at every end; whether keys changed.
+    def learn(self, core: Core) -> None:
+        """Take in what has ended since the last time, not at every end.
 
         What is known follows from the core alone, however long this policy has been at work.
         """
         learnt = learnt_of(core.services_seen)
-        if learnt == self._learnt:
-            return False
+        if learnt == self.learnt:
+            return
         known = len(core.services) - (core.services_seen - learnt)
-        self._learnt = learnt
+        self.learnt = learnt
         self._table = GittinsTable(core.services[max(0, known - LEARNT_MAX) : known])
-        return True
 
     def next_fall(self, job: Job, now: Ms) -> list[Ms]:
         """Return when the index of a running job may fall next, [] if it does not."""
