@@ -14,11 +14,12 @@ from fairlead.core.ledger import Request
 from fairlead.model.events import MemberEnded, ReservationSet, StopDecided
 from fairlead.model.jobs import Exit, Phase, Reservation
 from fairlead.model.resources import Node, Shape, Slot
-from fairlead.policy.line import Line, expected_end
+from fairlead.policy.beside import find
+from fairlead.policy.line import Line
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.place.score import BestFit
 from fairlead.policy.place.trial import Trial
-from fairlead.policy.plan import Plan, Plans, Shadow, find
+from fairlead.policy.plan import Plan, Plans, Shadow, expected_end
 from strategies import cluster, place, start, submit
 
 seeds = st.integers(0, 2**32)

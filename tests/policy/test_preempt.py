@@ -41,7 +41,7 @@ def config(name: str, **more):
 @settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_work_is_conserved_and_only_what_is_lost_is_done_again(name, gpus, data):
-    jobs = data.draw(jobs_on(gpus))
+    jobs = data.draw(jobs_on(gpus, due=True))
     rules = Rules(
         restart_ms=data.draw(st.integers(0, 3)), checkpoint_ms=data.draw(st.integers(0, 4))
     )
@@ -98,7 +98,7 @@ def test_least_remaining_first_on_one_server_has_the_least_total_completion_of_a
 
 @pytest.mark.parametrize("name", PREEMPTIVE)
 @settings(max_examples=8, deadline=None)
-@given(jobs=jobs_on(True))
+@given(jobs=jobs_on(True, due=True))
 def test_jobs_of_one_gpu_leave_no_gpu_idle_while_any_waits(name, jobs):
     one = Shape(cpu_milli=1, gpus=1)
     jobs = [respec(job, shape=one) for job in jobs]
@@ -113,7 +113,10 @@ def test_jobs_of_one_gpu_leave_no_gpu_idle_while_any_waits(name, jobs):
 @pytest.mark.parametrize("name", PREEMPTIVE)
 @settings(max_examples=8, deadline=None)
 @given(
-    jobs=jobs_on(True), least=st.integers(0, 9), most=st.sampled_from([None, 1, 2]), data=st.data()
+    jobs=jobs_on(True, due=True),
+    least=st.integers(0, 9),
+    most=st.sampled_from([None, 1, 2]),
+    data=st.data(),
 )
 def test_the_rules_against_thrashing_are_kept(name, jobs, least, most, data):
     kept = {i for i in range(len(jobs)) if data.draw(st.booleans())}
@@ -141,7 +144,7 @@ def test_restarts_and_unsaved_work_cost_time_and_are_counted():
 
 
 @settings(max_examples=30, deadline=None)
-@given(jobs=jobs_on(False, size=8))
+@given(jobs=jobs_on(False))
 def test_a_job_that_sank_waits_no_longer_than_its_promotion(jobs):
     levels, percent = (10, 40), 200
 
@@ -168,7 +171,7 @@ def test_a_scheduler_that_forgets_all_but_its_core_at_every_turn_decides_the_sam
 ):
     end = 60
     night = Reservation(name="r", start_ms=20, end_ms=end, tenants=("t",), nodes=(1,))
-    more = {"reservations": [night]} if reserve else {}
+    more = {"setup": [ReservationSet(reservation=night)]} if reserve else {}
     jobs = [respec(job, limit_ms=None if i % 5 == 4 else job.spec.limit_ms)
             for i, job in enumerate(jobs)]  # fmt: skip
     whole = Watched(jobs, gpu_nodes(), config(name), **more).done()
@@ -182,7 +185,7 @@ SCALED = [name for name in POLICIES if not name.startswith(("las", "gittins", "p
 
 @pytest.mark.parametrize("name", SCALED)
 @settings(max_examples=4, deadline=None)
-@given(jobs=jobs_on(True))
+@given(jobs=jobs_on(True, due=True))
 def test_the_unit_of_time_does_not_matter(name, jobs):
     slow = [
         msgspec.structs.replace(
@@ -204,7 +207,7 @@ def test_the_unit_of_time_does_not_matter(name, jobs):
 
 @pytest.mark.parametrize("name", POLICIES)
 @settings(max_examples=3, deadline=None)
-@given(jobs=jobs_on(True))
+@given(jobs=jobs_on(True, due=True))
 def test_names_of_nodes_users_and_jobs_do_not_matter(name, jobs):
     renamed = [
         msgspec.structs.replace(node, name=f"z{9 - i}") for i, node in enumerate(gpu_nodes())

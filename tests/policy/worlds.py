@@ -130,8 +130,8 @@ def gpu_shape(rng: Random) -> Shape:
 
 
 @st.composite
-def jobs_on(draw, gpus: bool, most: int = 25, size: int = 8) -> list[SimJob]:
-    """Draw jobs that end by their limits, often early."""
+def jobs_on(draw, gpus: bool, most: int = 25, size: int = 8, due: bool = False) -> list[SimJob]:
+    """Draw jobs that end by their limits, often early; `due`: some have deadlines."""
     rng = Random(draw(st.integers(0, 2**32)))
     at, made = 0, []
     for number in range(draw(st.integers(1, most))):
@@ -145,7 +145,7 @@ def jobs_on(draw, gpus: bool, most: int = 25, size: int = 8) -> list[SimJob]:
             expected_ms=run,
             tenant=rng.choice("tu"),
             priority=rng.choice([10, 50, 90]),
-            deadline_ms=rng.choice([None, at + 3 * limit]),
+            deadline_ms=rng.choice([None, at + 3 * limit]) if due else None,
         )
         made.append(SimJob(number, at, run, spec))
     return made

@@ -11,10 +11,10 @@ from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.model.events import Promised, StopDecided
 from fairlead.model.jobs import Phase
-from fairlead.policy import backfill, preempt
+from fairlead.policy import backfill, plan, preempt
 from fairlead.policy.fence import Fence
 from fairlead.policy.place.trial import Trial
-from fairlead.policy.plan import Plan, Plans
+from fairlead.policy.plan import Plans
 from fairlead.policy.preempt import _Draft
 from fairlead.sim.faults.run import Failure, run_seed
 
@@ -33,7 +33,7 @@ def plant(*checks: str) -> Callable[[Plant], Plant]:
 
 @plant("reserved")
 def plans_ignore_reservations(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Plan, "_reserve", lambda self, reservation: None)
+    patch.setattr(plan, "keep_out", lambda *_: None)
 
 
 @plant("reserved")

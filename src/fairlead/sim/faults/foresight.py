@@ -118,8 +118,12 @@ class Foresight:
 
     def _overdue(self, at: Ms) -> bool:
         """Whether somebody holds resources though it was believed to have ended."""
-        ends = self.oracles.shadow.ends.sorted
-        return bool(ends) and ends[0][0] <= at
+        shadow = self.oracles.shadow
+        ends = shadow.ends.sorted
+        # What is still starting may run for its limit from now on, and keeps others from what is
+        # reserved or firmly promised so much longer.
+        starting = any(shadow.jobs[job].phase is Phase.STARTING for _, job in ends)
+        return bool(ends) and (ends[0][0] <= at or starting)
 
     # ---- reservations -------------------------------------------------------------------------
 
