@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairlead.core.ends import FAR, believed_run_ms
-from fairlead.core.jobs import Job, Promise
+from fairlead.core.jobs import Job, Promise, in_time
 from fairlead.model.base import Ms, NodeId
 from fairlead.model.events import (
     Forecasted,
@@ -85,13 +85,13 @@ def promised(core: Core, event: Promised) -> None:
 def withdraw(core: Core, node: NodeId | None = None) -> None:
     """Take back promises: those of a policy that rules no more, or of devices that are gone.
 
-    What was promised for a deadline was promised by admission, and every policy keeps it.
+    What is promised in time for a deadline, by admission, every policy keeps.
     """
     for job in list(core.promises.values()):
         assert job.promise is not None
         slots = job.promise.slots
         gone = any(slot.node == node and slot.devices for slot in slots)
-        if gone or (node is None and job.spec.deadline_ms is None):
+        if gone or (node is None and not in_time(job.spec, job.promise)):
             job.promise = None
             del core.promises[job.id]
 

@@ -106,6 +106,17 @@ class Promise(NamedTuple):
         return self.start_ms + self.run_ms
 
 
+def in_time(spec: JobSpec, promise: Promise) -> bool:
+    """Whether a job that starts as promised is surely done by its deadline: by its time limit.
+
+    Such a promise is firm. One that is too late anyway, or of a job without a limit, is not: it
+    would only hold others up, for as long as somebody is wrongly believed to run.
+    """
+    if spec.deadline_ms is None or spec.limit_ms is None:
+        return False
+    return promise.start_ms + spec.limit_ms <= spec.deadline_ms
+
+
 Transitions: TypeAlias = Mapping[tuple[Phase | None, type[Event]], tuple[Phase, ...]]
 
 # Where a job goes whose last member is gone: by an exit of its own, by the loss of a node, and

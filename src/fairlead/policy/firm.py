@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from fairlead.core.admission import counted
 from fairlead.core.engine import Core
-from fairlead.core.jobs import Job, Promise
+from fairlead.core.jobs import Job, Promise, in_time
 from fairlead.core.reserve import limit_of
 from fairlead.model import limits
 from fairlead.model.base import Ms, NodeId
@@ -22,8 +22,8 @@ PAD_MS: Ms = limits.GRACE_MS_DEFAULT + 5_000
 
 
 def is_firm(job: Job) -> bool:
-    """Whether the job's start was promised for the sake of a deadline."""
-    return job.promise is not None and job.spec.deadline_ms is not None
+    """Whether the job was promised a start that is in time for its deadline."""
+    return job.promise is not None and in_time(job.spec, job.promise)
 
 
 def firm_jobs(core: Core) -> list[Job]:
@@ -41,7 +41,7 @@ def due(core: Core) -> list[Job]:
 
 def window(job: Job, promise: Promise) -> tuple[Ms, Ms]:
     """Return from when until when what a job was promised is not for others."""
-    pad = PAD_MS if job.spec.deadline_ms is not None else 0
+    pad = PAD_MS if in_time(job.spec, promise) else 0
     return promise.start_ms - pad, promise.end_ms
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
-from fairlead.core.jobs import Job, Promise
+from fairlead.core.jobs import Job, Promise, in_time
 from fairlead.core.ledger import UP, Request
 from fairlead.core.reserve import last_end, limit_of
 from fairlead.model.base import JobId, Ms, NodeId
@@ -232,7 +232,7 @@ class Plans:
         """Claim what a job is promised."""
         start, end = window(job, promise)
         claim = (self.core.shapes[job.shape_id], promise.slots, start, end)
-        self.promised[job.id] = found = (claim, job.spec.deadline_ms is not None)
+        self.promised[job.id] = found = (claim, in_time(job.spec, promise))
         self._of[job.id] = promise
         self._move(found, -1)
 
