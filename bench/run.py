@@ -20,7 +20,7 @@ from pathlib import Path
 import noise
 
 HERE = Path(__file__).resolve().parent
-ORDER = ("place", "replay", "recover", "sim", "time", "service", "imports", "size")
+ORDER = ("place", "replay", "recover", "sim", "time", "eta", "service", "imports", "size")
 TIMEOUT_S = 900
 
 

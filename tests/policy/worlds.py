@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from random import Random
 
 from hypothesis import strategies as st
 
 from fairlead.core.engine import Core
-from fairlead.model.events import ReservationSet
-from fairlead.model.jobs import LIVE, JobSpec, PolicyConfig, Reservation
+from fairlead.model.jobs import LIVE, JobSpec, PolicyConfig
 from fairlead.model.resources import WHOLE_GPU_MILLI, Device, Node, Shape, Slot
 from fairlead.policy.registry import policy_config
 from fairlead.sim.cluster import Cluster
@@ -160,7 +158,6 @@ class Watched(World):
         nodes,
         policy: str | PolicyConfig,
         rules: Rules | None = None,
-        reservations: Sequence[Reservation] = (),
         **more,
     ):
         config = policy_config(policy) if isinstance(policy, str) else policy
@@ -171,7 +168,6 @@ class Watched(World):
             Cluster(spec="test", nodes=tuple(nodes)),
             config,
             rules or Rules(),
-            setup=[ReservationSet(reservation=each) for each in reservations],
             **more,
         )
 

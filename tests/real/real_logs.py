@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fairlead.sim import traces
 from fairlead.sim.cluster import parse_cluster
-from fairlead.sim.replay import DEFAULT_RULES, Outcome, Rules, gate, replay
+from fairlead.sim.replay import DEFAULT_RULES, Outcome, Predictor, Rules, gate, replay
 from fairlead.sim.workload import Estimates, cluster_for, fit
 from traces import real
 
@@ -27,12 +27,13 @@ def replayed(
     estimates: Estimates = "exact",
     rules: Rules = DEFAULT_RULES,
     limit_jobs: int | None = None,
+    predictor: Predictor | None = None,
 ) -> Outcome:
     trace = traces.read(path)
     cluster = parse_cluster(spec) if spec else cluster_for(trace, None)
     workload = fit(trace, cluster, gate(cluster), estimates=estimates, limit_jobs=limit_jobs)
     assert not workload.rejected and not workload.dropped
-    return replay(workload, cluster, policy, rules=rules)
+    return replay(workload, cluster, policy, rules=rules, predictor=predictor)
 
 
 def computed_waits(path: Path) -> dict[int, int]:
