@@ -171,7 +171,7 @@ def test_a_scheduler_that_forgets_all_but_its_core_at_every_turn_decides_the_sam
 ):
     end = 60
     night = Reservation(name="r", start_ms=20, end_ms=end, tenants=("t",), nodes=(1,))
-    more = {"reservations": [night]} if reserve else {}
+    more = {"setup": [ReservationSet(reservation=night)]} if reserve else {}
     jobs = [respec(job, limit_ms=None if i % 5 == 4 else job.spec.limit_ms)
             for i, job in enumerate(jobs)]  # fmt: skip
     whole = Watched(jobs, gpu_nodes(), config(name), **more).done()
