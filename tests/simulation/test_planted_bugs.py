@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from fairlead.backends.local.agent import Agent
-from fairlead.core import snapshot, turn
+from fairlead.core import machines, snapshot, turn
 from fairlead.core.engine import Core
 from fairlead.model.base import Ms, StoreFailed
 from fairlead.model.events import AnyEvent, MemberEnded, NodeLost, StopDecided, Submitted
@@ -160,15 +160,15 @@ def a_cancel_of_a_starting_job_is_lost(patch: pytest.MonkeyPatch) -> None:
 
 @plant
 def a_cancelled_job_runs_again_when_its_node_is_lost(patch: pytest.MonkeyPatch) -> None:
-    original = Core._lose
+    original = machines.lose
 
-    def zealous(self, node, event, because):
-        for job in self.nodes[node].members.values():
+    def zealous(core, node, event, because):
+        for job in core.nodes[node].members.values():
             if job.phase is Phase.STOPPING:
                 job.then = Phase.PENDING
-        original(self, node, event, because)
+        original(core, node, event, because)
 
-    patch.setattr(Core, "_lose", zealous)
+    patch.setattr(machines, "lose", zealous)
 
 
 @plant

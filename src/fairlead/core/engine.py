@@ -15,12 +15,13 @@ from typing import Any
 
 import msgspec
 
-from fairlead.core import due, future
+from fairlead.core import due, future, machines
 from fairlead.core.desired import desired
 from fairlead.core.ending import after_failure
 from fairlead.core.ends import Ends
 from fairlead.core.jobs import TRANSITIONS, Job
 from fairlead.core.ledger import Ledger, Request
+from fairlead.core.shares import Shares
 from fairlead.core.status import status_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import (
@@ -38,12 +39,16 @@ from fairlead.model.events import (
     PolicySet,
     Promised,
     Promoted,
+    QueueDeleted,
     QueueSet,
     ReservationDeleted,
     ReservationSet,
     StopDecided,
     Submitted,
+    TenantDeleted,
     TenantSet,
+    UserDeleted,
+    UserSet,
 )
 from fairlead.model.jobs import (
     FINAL,
@@ -54,9 +59,10 @@ from fairlead.model.jobs import (
     Queue,
     Reservation,
     Tenant,
+    User,
 )
 from fairlead.model.messages import Desired, MemberKey
-from fairlead.model.resources import DIMENSIONS, Node, Shape, Slot
+from fairlead.model.resources import DIMENSIONS, Node, Shape
 from fairlead.model.status import JobStatus
 
 REQUESTS_KEPT = 10_000  # idempotency keys remembered
@@ -100,6 +106,8 @@ class Core:
         self.policy = PolicyConfig()
         self.requests: dict[str, list[JobId]] = {}  # idempotency key -> the jobs it made
         self.ledger = Ledger()
+        self.users: dict[str, User] = {}
+        self.shares = Shares(self)
         self.shapes: list[Request] = []
         self.shape_ids: dict[Shape, int] = {}
         self.fitting: set[Shape] = set()  # shapes known to fit the empty cluster; a cache
@@ -123,11 +131,15 @@ class Core:
             MemberEnded: self._member_ended,
             StopDecided: self._stop_decided,
             Cancelled: self._cancelled,
-            NodeJoined: self._node_joined,
-            NodeLost: self._node_lost,
-            ForeignUsage: self._foreign_usage,
+            NodeJoined: partial(machines.node_joined, self),
+            NodeLost: partial(machines.node_lost, self),
+            ForeignUsage: partial(machines.foreign_usage, self),
             TenantSet: self._tenant_set,
+            TenantDeleted: self._tenant_deleted,
             QueueSet: self._queue_set,
+            QueueDeleted: self._queue_deleted,
+            UserSet: self._user_set,
+            UserDeleted: self._user_deleted,
             PolicySet: self._policy_set,
             Forecasted: partial(future.forecasted, self),
             Outlived: partial(future.outlived, self),
@@ -197,6 +209,7 @@ class Core:
         self.pending[job.id] = job
         queue = job.spec.queue
         self.waiting[queue] = self.waiting.get(queue, 0) + 1
+        self.shares.wait(job, 1)
         self.arrivals.append(job.id)
         if len(self.arrivals) > 2 * len(self.pending) + 65_536:
             # Past every reader's place, so that each starts afresh with the list of all pending.
@@ -206,6 +219,7 @@ class Core:
     def _unwait(self, job: Job) -> None:
         del self.pending[job.id]
         self.waiting[job.spec.queue] -= 1
+        self.shares.wait(job, -1)
         job.waited_ms += self.now - job.pending_ms
         if job.promise is not None:
             job.promise = None
@@ -229,14 +243,23 @@ class Core:
             self.ledger.take(slot.node, request, slot.devices)
             node.members[job.id, job.attempt, rank] = job
             self._dirty.add(slot.node)
-        self._account(job, request, 1)
+        self.account(job, 1, live=1)
         future.believe(self, job, self.now)
 
-    def _account(self, job: Job, request: Request, sign: int) -> None:
+    def account(self, job: Job, sign: int, *, live: int = 0) -> None:
+        """Book what a job's slots hold, to those who pay for it; -1 takes it back.
+
+        `live` is 1 where the job begins to hold anything, -1 where it ceases to.
+        """
         usage = self.usage.get(job.spec.tenant)
         if usage is None:
             usage = self.usage[job.spec.tenant] = [0] * len(DIMENSIONS)
-        self.ledger.add_held(usage, request, job.slots, sign)
+        for row, amount in enumerate(self.shares.hold(job, job.slots, sign, live)):
+            usage[row] += amount
+
+    def touch(self, node: NodeId) -> None:
+        """What should be on a node is something else now."""
+        self._dirty.add(node)
 
     def _member_started(self, event: MemberStarted) -> None:
         job = self._current(event.job, event.attempt, event.rank)
@@ -281,6 +304,11 @@ class Core:
             return None
         return job
 
+    def lost(self, job: Job, rank: int, exit: Exit, event: Event) -> None:
+        """A member is gone with its node."""
+        self._note_time(job, None)
+        self._ended(job, rank, exit, event)
+
     def _ended(self, job: Job, rank: int, exit: Exit, event: Event) -> None:
         node = job.slots[rank].node
         job.exits[rank] = exit
@@ -310,7 +338,7 @@ class Core:
         request = self.shapes[job.shape_id]
         for slot in job.slots:
             self.ledger.give(slot.node, request, slot.devices)
-        self._account(job, request, -1)
+        self.account(job, -1, live=-1)
         self.ends.drop(job.id)
         self.wakeups += 1
         if job.started_ms is not None:
@@ -356,68 +384,6 @@ class Core:
         del self.jobs[job.id]
         self.wakeups += 1
 
-    def _node_joined(self, event: NodeJoined) -> None:
-        if event.node < len(self.nodes):
-            node = self.nodes[event.node]
-            same = event.spec.devices[: len(node.spec.devices)] == node.spec.devices
-            if node.spec.boot != event.spec.boot or not same:
-                self._lose(event.node, event, "the node started anew")
-                self._drop_devices(event.node)
-        else:
-            assert event.node == len(self.nodes), "node ids are dense"
-            node = NodeState(event.spec)
-            self.nodes.append(node)
-        self.node_ids.pop(node.spec.name, None)
-        node.spec, node.up = event.spec, True
-        self.node_ids[event.spec.name] = event.node
-        self._rebuild(event.node)
-        self.fitting.clear()
-        self._dirty.add(event.node)
-        self.wakeups += 1
-
-    def _drop_devices(self, node: NodeId) -> None:
-        """The devices of a node are other ones now: what still winds down there holds none."""
-        future.withdraw(self, node)
-        for job in self.jobs.values():
-            if job.phase in LIVE and any(slot.node == node and slot.devices for slot in job.slots):
-                request = self.shapes[job.shape_id]
-                self._account(job, request, -1)
-                job.slots = tuple(
-                    Slot(node=node) if slot.node == node else slot for slot in job.slots
-                )
-                self._account(job, request, 1)
-
-    def _rebuild(self, node: NodeId) -> None:
-        """Book a node anew: its capacity as it is now, less what jobs still hold there."""
-        self.ledger.join(node, self.nodes[node].spec)
-        if not self.nodes[node].up:
-            self.ledger.down(node)
-        for job in self.jobs.values():
-            if job.phase in LIVE:
-                for slot in job.slots:
-                    if slot.node == node:
-                        self.ledger.take(node, self.shapes[job.shape_id], slot.devices)
-
-    def _node_lost(self, event: NodeLost) -> None:
-        if not self.nodes[event.node].up:
-            return
-        self.nodes[event.node].up = False
-        self.ledger.down(event.node)
-        self._lose(event.node, event, event.because or "the node is gone")
-        self.wakeups += 1  # a job that was held up by one that died may go on elsewhere
-
-    def _lose(self, node: NodeId, event: Event, because: str) -> None:
-        gone = Exit(why="lost", detail=f"{self.nodes[node].spec.name}: {because}")
-        cause = NodeLost(node=node, because=because) if isinstance(event, NodeJoined) else event
-        for (job_id, attempt, rank), job in list(self.nodes[node].members.items()):
-            if job.id == job_id and job.attempt == attempt and rank not in job.exits:
-                self._note_time(job, None)
-                self._ended(job, rank, gone, cause)
-
-    def _foreign_usage(self, event: ForeignUsage) -> None:
-        self.ledger.set_foreign(event.node, event.amounts, event.devices)
-        self.wakeups += 1
-
     def _tenant_set(self, event: TenantSet) -> None:
         self.set_tenants({**self.tenants, event.tenant.name: event.tenant})
         self.wakeups += 1
@@ -429,10 +395,35 @@ class Core:
         if quotas != self.quota_tenants:
             self.quota_tenants = quotas
 
+    def _tenant_deleted(self, event: TenantDeleted) -> None:
+        tenants = {name: each for name, each in self.tenants.items() if name != event.name}
+        self.set_tenants(tenants)
+        self.wakeups += 1
+
     def _queue_set(self, event: QueueSet) -> None:
         self.queues[event.queue.name] = event.queue
+        self.shares.rebuild()
+        self.wakeups += 1
+
+    def _queue_deleted(self, event: QueueDeleted) -> None:
+        assert not self.waiting.pop(event.name, 0), f"jobs wait in queue {event.name}"
+        assert event.name != "default" and event.name in self.queues, event
+        del self.queues[event.name]
+        self.shares.rebuild()
+        self.wakeups += 1
+
+    def _user_set(self, event: UserSet) -> None:
+        self.users[event.user.name] = event.user
+        self.shares.rebuild()
+        self.wakeups += 1
+
+    def _user_deleted(self, event: UserDeleted) -> None:
+        self.users.pop(event.name, None)
+        self.shares.rebuild()
+        self.wakeups += 1
 
     def _policy_set(self, event: PolicySet) -> None:
+        self.shares.settle(event.policy.half_life_ms)
         self.policy = event.policy
         future.withdraw(self)
         future.believe_all(self)

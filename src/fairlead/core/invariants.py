@@ -20,6 +20,7 @@ def check(core: Core) -> None:
     _check_nodes(core)
     _check_usage(core)
     _check_queue(core)
+    _check_shares(core)
     _check_future(core)
 
 
@@ -137,6 +138,42 @@ def _check_queue(core: Core) -> None:
     for queue in {*waiting, *core.waiting}:
         assert core.waiting.get(queue, 0) == waiting.get(queue, 0), f"queue {queue}"
     assert core.pending.keys() <= set(core.arrivals), "a pending job that no policy will see"
+
+
+def _check_shares(core: Core) -> None:
+    """5. What queues and users hold is the sum over their jobs, up the tree."""
+    shares = core.shares
+    held: dict[tuple[str, str], list[int]] = {}
+    live: dict[tuple[str, str], int] = {}
+    for job in core.jobs.values():
+        if job.phase in LIVE:
+            key = (job.spec.queue, job.spec.user)
+            live[key] = live.get(key, 0) + 1
+            total = held.setdefault(key, [0] * D)
+            core.ledger.add_held(total, core.shapes[job.shape_id], job.slots)
+    for key, account in shares.accounts.items():
+        assert account.held[:D] == held.pop(key, [0] * D), f"holdings of {key}"
+        assert account.live == live.get(key, 0), f"live jobs of {key}: {account.live}"
+        assert account.waiting == sum(
+            (job.spec.queue, job.spec.user) == key for job in core.pending.values()
+        ), f"waiting jobs of {key}: {account.waiting}"
+    assert not held, f"holdings without an account: {held}"
+    shares.sync()
+    for branch in (shares.root, *shares.branches.values()):
+        own = [
+            account.held for (queue, _), account in shares.accounts.items() if queue == branch.name
+        ]
+        below = [child.held for child in branch.children]
+        sums = [sum(column) for column in zip(*own, *below, strict=True)] or [0] * len(branch.held)
+        assert branch.held == sums, f"queue '{branch.name}' holds {branch.held}, not {sums}"
+        assert branch.live == sum(child.live for child in branch.children) + sum(
+            account.live for (queue, _), account in shares.accounts.items() if queue == branch.name
+        ), f"queue '{branch.name}': live jobs"
+        for row in shares.governed:
+            used = sum(each[row] for each in own) + sum(
+                max(0, child.used[row] - child.local[row]) for child in branch.children
+            )
+            assert branch.used[row] == used, f"queue '{branch.name}' uses {branch.used}"
 
 
 def _check_future(core: Core) -> None:

@@ -21,6 +21,7 @@ from fairlead.model.jobs import (
     Queue,
     Reservation,
     Tenant,
+    User,
 )
 from fairlead.model.resources import Node, Slot
 
@@ -71,6 +72,15 @@ class NodeImage(Record, frozen=True):
     foreign_devices: tuple[int, ...] = ()
 
 
+class AccountImage(Record, frozen=True):
+    """What is known of the past of a user in a queue: the rest follows from the jobs."""
+
+    queue: str
+    user: str
+    at_ms: Ms
+    average: tuple[int, ...] = ()
+
+
 class Image(Record, frozen=True):
     """Everything that `apply` has brought about."""
 
@@ -87,6 +97,8 @@ class Image(Record, frozen=True):
     reservations: tuple[Reservation, ...] = ()
     services: tuple[int, ...] = ()
     services_seen: int = 0
+    users: tuple[User, ...] = ()
+    accounts: tuple[AccountImage, ...] = ()
 
 
 _encoder = msgspec.json.Encoder()
@@ -150,6 +162,12 @@ def dump(core: Core) -> bytes:
         reservations=tuple(core.reservations.values()),
         services=tuple(core.services),
         services_seen=core.services_seen,
+        users=tuple(core.users[name] for name in sorted(core.users)),
+        accounts=tuple(
+            AccountImage(queue=queue, user=user, at_ms=each.at_ms, average=tuple(each.average))
+            for (queue, user), each in sorted(core.shares.accounts.items())
+            if any(each.average) or any(each.held)
+        ),
     )
     return _encoder.encode(image)
 
@@ -170,6 +188,7 @@ def load(body: bytes) -> Core:
     core.policy = image.policy
     core.set_tenants({tenant.name: tenant for tenant in image.tenants})
     core.queues = {queue.name: queue for queue in image.queues}
+    core.users = {user.name: user for user in image.users}
     core.requests = {key: list(jobs) for key, jobs in image.requests}
     core.services, core.services_seen = list(image.services), image.services_seen
     core.reservations = {each.name: each for each in image.reservations}
@@ -189,6 +208,8 @@ def load(body: bytes) -> Core:
             core.pending[job.id] = job
             core.arrivals.append(job.id)
             core.waiting[job.spec.queue] = core.waiting.get(job.spec.queue, 0) + 1
+    past = ((each.queue, each.user, each.at_ms, each.average) for each in image.accounts)
+    core.shares.restore(past)
     return core
 
 
@@ -218,7 +239,7 @@ def _restore(core: Core, item: JobImage) -> None:
         core.ledger.take(slot.node, request, slot.devices)
         if rank not in job.exits:
             core.nodes[slot.node].members[job.id, job.attempt, rank] = job
-    core._account(job, request, 1)
+    core.account(job, 1, live=1)
     if job.phase is Phase.RUNNING and job.spec.limit_ms is not None:
         assert job.started_ms is not None
         deadline = job.started_ms + job.spec.limit_ms

@@ -19,6 +19,7 @@ from fairlead.model.jobs import (
     Queue,
     Reservation,
     Tenant,
+    User,
 )
 from fairlead.model.resources import Node, Slot
 
@@ -67,6 +68,30 @@ class QueueSet(Event, frozen=True, tag="queue-set"):
     """Create or replace a queue."""
 
     queue: Queue
+
+
+class TenantDeleted(Event, frozen=True, tag="tenant-deleted"):
+    """A tenant's quota and weight are forgotten; its jobs go on."""
+
+    name: str
+
+
+class QueueDeleted(Event, frozen=True, tag="queue-deleted"):
+    """A queue is no more; it is empty, and so are those below it."""
+
+    name: str
+
+
+class UserSet(Event, frozen=True, tag="user-set"):
+    """Create or replace a user's share and limits."""
+
+    user: User
+
+
+class UserDeleted(Event, frozen=True, tag="user-deleted"):
+    """A user has no share and limits of its own any more."""
+
+    name: str
 
 
 class PolicySet(Event, frozen=True, tag="policy-set"):
@@ -175,7 +200,11 @@ AnyEvent: TypeAlias = (
     | NodeLost
     | ForeignUsage
     | TenantSet
+    | TenantDeleted
     | QueueSet
+    | QueueDeleted
+    | UserSet
+    | UserDeleted
     | PolicySet
     | Submitted
     | Placed

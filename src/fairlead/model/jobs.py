@@ -105,12 +105,41 @@ class Tenant(Record, frozen=True):
 
 
 class Queue(Record, frozen=True):
-    """Where jobs wait. `priority` is what a job gets that names none."""
+    """Where jobs wait, and a node of the tree by which resources are shared.
+
+    `priority` is what a job gets that names none. Amounts are by resource: a name in DIMENSIONS,
+    or "gpu_milli/MODEL" for GPUs of one type. What counts in a queue counts in all above it. The
+    tree's root is the cluster itself, and its own quota is what no queue was promised.
+    Source of quota, borrow and lend: Kueue; algorithms.md 4.4.
+    """
 
     name: str
     priority: int = 50
     pending_max: int = limits.QUEUE_PENDING_MAX
     limit_ms: Ms | None = None  # the longest time limit a job may ask for; also its default
+    parent: str = ""  # "": the cluster
+    weight: int = 1  # of its fair share, beside its siblings
+    quota: dict[str, int] = {}  # guaranteed: what it lent of it comes back when asked for
+    borrow: dict[str, int] = {}  # the most it may use beyond its quota; not named: what is free
+    lend: dict[str, int] = {}  # the most of its quota that others may use; not named: all
+    most: dict[str, int] = {}  # the most it may use at once, whatever is free
+    live_max: int | None = None  # jobs that hold resources at once
+    priority_min: int = limits.PRIORITY_MIN  # what its jobs may ask for
+    priority_max: int = limits.PRIORITY_MAX
+    users: tuple[str, ...] = ()  # who may submit to it; empty: whoever may to its parent
+
+
+class User(Record, frozen=True):
+    """A user's share and limits, over all queues. The user "*" stands for all who are not named."""
+
+    name: str
+    weight: int = 1  # of its share inside a queue
+    most: dict[str, int] = {}
+    live_max: int | None = None
+    pending_max: int | None = None
+
+
+EVERYBODY = "*"
 
 
 class Reservation(Record, frozen=True):
@@ -152,3 +181,10 @@ class PolicyConfig(Record, frozen=True):
     preemptions_max: int | None = None  # a job that was preempted so often runs to its end
     levels_gpu_ms: tuple[int, ...] = ()  # las: attained service at which a job sinks a level
     promote_percent: int | None = None  # las: back to the top after waiting so much of its run
+    # For orders by fair share:
+    half_life_ms: Ms = limits.HALF_LIFE_MS_DEFAULT  # in which past use counts half
+    history_percent: int = 50  # how much past use counts beside present use, of 100
+    # Who gives back what a queue has lent: any job, or only those of lower priority than the
+    # owner's; and whether a job may take the place of one of lower priority in its own queue.
+    reclaim: Literal["never", "lower-priority", "any"] = "any"
+    within: Literal["never", "lower-priority"] = "never"

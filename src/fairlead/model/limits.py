@@ -26,3 +26,7 @@ RESERVATION_AHEAD_MS_MAX = LIMIT_MS_MAX  # from now to its start
 RESERVATION_TENANTS_MAX = 100
 DEADLINE_JOBS_MAX = 200  # in one question about deadlines: a flow of jobs x intervals decides it
 DEADLINE_SLOTS_MAX = 200
+HALF_LIFE_MS_DEFAULT = 7 * 24 * 3_600_000
+QUEUES_MAX = 10_000
+QUEUE_DEPTH_MAX = 10
+WEIGHT_MAX = 1_000_000

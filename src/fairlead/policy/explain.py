@@ -23,7 +23,6 @@ from fairlead.policy.pipeline import Pipeline
 RESOURCES = "Resources"  # nothing free that fits now
 PRIORITY = "Priority"  # it would fit, but a job before it must not be overtaken
 RESERVED = "Reserved"  # there is room, but it is kept for others, now or before it could be gone
-QUOTA = "WaitingForQuota"
 NODE_DOWN = "ReqNodeNotAvail"  # waits for nodes that are down or came back smaller
 PENDING_EVALUATION = "PendingEvaluation"  # the scheduler has not looked since it came
 
@@ -99,8 +98,9 @@ def _first_stuck(core: Core, pipeline: Pipeline, shapes: _Shapes, jobs: list[Job
 def _reason(
     core: Core, pipeline: Pipeline, job: Job, shapes: _Shapes, stuck: Job | None, before: bool
 ) -> tuple[str, str, JobId | None]:
-    if pipeline.over_quota(core, job):
-        return QUOTA, f"tenant {job.spec.tenant} would use more than its quota", None
+    block = pipeline.block(core, job)
+    if block is not None:
+        return block.code, block.words, None
     look = shapes.look(job)
     if look.held is not None:
         return RESERVED, look.words, None

@@ -15,6 +15,7 @@ from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
+from fairlead.core.shares import QUOTA, Block
 from fairlead.model.base import Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed
 from fairlead.model.jobs import PolicyConfig
@@ -191,19 +192,26 @@ class Pipeline:
         return at if at < FAR else None
 
     def over_quota(self, core: Core, job: Job) -> bool:
-        """Whether starting the job would take its tenant over a quota."""
+        """Whether a quota or a limit keeps the job from starting, whatever is free."""
+        return self.block(core, job) is not None
+
+    def block(self, core: Core, job: Job) -> Block | None:
+        """Return the quota or limit that keeps the job from starting, None if none does."""
+        return self._block_of_tenant(core, job) or core.shares.block(job)
+
+    def _block_of_tenant(self, core: Core, job: Job) -> Block | None:
         tenant = core.tenants.get(job.spec.tenant)
         if tenant is None or not tenant.quota:
-            return False
+            return None
         usage = core.usage.get(tenant.name) or [0] * len(tenant.quota)
         asked = counted(core, tenant, job.spec.shape)
         if core.promises and not is_firm(job):
             kept = kept_of_quota(core, tenant, job)
             asked = tuple(a + k for a, k in zip(asked, kept, strict=True))
-        return any(
-            most is not None and used + amount > most
-            for most, used, amount in zip(tenant.quota, usage, asked, strict=True)
-        )
+        for most, used, amount in zip(tenant.quota, usage, asked, strict=True):
+            if most is not None and used + amount > most:
+                return Block(QUOTA, f"tenant {tenant.name} would use more than its quota")
+        return None
 
     def possible(self, core: Core, job: Job) -> bool:
         """Whether the nodes that are up could ever take the job.

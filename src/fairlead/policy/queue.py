@@ -25,7 +25,7 @@ GroupId: TypeAlias = tuple[int, str]  # shape, and what else tells jobs apart: "
 Entry: TypeAlias = tuple[int, int, int, int, int]
 
 
-DEADLINE = "\n"  # behind the name of a tenant, which has none
+SEP = "\x1f"  # between names, which have none
 
 COMPACT_MIN = 64  # entries of jobs that wait no more, which a group may carry along
 
@@ -119,11 +119,15 @@ class Queue:
         self._wakeups = -1
         self._quotas: frozenset[str] = frozenset()
         self._policy: PolicyConfig | None = None  # set while there are reservations
+        self._limits = (False, False)  # whether queues, whether users have limits of their own
 
     def sync(self, core: Core) -> None:
         """Take in what has happened since the last time."""
         if self._quotas is not core.quota_tenants:
             self._quotas, self._read = core.quota_tenants, -1  # the groups are other ones now
+        limits = (core.shares.limited, core.shares.limited and bool(core.users))
+        if self._limits != limits:
+            self._limits, self._read = limits, -1
         if (self._policy is not None) != bool(core.reservations):
             self._policy, self._read = (core.policy if core.reservations else None), -1
         if self._read < core.arrivals_forgotten:
@@ -151,10 +155,18 @@ class Queue:
     def group_of(self, job: Job) -> GroupId:
         """Return the group of a job."""
         tenant = job.spec.tenant
+        payer = self._payer(job)
         if self._policy is not None:
             run_ms = believed_run_ms(job, self._policy)
-            return (job.shape_id, f"{tenant} {run_ms} {job.spec.limit_ms}")
-        return (job.shape_id, tenant if tenant in self._quotas else "")
+            return (job.shape_id, f"{tenant} {run_ms} {job.spec.limit_ms}{payer}")
+        return (job.shape_id, f"{tenant}{payer}" if tenant in self._quotas else payer)
+
+    def _payer(self, job: Job) -> str:
+        """Return by whose limits a job may be kept from starting, "" for nobody's."""
+        of_queue, of_user = self._limits
+        if not of_queue:
+            return ""
+        return f"{SEP}{job.spec.queue}{SEP}{job.spec.user}" if of_user else SEP + job.spec.queue
 
     def entry(self, job: Job) -> Entry:
         """Return the job's place in the order."""

@@ -1,0 +1,378 @@
+"""What queues, users and the users of each queue hold, and whether they may hold more.
+
+Facts that follow from the jobs alone, but for the averages of the past, which are kept. Booking a
+job costs O(depth x resources); a change of queues books everything anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from fairlead.core.cohort import Branch
+from fairlead.core.decay import decayed
+from fairlead.core.jobs import Job
+from fairlead.model.base import Ms
+from fairlead.model.jobs import EVERYBODY, LIVE, Queue, User
+from fairlead.model.resources import DIMENSIONS, GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Shape, Slot
+
+if TYPE_CHECKING:
+    from fairlead.core.engine import Core
+
+D = len(DIMENSIONS)
+QUOTA = "WaitingForQuota"  # a reason code of `why`
+MODEL = f"{DIMENSIONS[GPU]}/"  # before the name of a GPU type, as a resource
+
+
+class Account:
+    """A user in one queue, or over all queues."""
+
+    __slots__ = ("at_ms", "average", "held", "live", "waiting")
+
+    def __init__(self, rows: int, now: Ms) -> None:
+        self.held = [0] * rows  # now
+        self.live = 0
+        self.waiting = 0
+        self.average = [0] * D  # of the past, in the order of DIMENSIONS, in parts of AVERAGE_ONE
+        self.at_ms = now  # when the average was brought up last
+
+    def copy(self) -> Account:
+        """Return an independent copy."""
+        other = Account.__new__(Account)
+        other.held, other.live, other.waiting = self.held, self.live, self.waiting
+        other.average, other.at_ms = self.average, self.at_ms
+        return other
+
+    def bring_up(self, now: Ms, half_life_ms: Ms) -> None:
+        """Let the time until now count as past."""
+        if now != self.at_ms:
+            self.average = self.as_of(now, half_life_ms)
+            self.at_ms = now
+
+    def as_of(self, now: Ms, half_life_ms: Ms) -> list[int]:
+        """Return the average as of now."""
+        passed = now - self.at_ms
+        if not passed or not (any(self.average) or any(self.held)):
+            return self.average
+        return [
+            decayed(average, self.held[row], passed, half_life_ms)
+            for row, average in enumerate(self.average)
+        ]
+
+
+class Block(NamedTuple):
+    """Why a job may not start, whatever is free."""
+
+    code: str  # a reason code of `why`
+    words: str
+
+
+class Shares:
+    """The accounts of one core. Only the core writes to it."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.rows: tuple[str, ...] = DIMENSIONS
+        self.accounts: dict[tuple[str, str], Account] = {}  # of (queue, user)
+        self.people: dict[str, Account] = {}  # of users, over all queues
+        self.root = Branch("", None, D)
+        self.branches: dict[str, Branch] = {}
+        self.governed: tuple[int, ...] = ()  # rows of which somebody is guaranteed a part
+        self.limited = False  # whether anything here could keep a job from starting
+        self.generation = 0  # grows when queues, users, or what there is of a resource change
+        self._layout = -1
+        self._asked: dict[int, tuple[tuple[int, int], ...]] = {}  # by shape
+        self._models: dict[str, int] = {}  # GPU types that are rows of their own
+
+    # ---- change -------------------------------------------------------------------------------
+
+    def wait(self, job: Job, sign: int) -> None:
+        """A job waits, or waits no more."""
+        self._account(job).waiting += sign
+        self._person(job).waiting += sign
+        branch: Branch | None = self._branch(job.spec.queue)
+        while branch is not None:
+            branch.waiting += sign
+            branch = branch.parent
+
+    def hold(self, job: Job, slots: tuple[Slot, ...], sign: int, live: int) -> list[int]:
+        """Book that a live job holds these slots of its, or gives them back with sign -1.
+
+        `live` is 1 where the job begins to hold anything, -1 where it ceases to, else 0.
+        Returns the change by DIMENSIONS.
+        """
+        core = self.core
+        change = [0] * D
+        core.ledger.add_held(change, core.shapes[job.shape_id], slots, sign)
+        held = change + self._of_models(job, slots, sign) if self._models else change
+        account, person = self._account(job), self._person(job)
+        account.bring_up(core.now, core.policy.half_life_ms)
+        account.live += live
+        person.live += live
+        account.held = [a + b for a, b in zip(account.held, held, strict=True)]
+        person.held = [a + b for a, b in zip(person.held, held, strict=True)]
+        leaf = self._branch(job.spec.queue)
+        for row in self.governed:
+            leaf.use(row, held[row])
+        branch: Branch | None = leaf
+        while branch is not None:
+            branch.held = [a + b for a, b in zip(branch.held, held, strict=True)]
+            branch.live += live
+            branch = branch.parent
+        return change
+
+    def _of_models(self, job: Job, slots: tuple[Slot, ...], sign: int) -> list[int]:
+        """Return what slots hold of the GPU types that have rows of their own."""
+        rows = [0] * len(self._models)
+        request = self.core.shapes[job.shape_id]
+        each = sign * (WHOLE_GPU_MILLI if request.gpus else request.milli)
+        for slot in slots:
+            devices = self.core.nodes[slot.node].spec.devices
+            for index in slot.devices:
+                row = self._models.get(devices[index].model)
+                if row is not None:
+                    rows[row - D] += each
+        return rows
+
+    def _account(self, job: Job) -> Account:
+        key = (job.spec.queue, job.spec.user)
+        found = self.accounts.get(key)
+        if found is None:
+            found = self.accounts[key] = Account(len(self.rows), self.core.now)
+        return found
+
+    def _person(self, job: Job) -> Account:
+        found = self.people.get(job.spec.user)
+        if found is None:
+            found = self.people[job.spec.user] = Account(len(self.rows), self.core.now)
+        return found
+
+    def _branch(self, queue: str) -> Branch:
+        found = self.branches.get(queue)
+        if found is None:  # a queue that nobody made: jobs of old logs
+            found = self.branches[queue] = Branch(queue, self.root, len(self.rows))
+        return found
+
+    def settle(self, half_life_ms: Ms) -> None:
+        """From now on another half-life counts: what is past was decayed by the old one."""
+        old = self.core.policy.half_life_ms
+        if half_life_ms != old:
+            for account in self.accounts.values():
+                account.bring_up(self.core.now, old)
+
+    def rebuild(self) -> None:
+        """Queues or users have changed: book everything anew."""
+        core = self.core
+        named: set[str] = set()
+        for queue in core.queues.values():
+            named |= {*queue.quota, *queue.borrow, *queue.lend, *queue.most}
+        for user in core.users.values():
+            named |= set(user.most)
+        models = sorted(name for name in named if name.startswith(MODEL))
+        self.rows = (*DIMENSIONS, *models)
+        self._models = {name.removeprefix(MODEL): D + i for i, name in enumerate(models)}
+        self.root = Branch("", None, len(self.rows))
+        self.branches = {}
+        for name in sorted(core.queues):
+            self._grow(name)
+        self.governed = tuple(
+            row
+            for row, name in enumerate(self.rows)
+            if any(name in {*q.quota, *q.borrow, *q.lend} for q in core.queues.values())
+        )
+        limits = [(each.most, each.live_max) for each in core.queues.values()]
+        limits += [(each.most, each.live_max) for each in core.users.values()]
+        self.limited = bool(self.governed) or any(
+            most or live_max is not None for most, live_max in limits
+        )
+        for account in self.accounts.values():
+            account.bring_up(core.now, core.policy.half_life_ms)
+            account.held, account.live, account.waiting = [0] * len(self.rows), 0, 0
+        self.people.clear()
+        self._layout = -1
+        self.sync()
+        for job in core.jobs.values():
+            if job.phase in LIVE:
+                self.hold(job, job.slots, 1, 1)
+            else:
+                self.wait(job, 1)
+        for key in [key for key in self.accounts if key[0] not in core.queues]:
+            if not self.accounts[key].live and not self.accounts[key].waiting:
+                del self.accounts[key]
+
+    def copy(self, core: Core) -> Shares:
+        """Return the same accounts for a copy of the core."""
+        other = Shares(core)
+        for name in ("rows", "governed", "limited", "generation", "_layout", "_models"):
+            setattr(other, name, getattr(self, name))
+        other.accounts = {key: each.copy() for key, each in self.accounts.items()}
+        other.people = {key: each.copy() for key, each in self.people.items()}
+        other.root = self.root.copy(None)
+        waiting = [other.root]
+        while waiting:
+            branch = waiting.pop()
+            if branch.parent is not None:
+                other.branches[branch.name] = branch
+            waiting += branch.children
+        return other
+
+    def _grow(self, name: str) -> Branch:
+        """Return the branch of a queue, after those above it."""
+        found = self.branches.get(name)
+        if found is not None:
+            return found
+        queue = self.core.queues[name]
+        parent = self._grow(queue.parent) if queue.parent in self.core.queues else self.root
+        branch = self.branches[name] = Branch(name, parent, len(self.rows))
+        branch.quota = [queue.quota.get(row, 0) for row in self.rows]
+        branch.borrow = [queue.borrow.get(row) for row in self.rows]
+        branch.lend = [queue.lend.get(row) for row in self.rows]
+        branch.most = [queue.most.get(row) for row in self.rows]
+        return branch
+
+    def restore(self, past: Iterable[tuple[str, str, Ms, tuple[int, ...]]]) -> None:
+        """Book everything of a core that was loaded, with (queue, user, at_ms, average)."""
+        self.rebuild()
+        for queue, user, at_ms, average in past:
+            account = self.accounts.get((queue, user))
+            if account is None:
+                account = self.accounts[queue, user] = Account(len(self.rows), at_ms)
+            account.at_ms, account.average = at_ms, list(average) or [0] * D
+
+    def sync(self) -> None:
+        """Take in that nodes came, changed or went: the cluster has more or less to share."""
+        if self._layout == self.core.ledger.layout:
+            return
+        self._layout = self.core.ledger.layout
+        self.generation += 1
+        self._asked.clear()
+        if not self.governed:
+            return
+        there = self.capacity()
+        # What is promised to nobody is everybody's; where too much is promised, nothing is.
+        self.root.quota = [0] * len(self.rows)
+        self.root.settle()
+        self.root.quota = [
+            max(0, most - sum(child.subtree[row] for child in self.root.children))
+            for row, most in enumerate(there)
+        ]
+        self.root.settle()
+        self._use_anew(self.root)
+
+    def _use_anew(self, branch: Branch) -> None:
+        below = [0] * len(self.rows)
+        branch.used = list(branch.held)
+        for child in branch.children:
+            self._use_anew(child)
+            for row in self.governed:
+                below[row] += child.held[row] - max(0, child.used[row] - child.local[row])
+        for row in self.governed:
+            branch.used[row] -= below[row]
+
+    # ---- read ---------------------------------------------------------------------------------
+
+    def capacity(self) -> list[int]:
+        """Return what there is of each row, on nodes that are up; O(nodes)."""
+        core = self.core
+        up = [index for index, node in enumerate(core.nodes) if node.up]
+        there: list[int] = core.ledger.capacity[:, up].sum(axis=1).tolist()
+        of_models = [0] * len(self._models)
+        for index in up if of_models else ():
+            for device in core.nodes[index].spec.devices:
+                row = self._models.get(device.model)
+                if row is not None:
+                    of_models[row - D] += WHOLE_GPU_MILLI
+        return there + of_models
+
+    def asked(self, job: Job) -> tuple[tuple[int, int], ...]:
+        """Return (row, amount) of what a job will hold at least, and for whole GPUs' memory at
+        most: which they will be is not known before they are chosen."""
+        self.sync()
+        found = self._asked.get(job.shape_id)
+        if found is None:
+            found = self._asked[job.shape_id] = self._ask(job.spec.shape)
+        return found
+
+    def _ask(self, shape: Shape) -> tuple[tuple[int, int], ...]:
+        milli = WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli
+        memory = shape.gpu_memory_mib * max(shape.gpus, 1)
+        if shape.gpus and GPU_MEMORY in self.governed:
+            sizes = (
+                device.memory_mib
+                for node in self.core.nodes
+                for device in node.spec.devices
+                if not shape.gpu_models or device.model in shape.gpu_models
+            )
+            memory = max(memory, shape.gpus * max(sizes, default=0))
+        amounts = [*shape.amounts(), milli, memory, *(0 for _ in self._models)]
+        if len(shape.gpu_models) == 1 and shape.gpu_models[0] in self._models:
+            amounts[self._models[shape.gpu_models[0]]] = milli
+        return tuple(
+            (row, amount * shape.members) for row, amount in enumerate(amounts) if amount > 0
+        )
+
+    def user(self, name: str) -> User | None:
+        """Return what is set for a user: its own, else everybody's."""
+        return self.core.users.get(name) or self.core.users.get(EVERYBODY)
+
+    def queues_above(self, name: str) -> list[Queue]:
+        """Return a queue and all above it."""
+        queues, found = self.core.queues, []
+        while name in queues:
+            found.append(queues[name])
+            name = queues[name].parent
+        return found
+
+    def block(self, job: Job) -> Block | None:
+        """Return why a job may not start, whatever is free; None: it may."""
+        if not self.limited:
+            return None
+        asked = self.asked(job)
+        return self._block_of_user(job, asked) or self._block_of_queue(job, asked)
+
+    def _block_of_user(self, job: Job, asked: tuple[tuple[int, int], ...]) -> Block | None:
+        name = job.spec.user
+        user, account = self.user(name), self.people.get(name)
+        if user is None or account is None:
+            return None
+        if user.live_max is not None and account.live >= user.live_max:
+            words = f"user {name} has {account.live} jobs running, of at most {user.live_max}"
+            return Block("QOSMaxJobsPerUserLimit", words)
+        for row, amount in asked if user.most else ():
+            most = user.most.get(self.rows[row])
+            if most is not None and account.held[row] + amount > most:
+                words = self._over(f"user {name}", row, account.held[row], most, amount)
+                return Block("QOSMaxResourcesPerUser", words)
+        return None
+
+    def _block_of_queue(self, job: Job, asked: tuple[tuple[int, int], ...]) -> Block | None:
+        leaf = self._branch(job.spec.queue)
+        for branch in leaf.above()[:-1]:
+            queue = self.core.queues.get(branch.name)
+            if queue is None:
+                continue
+            if queue.live_max is not None and branch.live >= queue.live_max:
+                words = f"queue {queue.name} has {branch.live} jobs running, of at most "
+                return Block("QOSMaxJobsLimit", f"{words}{queue.live_max}")
+            for row, amount in asked if queue.most else ():
+                most = branch.most[row]
+                if most is not None and branch.held[row] + amount > most:
+                    words = self._over(f"queue {queue.name}", row, branch.held[row], most, amount)
+                    return Block("ExceedsMaxQuota", words)
+        for row, amount in asked:
+            if row in self.governed and (more := leaf.available(row)) < amount:
+                words = self._no_quota(leaf, row, more, amount)
+                return Block(QUOTA, words)
+        return None
+
+    def _over(self, who: str, row: int, held: int, most: int, amount: int) -> str:
+        return (
+            f"{who} holds {held} {self.rows[row]} of at most {most}, and this job asks for {amount}"
+        )
+
+    def _no_quota(self, leaf: Branch, row: int, more: int, amount: int) -> str:
+        return (
+            f"queue {leaf.name} holds {leaf.held[row]} {self.rows[row]} (quota {leaf.quota[row]}, "
+            f"borrowed {leaf.borrowed(row)}) and could have {max(more, 0)} more now; this job asks "
+            f"for {amount}"
+        )
