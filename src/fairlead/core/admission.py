@@ -7,6 +7,7 @@ import difflib
 from fairlead.core.engine import Core
 from fairlead.core.fits import lacking, largest, members_that_fit
 from fairlead.core.ledger import Request
+from fairlead.core.named import check_spec
 from fairlead.model import limits
 from fairlead.model.base import Misuse, Refused
 from fairlead.model.jobs import JobSpec, Tenant
@@ -42,6 +43,7 @@ def admit(core: Core, spec: JobSpec) -> None:
     if core.nodes and spec.shape not in core.fitting:
         check_fits(core, request)
     _check_quota(core, spec)
+    check_spec(core, spec)
 
 
 def _nearest(name: str, core: Core) -> str:

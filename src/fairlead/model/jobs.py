@@ -61,6 +61,10 @@ class JobSpec(Record, frozen=True):
     labels: tuple[tuple[str, str], ...] = ()
     deadline_ms: Ms | None = None  # the time by which it has to be done; admitted only if it can be
     preemptible: bool = True  # False: once it runs, no order takes its place from it
+    # Named resources (class Resource), sorted by name: what it holds from its placement to the end
+    # of the attempt, and the most that it may acquire beyond that while it runs.
+    counted: tuple[tuple[str, int], ...] = ()
+    may_acquire: tuple[tuple[str, int], ...] = ()
 
 
 FORECAST_PERCENTS = (5, 10, 25, 50, 75, 90, 95)
@@ -160,6 +164,22 @@ class Reservation(Record, frozen=True):
     because: str = ""
 
 
+KINDS = ("licence", "volume", "lock")  # of resources, in the order in which they are acquired
+
+
+class Resource(Record, frozen=True):
+    """Something of which there are so many, wherever jobs run: licences, volumes, locks."""
+
+    name: str
+    kind: Literal["licence", "volume", "lock"] = "licence"
+    amount: int = 1
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        """Return its place in the global order of acquisition (algorithms.md 12.1)."""
+        return (KINDS.index(self.kind), self.name)
+
+
 class PolicyConfig(Record, frozen=True):
     """Which policy decides, by name, and its settings. Logged, so it is part of every replay."""
 
@@ -188,3 +208,7 @@ class PolicyConfig(Record, frozen=True):
     # owner's; and whether a job may take the place of one of lower priority in its own queue.
     reclaim: Literal["never", "lower-priority", "any"] = "any"
     within: Literal["never", "lower-priority"] = "never"
+    # What keeps jobs that acquire resources while they run from waiting for each other for ever:
+    # grant only what leaves a way out for all, or grant what is free and stop one where they do,
+    # or grant in one global order alone.
+    deadlock: Literal["avoid", "detect", "ordered"] = "avoid"
