@@ -24,6 +24,7 @@ class Entry(NamedTuple):
 
 _JOBS, _SUBMIT, _FOLLOW = "fairlead.cli.jobs", "fairlead.cli.submit", "fairlead.cli.follow"
 _RESERVE = "fairlead.cli.reservations"
+_NAMED = "fairlead.cli.resources"
 COMMANDS = {
     "up": Entry("fairlead.cli.service", "up", "Start the service on this machine."),
     "down": Entry("fairlead.cli.service", "down", "Stop the service."),
@@ -41,6 +42,9 @@ COMMANDS = {
     "nodes": Entry("fairlead.cli.nodes", "nodes", "List machines and what is free on them."),
     "node": Entry(_RESERVE, "node", "Drain a machine, and resume it."),
     "reservation": Entry(_RESERVE, "reservation", "Keep machines or amounts for a time."),
+    "resource": Entry(_NAMED, "resource", "Licences, volumes, locks: who holds how many."),
+    "acquire": Entry(_NAMED, "acquire", "In a job: take some of a named resource."),
+    "release": Entry(_NAMED, "release", "In a job: give back some of a named resource."),
     "doctor": Entry("fairlead.cli.service", "doctor", "Check this machine and the service."),
     "report": Entry("fairlead.cli.report", "report", "Make an HTML page of what happened."),
     "store": Entry("fairlead.cli.store", "store", "Check, rebuild or export the database."),

@@ -170,7 +170,8 @@ class Named:
 
     def knows(self, job: JobId, key: str) -> bool:
         """Whether a job's request with this key waits or was granted lately."""
-        return key in self.live[job].granted or self.ask_of(job, key) is not None
+        holding = self.live.get(job)
+        return holding is not None and (key in holding.granted or self.ask_of(job, key) is not None)
 
     def ask_of(self, job: JobId, key: str) -> Ask | None:
         """Return the request of a job with this key that still waits."""

@@ -23,6 +23,8 @@ from fairlead.model.resources import Slot
 from fairlead.policy import order
 from fairlead.policy.backfill import Backfill
 from fairlead.policy.beside import find
+from fairlead.policy.deadlock.gate import Gate
+from fairlead.policy.deadlock.settle import settle
 from fairlead.policy.fence import Fence
 from fairlead.policy.firm import due, is_firm, kept_of_quota
 from fairlead.policy.place import score
@@ -53,6 +55,7 @@ class Pipeline:
         self.preempt = Preempt(self) if config.preempt else None
         self.backfill = Backfill(self) if config.backfill != 0 and not config.preempt else None
         self._plans: Plans | None = None
+        self.gate = Gate(self)  # to named resources
 
     def bind(self, core: Core) -> None:
         """Read from this core from now on; what was derived from another is dropped."""
@@ -61,6 +64,7 @@ class Pipeline:
             self.queue = self._queue(self.order)
             self.fit = Fit(core.ledger, self.scorer)
             self._layout, self._plans = -1, None
+            self.gate = Gate(self)
         if self.config.order == "priority" and self.config.ageing_cap is not None:
             ranked = order.capped_ageing(
                 self.config.ageing_per_hour, self.config.ageing_cap, core.clock
@@ -76,6 +80,7 @@ class Pipeline:
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, best first. Reads only; the caller applies each at once."""
         self.bind(core)
+        yield from settle(core, self.config)
         yield from self._due(core)
         if self.preempt is not None:
             yield from self.preempt.decide(core)
@@ -196,7 +201,14 @@ class Pipeline:
         return self.block(core, job) is not None
 
     def block(self, core: Core, job: Job) -> Block | None:
-        """Return the quota or limit that keeps the job from starting, None if none does."""
+        """Return the quota or limit that keeps the job from starting, None if none does.
+
+        Or what it lacks of a named resource.
+        """
+        return self.other_block(core, job) or self.gate.block(core, job)
+
+    def other_block(self, core: Core, job: Job) -> Block | None:
+        """Return the quota or limit that keeps the job from starting, whatever else it needs."""
         return self._block_of_tenant(core, job) or core.shares.block(job)
 
     def _block_of_tenant(self, core: Core, job: Job) -> Block | None:

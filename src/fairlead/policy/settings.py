@@ -99,6 +99,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "preemptions_max": ("preemptions_max", _or({"unlimited": None}, _whole(0, PERCENT_MAX))),
     "levels": ("levels_gpu_ms", _levels),
     "promote": ("promote_percent", _or({"never": None}, _whole(1, PERCENT_MAX))),
+    "deadlock": ("deadlock", _one_of("avoid", "detect", "ordered")),
 }
 KEYS = tuple(_SETTINGS)
 _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {

@@ -44,6 +44,8 @@ class Batch:
         self.waiting: dict[str, int] = {}  # planned submissions per queue
         self.stopped: set[JobId] = set()
         self.reserved: dict[str, Reservation] = {}
+        self.asked: dict[JobId, list[tuple[str, int]]] = {}  # of named resources
+        self.released: dict[tuple[JobId, str], int] = {}
 
     def try_on(self, events: Sequence[AnyEvent], jobs: Sequence[JobId]) -> list[Promised]:
         """Return the promises with which jobs with deadlines are admitted. Raises Refused.
@@ -118,7 +120,8 @@ def _admit_all(batch: Batch, specs: Sequence[JobSpec]) -> None:
     admitted: set[object] = set()
     for index, spec in enumerate(specs):
         counts[spec.queue] = counts.get(spec.queue, 0) + 1
-        kind = (spec.queue, spec.tenant, spec.limit_ms, spec.shape)
+        named = (spec.counted, spec.may_acquire)
+        kind = (spec.queue, spec.tenant, spec.limit_ms, spec.shape, *named)
         if kind in admitted:  # many jobs of a call differ in nothing that matters here
             continue
         try:

@@ -12,6 +12,7 @@ import fairlead
 from fairlead.model.events import AnyEvent
 from fairlead.model.jobs import JobSpec, Phase, PolicyConfig, Queue, Tenant
 from fairlead.policy.explain import Explanation
+from fairlead.service.counting import AcquireRequest, ReleaseRequest, ResourceRequest
 from fairlead.service.planning import Planned
 from fairlead.service.request import JobRequest
 from fairlead.service.reservations import ReservationRequest
@@ -155,10 +156,14 @@ _BODIES: dict[str, dict[str, Any]] = {
     },
     "create_reservation": {"$ref": _REF.format(name="ReservationRequest")},
     "drain_node": {"type": "object", "properties": {"reason": _TEXT}},
+    "create_resource": {"$ref": _REF.format(name="ResourceRequest")},
+    "edit_resource": {"$ref": _REF.format(name="ResourceRequest")},
+    "acquire": {"$ref": _REF.format(name="AcquireRequest")},
+    "release": {"$ref": _REF.format(name="ReleaseRequest")},
 }
 _BODIES["plan_jobs"] = _BODIES["submit"]
 _OPTIONAL = ("cancel_job", "drain_node")  # whose body may be left out
-_PATH = {"id": 'a job id, or "last"', "name": "of a node, or of a reservation"}
+_PATH = {"id": 'a job id, or "last"', "name": "of a node, a reservation or a resource"}
 _STREAMS = {"read_logs": "text/plain", "stream_events": "text/event-stream"}
 
 
@@ -184,7 +189,8 @@ def document(endpoints: Sequence[Endpoint]) -> bytes:
 
 def _schemas() -> dict[str, Any]:
     jobs = (JobRequest, JobRow, JobSpec, Explanation, Planned, ReservationRequest)
-    types = (*jobs, PolicyConfig, Queue, Tenant, Problem)
+    named = (ResourceRequest, AcquireRequest, ReleaseRequest)
+    types = (*jobs, *named, PolicyConfig, Queue, Tenant, Problem)
     refs, components = msgspec.json.schema_components([*types, AnyEvent], ref_template=_REF)
     place = {"type": "object", "properties": {"seq": _INTEGER, "at_ms": _INTEGER}}
     return {**components, "LogEvent": {"allOf": [place, refs[-1]]}}
@@ -196,7 +202,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     problem = {"application/problem+json": {"schema": {"$ref": _REF.format(name="Problem")}}}
     media = _STREAMS.get(name, "application/json")
     schema = _TEXT if name in _STREAMS else _ANSWERS.get(name, {"type": "object"})
-    status = "201" if name in ("submit", "create_reservation") else "200"
+    status = "201" if name in ("submit", "create_reservation", "create_resource") else "200"
     operation: dict[str, Any] = {
         "operationId": name,
         "summary": text.split(". ")[0].rstrip("."),
