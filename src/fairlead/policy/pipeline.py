@@ -15,7 +15,7 @@ from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
-from fairlead.core.shares import QUOTA, Block
+from fairlead.core.shares import QUOTA, Block, plus
 from fairlead.model.base import Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed
 from fairlead.model.jobs import PolicyConfig
@@ -25,6 +25,7 @@ from fairlead.policy.backfill import Backfill
 from fairlead.policy.beside import find
 from fairlead.policy.fence import Fence
 from fairlead.policy.firm import due, is_firm, kept_of_quota
+from fairlead.policy.given import Given
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.plan import Plans, next_claim
@@ -195,15 +196,21 @@ class Pipeline:
         """Whether a quota or a limit keeps the job from starting, whatever is free."""
         return self.block(core, job) is not None
 
-    def block(self, core: Core, job: Job) -> Block | None:
-        """Return the quota or limit that keeps the job from starting, None if none does."""
-        return self._block_of_tenant(core, job) or core.shares.block(job)
+    def block(self, core: Core, job: Job, given: Given | None = None) -> Block | None:
+        """Return the quota or limit that keeps the job from starting, None if none does.
 
-    def _block_of_tenant(self, core: Core, job: Job) -> Block | None:
+        `given`: what a pass has given to others, and has not told the core yet.
+        """
+        shares = core.shares if given is None else given.shares
+        return self._block_of_tenant(core, job, given) or shares.block(job)
+
+    def _block_of_tenant(self, core: Core, job: Job, given: Given | None) -> Block | None:
         tenant = core.tenants.get(job.spec.tenant)
         if tenant is None or not tenant.quota:
             return None
         usage = core.usage.get(tenant.name) or [0] * len(tenant.quota)
+        if given is not None and tenant.name in given.usage:
+            usage = plus(usage, given.usage[tenant.name])
         asked = counted(core, tenant, job.spec.shape)
         if core.promises and not is_firm(job):
             kept = kept_of_quota(core, tenant, job)
