@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from fairlead.core.capacity import MODEL, potentials
 from fairlead.core.cohort import Branch
 from fairlead.core.decay import decayed
 from fairlead.core.jobs import Job
 from fairlead.model.base import Ms
 from fairlead.model.jobs import EVERYBODY, LIVE, Queue, User
-from fairlead.model.resources import DIMENSIONS, GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Shape, Slot
+from fairlead.model.resources import DIMENSIONS, GPU_MEMORY, WHOLE_GPU_MILLI, Shape, Slot
 
 if TYPE_CHECKING:
     from fairlead.core.engine import Core
 
 D = len(DIMENSIONS)
 QUOTA = "WaitingForQuota"  # a reason code of `why`
-MODEL = f"{DIMENSIONS[GPU]}/"  # before the name of a GPU type, as a resource
 
 
 class Account:
@@ -82,6 +82,7 @@ class Shares:
         self.generation = 0  # grows when queues, users, or what there is of a resource change
         self._layout = -1
         self._asked: dict[int, tuple[tuple[int, int], ...]] = {}  # by shape
+        self._ever: dict[str, dict[str, int]] = {}  # by queue; what it could have at the most
         self._models: dict[str, int] = {}  # GPU types that are rows of their own
 
     # ---- change -------------------------------------------------------------------------------
@@ -246,6 +247,7 @@ class Shares:
         self._layout = self.core.ledger.layout
         self.generation += 1
         self._asked.clear()
+        self._ever.clear()
         if not self.governed:
             return
         there = self.capacity()
@@ -290,10 +292,19 @@ class Shares:
         self.sync()
         found = self._asked.get(job.shape_id)
         if found is None:
-            found = self._asked[job.shape_id] = self._ask(job.spec.shape)
+            found = self._asked[job.shape_id] = self.ask(job.spec.shape)
         return found
 
-    def _ask(self, shape: Shape) -> tuple[tuple[int, int], ...]:
+    def ever(self, queue: str) -> dict[str, int]:
+        """Return the most of each governed resource that a queue could have, all others idle, all
+        machines up."""
+        self.sync()
+        if self.governed and not self._ever:
+            self._ever = potentials(self.core)
+        return self._ever.get(queue, {})
+
+    def ask(self, shape: Shape) -> tuple[tuple[int, int], ...]:
+        """Return `asked` of a shape."""
         milli = WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli
         memory = shape.gpu_memory_mib * max(shape.gpus, 1)
         if shape.gpus and GPU_MEMORY in self.governed:
