@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from fairlead.model import limits
 from fairlead.model.base import JobId, Misuse, Ms
+from fairlead.model.document import Amount, convert
 from fairlead.model.jobs import JobSpec, Queue
 from fairlead.model.resources import WHOLE_GPU_MILLI, Shape, Spread
 from fairlead.model.units import (
@@ -29,14 +30,7 @@ from fairlead.model.units import (
     parse_size_mib,
 )
 from fairlead.service.moments import parse_moment_ms
-from fairlead.service.request import (
-    BODY,
-    JOB,
-    Amount,
-    ResourcesRequest,
-    RetryRequest,
-    convert,
-)
+from fairlead.service.request import BODY, JOB, ResourcesRequest, RetryRequest
 
 PRIORITIES = {"low": 10, "normal": 50, "high": 90}
 ARRAY_INDEX_MAX = 1_000_000_000
