@@ -6,12 +6,14 @@ submission, does not depend on who is up just now. `Shares` has the tree of the 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from fairlead.core.cohort import Branch
+from fairlead.model.base import Misuse
 from fairlead.model.jobs import Queue
 from fairlead.model.resources import DIMENSIONS, GPU, WHOLE_GPU_MILLI, Node
 
@@ -24,6 +26,12 @@ MODEL = f"{DIMENSIONS[GPU]}/"  # before the name of a GPU type, as a resource
 def children(queues: Mapping[str, Queue], name: str) -> list[str]:
     """Return the queues right below a queue; "" is the cluster."""
     return sorted(each.name for each in queues.values() if each.parent == name)
+
+
+def leaves(queues: Mapping[str, Queue], name: str) -> list[str]:
+    """Return the queues below a queue that take jobs; itself where none is below it."""
+    below = children(queues, name)
+    return [leaf for each in below for leaf in leaves(queues, each)] if below else [name]
 
 
 def above(queues: Mapping[str, Queue], name: str) -> list[str]:
@@ -113,3 +121,12 @@ def potentials(core: Core) -> dict[str, dict[str, int]]:
         name: {row: branch.potential(at) for at, row in enumerate(rows) if row in governed}
         for name, branch in branches.items()
     }
+
+
+def missing(name: str, known: Iterable[str], what: str, field: str, code: str = "misuse") -> Misuse:
+    """Return the error for a name that there is not, with the nearest that there is."""
+    those = sorted(known)
+    close = difflib.get_close_matches(name, those, n=1)
+    hint = f"did you mean '{close[0]}'?" if close else f"the {what}s are: " + ", ".join(those[:20])
+    hint = hint if those else f"there is no {what} yet"
+    return Misuse(f"there is no {what} '{name}'", field=field, hint=hint, code=code)

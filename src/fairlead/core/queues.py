@@ -6,11 +6,10 @@ start. Nothing here is asked when a log is replayed: what was logged was in orde
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from fairlead.core.capacity import MODEL, above, children, promised, there_is, tree
+from fairlead.core.capacity import MODEL, above, children, missing, promised, there_is, tree
 from fairlead.core.cohort import Branch
 from fairlead.core.engine import Core
 from fairlead.model import limits
@@ -198,21 +197,6 @@ def _check_range(amounts: Mapping[str, int], field: str, *, zero: bool) -> None:
 
 
 # ---- the tree ---------------------------------------------------------------------------------
-
-
-def missing(name: str, known: Iterable[str], what: str, field: str, code: str = "misuse") -> Misuse:
-    """Return the error for a name that there is not, with the nearest that there is."""
-    those = sorted(known)
-    close = difflib.get_close_matches(name, those, n=1)
-    hint = f"did you mean '{close[0]}'?" if close else f"the {what}s are: " + ", ".join(those[:20])
-    hint = hint if those else f"there is no {what} yet"
-    return Misuse(f"there is no {what} '{name}'", field=field, hint=hint, code=code)
-
-
-def leaves(queues: Mapping[str, Queue], name: str) -> list[str]:
-    """Return the queues below a queue that take jobs; itself where none is below it."""
-    below = children(queues, name)
-    return [leaf for each in below for leaf in leaves(queues, each)] if below else [name]
 
 
 def _check_parents(queues: Mapping[str, Queue], changed: Sequence[str]) -> None:

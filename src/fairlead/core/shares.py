@@ -13,6 +13,7 @@ from fairlead.core.capacity import MODEL, potentials
 from fairlead.core.cohort import Branch
 from fairlead.core.decay import decayed
 from fairlead.core.jobs import Job
+from fairlead.model.amounts import of, show
 from fairlead.model.base import Ms
 from fairlead.model.jobs import EVERYBODY, LIVE, Queue, User
 from fairlead.model.resources import DIMENSIONS, GPU_MEMORY, WHOLE_GPU_MILLI, Shape, Slot
@@ -377,13 +378,16 @@ class Shares:
         return None
 
     def _over(self, who: str, row: int, held: int, most: int, amount: int) -> str:
+        name = self.rows[row]
         return (
-            f"{who} holds {held} {self.rows[row]} of at most {most}, and this job asks for {amount}"
+            f"{who} holds {of(name, held)} of at most {show(name, most)}, and this job asks for "
+            f"{show(name, amount)}"
         )
 
     def _no_quota(self, leaf: Branch, row: int, more: int, amount: int) -> str:
+        name = self.rows[row]
         return (
-            f"queue {leaf.name} holds {leaf.held[row]} {self.rows[row]} (quota {leaf.quota[row]}, "
-            f"borrowed {leaf.borrowed(row)}) and could have {max(more, 0)} more now; this job asks "
-            f"for {amount}"
+            f"queue {leaf.name} holds {of(name, leaf.held[row])} (quota "
+            f"{show(name, leaf.quota[row])}, borrowed {show(name, leaf.borrowed(row))}) and could "
+            f"have {show(name, max(more, 0))} more now; this job asks for {show(name, amount)}"
         )

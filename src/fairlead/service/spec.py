@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from fairlead.core.capacity import effective
 from fairlead.model import limits
 from fairlead.model.base import JobId, Misuse, Ms
 from fairlead.model.document import Amount, convert
@@ -123,7 +124,7 @@ def _check_count(jobs: int) -> None:
 def _parse(raw: object, defaults: Defaults) -> tuple[JobSpec, Sequence[int]]:
     """Return one spec and the indices of its array (none: it is a single job)."""
     request = convert(raw, JOB)
-    queue = defaults.queues.get(request.queue or defaults.queue)
+    queue = effective(defaults.queues, request.queue or defaults.queue)
     spec = JobSpec(
         shape=_shape(request.resources, request.members, request.nodes, request.spread),
         name=_printable(request.name, "name") if request.name else _name_of(request.run),
