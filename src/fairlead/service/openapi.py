@@ -44,6 +44,9 @@ _QUERY: dict[str, tuple[dict[str, Any], str]] = {
     "attempt": (_INTEGER, "which attempt, from 1; without it: from the newest on"),
     "follow": (_FLAG, "1: go on until the job is final"),
     "tail": (_INTEGER, "only the last lines, this many"),
+    "new": (_FLAG, "1: refused if there is another of that name"),
+    "by": (_TEXT, "queue, user or tenant"),
+    "until_ms": (_INTEGER, "up to this time (ms since the epoch); without it: now"),
 }
 
 _ANSWERS: dict[str, dict[str, Any]] = {
@@ -158,7 +161,7 @@ _BODIES: dict[str, dict[str, Any]] = {
 }
 _BODIES["plan_jobs"] = _BODIES["submit"]
 _OPTIONAL = ("cancel_job", "drain_node")  # whose body may be left out
-_PATH = {"id": 'a job id, or "last"', "name": "of a node, or of a reservation"}
+_PATH = {"id": 'a job id, or "last"', "name": "of what the path says"}
 _STREAMS = {"read_logs": "text/plain", "stream_events": "text/event-stream"}
 
 

@@ -6,8 +6,8 @@ same time are made one after the other, and each is whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from fairlead.core import queues
 from fairlead.core.capacity import missing
@@ -28,6 +28,7 @@ from fairlead.policy.sharing_words import (
 )
 from fairlead.service.commands import Batch
 
+Wish: TypeAlias = Callable[[Sharing], Sharing]
 CHANGED = "changed-meanwhile"
 
 
@@ -54,9 +55,7 @@ class Share:
     before: Refused if they are no longer what would happen.
     """
 
-    def __init__(
-        self, wish: Callable[[Sharing], Sharing], expected: Sequence[str] | None = None
-    ) -> None:
+    def __init__(self, wish: Wish, expected: Sequence[str] | None = None) -> None:
         self.wish, self.expected = wish, expected
         self.lines: list[str] = []
 
@@ -84,7 +83,7 @@ class Share:
 # ---- wishes -----------------------------------------------------------------------------------
 
 
-def put(kind: Kind, name: str, body: Any, *, new: bool) -> Callable[[Sharing], Sharing]:
+def put(kind: Kind, name: str, body: Any, *, new: bool) -> Wish:
     """Return the wish for a table to be as said; `new`: not if there is another of that name."""
     record = _record(kind, name, _body(body))
 
@@ -102,7 +101,7 @@ def put(kind: Kind, name: str, body: Any, *, new: bool) -> Callable[[Sharing], S
     return wish
 
 
-def patch(kind: Kind, name: str, body: Any) -> Callable[[Sharing], Sharing]:
+def patch(kind: Kind, name: str, body: Any) -> Wish:
     """Return the wish for some keys of a table to change: null or "none" clears one.
 
     In tables of amounts the resources that are not named stay as they are.
@@ -119,7 +118,7 @@ def patch(kind: Kind, name: str, body: Any) -> Callable[[Sharing], Sharing]:
     return wish
 
 
-def delete(kind: Kind, name: str) -> Callable[[Sharing], Sharing]:
+def delete(kind: Kind, name: str) -> Wish:
     """Return the wish for one of a name to be no more; Misuse "not-found" when there is none."""
 
     def wish(now: Sharing) -> Sharing:
@@ -131,7 +130,7 @@ def delete(kind: Kind, name: str) -> Callable[[Sharing], Sharing]:
     return wish
 
 
-def apply(document: Any, *, prune: bool) -> Callable[[Sharing], Sharing]:
+def apply(document: Any, *, prune: bool) -> Wish:
     """Return the wish of a cluster file. `prune`: what it does not name, of the parts that it has,
     is to go; the queue "default" stays."""
     said = sharing_file.read_tables(document)
@@ -192,7 +191,7 @@ def _body(body: Any) -> Mapping[str, Any]:
     return body or {}
 
 
-def unknown(kind: Kind, name: str, known: Mapping[str, Any]) -> Misuse:
+def unknown(kind: Kind, name: str, known: Iterable[str]) -> Misuse:
     """Return the error for a name that there is not."""
     return missing(name, known, kind.word, "name", "not-found")
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fairlead.core.admission import admit
-from fairlead.core.capacity import above, children, effective
+from fairlead.core.admission import check_ever
+from fairlead.core.capacity import above, children, effective, missing
 from fairlead.core.engine import Core
-from fairlead.core.shares import Account
 from fairlead.model.amounts import of, show
 from fairlead.model.base import Misuse, Refused
+from fairlead.model.jobs import JobSpec
 from fairlead.model.resources import DIMENSIONS
+from fairlead.policy.fair.standing import standing
 from fairlead.service import sharing, web
 from fairlead.service.sharing import KINDS, QUEUES, TENANTS, Kind, Share
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from fairlead.service.api import Api
 
 View: TypeAlias = dict[str, Any]
-Handler: TypeAlias = "Callable[[Api, Request], Awaitable[Response]]"
-Route: TypeAlias = "tuple[str, str, Handler, tuple[str, ...]]"
+Handler: TypeAlias = Callable[["Api", Request], Awaitable[Response]]
+Route: TypeAlias = tuple[str, str, Handler, tuple[str, ...]]
 
 
 # ---- what is shown ----------------------------------------------------------------------------
@@ -91,11 +92,11 @@ def _notes(core: Core, name: str) -> Iterator[str]:
         yield f"job {those} in {name} asks for more than the queue could ever have"
 
 
-def _could_never(core: Core, name: str, spec: Any) -> bool:
+def _could_never(core: Core, name: str, spec: JobSpec) -> bool:
     if name not in above(core.queues, spec.queue):
         return False
     try:
-        admit_size(core, spec)
+        check_ever(core, spec)
     except Refused:
         return True
     return False
@@ -124,3 +125,168 @@ def tenant_view(core: Core, name: str) -> View:
         "running": sum(job.spec.tenant == name and bool(job.slots) for job in core.jobs.values()),
         "waiting": sum(job.spec.tenant == name for job in core.pending.values()),
     }
+
+
+def _named(rows: tuple[str, ...], amounts: Sequence[int]) -> dict[str, int]:
+    return {name: amount for name, amount in zip(rows, amounts, strict=False) if amount}
+
+
+def names(core: Core, kind: Kind) -> list[str]:
+    """Return all of a kind that are set, or that have jobs now; queues so that a tree shows."""
+    if kind is QUEUES:
+        return list(_tree(core, ""))
+    if kind is TENANTS:
+        return sorted({*core.tenants, *(job.spec.tenant for job in core.jobs.values())})
+    busy = {name for name, each in core.shares.people.items() if each.live or each.waiting}
+    return sorted({*core.users, *busy})
+
+
+def _tree(core: Core, name: str) -> Iterator[str]:
+    for each in children(core.queues, name):
+        yield each
+        yield from _tree(core, each)
+
+
+VIEWS: Mapping[str, Callable[[Core, str], View]] = {
+    "queue": queue_view,
+    "user": user_view,
+    "tenant": tenant_view,
+}
+
+
+# ---- endpoints --------------------------------------------------------------------------------
+
+
+def _routes(kind: Kind) -> Iterator[Route]:
+    """Yield the endpoints of a kind; each has a name and a text of its own for OpenAPI."""
+    word, view = kind.word, VIEWS[kind.word]
+    path = f"/api/v1/{kind.key}"
+
+    async def show_all(api: Api, request: Request) -> Response:
+        web.Query(request, ())
+        core = api.shell.core
+        body = {kind.key: [view(core, name) for name in names(core, kind)]}
+        return web.respond({**body, "now_ms": api.shell.now})
+
+    async def show_one(api: Api, request: Request) -> Response:
+        web.Query(request, ())
+        core, name = api.shell.core, request.path_params["name"]
+        if name not in names(core, kind):
+            raise sharing.unknown(kind, name, names(core, kind))
+        return web.respond({**view(core, name), "now_ms": api.shell.now})
+
+    async def put(api: Api, request: Request) -> Response:
+        query = web.Query(request, ("new",))
+        name = request.path_params["name"]
+        body = await web.body_of(request)
+        new = query.flag("new")
+        return await _change(api, kind, name, lambda: sharing.put(kind, name, body, new=new))
+
+    async def patch(api: Api, request: Request) -> Response:
+        web.Query(request, ())
+        name, body = request.path_params["name"], await web.body_of(request)
+        return await _change(api, kind, name, lambda: sharing.patch(kind, name, body))
+
+    async def delete(api: Api, request: Request) -> Response:
+        web.Query(request, ())
+        name = request.path_params["name"]
+        return await _change(api, kind, name, lambda: sharing.delete(kind, name))
+
+    texts: tuple[tuple[str, Handler, str, str, str, tuple[str, ...]], ...] = (
+        ("list", show_all, "GET", "", f"List {kind.key}, with what they use now.", ()),
+        ("show", show_one, "GET", "/{name}", f"Show one {word}, with what it uses now.", ()),
+        (
+            *("set", put, "PUT", "/{name}"),
+            f"Create or replace a {word}; the same again changes nothing. With `new` another of "
+            "that name is not replaced.",
+            ("new",),
+        ),
+        (
+            *("edit", patch, "PATCH", "/{name}"),
+            f'Change some settings of a {word}: null or "none" clears one.',
+            (),
+        ),
+        ("delete", delete, "DELETE", "/{name}", f"Delete a {word}; refused while it has jobs.", ()),
+    )
+    for verb, handler, method, tail, text, query in texts:
+        handler.__name__ = f"{verb}_{word}s" if verb == "list" else f"{verb}_{word}"
+        handler.__doc__ = text
+        yield method, path + tail, handler, query
+
+
+async def _change(api: Api, kind: Kind, name: str, wish: Callable[[], sharing.Wish]) -> Response:
+    """Bring a wish about; answer with what changed and what is there now."""
+    try:
+        lines = await api.shell.ask(Share(wish()))
+    except Misuse as wrong:
+        wrong.field = wrong.field.removeprefix(f"{kind.key}.{name}.")
+        raise
+    core = api.shell.core
+    there = name in getattr(core, kind.key)
+    shown = VIEWS[kind.word](core, name) if there else None
+    return web.respond({"changes": lines, kind.word: shown, "now_ms": api.shell.now})
+
+
+async def apply_file(api: Api, request: Request) -> Response:
+    """Bring about what a cluster file says, all or nothing; with `dry_run` say what would change.
+
+    `prune`: what the file does not name, of the parts that it has, is deleted. `plan`: the changes
+    that were seen before; refused if they are no longer what would happen.
+    """
+    body = await web.body_of(request)
+    web.Query(request, ())
+    if not isinstance(body, dict) or "document" not in body:
+        raise Misuse("the body names a document", field="document", hint="see /openapi.json")
+    for key in body:
+        if key not in ("document", "dry_run", "prune", "plan"):
+            raise Misuse(f"unknown key '{key}'", field=key, hint="document, dry_run, prune, plan")
+    dry, prune, plan = body.get("dry_run", False), body.get("prune", False), body.get("plan")
+    if not isinstance(dry, bool) or not isinstance(prune, bool):
+        raise Misuse("dry_run and prune are true or false", field="dry_run")
+    if plan is not None and not isinstance(plan, list):
+        raise Misuse("plan is the list of changes that a dry run gave", field="plan")
+    command = Share(sharing.apply(body["document"], prune=prune), plan)
+    if dry:
+        api.shell.planned(command)
+        lines = command.lines
+    else:
+        lines = await api.shell.ask(command)
+    core = api.shell.core
+    notes = [note for name in sorted(core.queues) for note in _notes(core, name)]
+    answer = {"changes": lines, "applied": not dry, "notes": [] if dry else notes}
+    return web.respond({**answer, "now_ms": api.shell.now})
+
+
+async def show_shares(api: Api, request: Request) -> Response:
+    """Show where queues and users stand: entitled, using, decayed average, who borrows from whom.
+
+    With `queue` only that queue, those above it and what is in it; with `user` only that user.
+    """
+    query = web.Query(request, ("queue", "user"))
+    core, queue, user = api.shell.core, query.text("queue"), query.text("user")
+    core.shares.sync()
+    if queue and queue not in core.queues:
+        raise missing(queue, core.queues, "queue", "queue", "not-found")
+    found = standing(core, core.policy)
+    if queue:
+        path = above(core.queues, queue)
+        found = [
+            each
+            for each in found
+            if (not each.user and each.queue in path) or queue in above(core.queues, each.queue)
+        ]
+    if user:
+        theirs = {
+            each for one in found if one.user == user for each in above(core.queues, one.queue)
+        }
+        found = [e for e in found if e.user == user or (not e.user and e.queue in theirs)]
+    capacity = dict(zip(core.shares.rows, core.shares.capacity(), strict=True))
+    body = {"shares": found, "capacity": capacity, "half_life_ms": core.policy.half_life_ms}
+    return web.respond({**body, "now_ms": api.shell.now})
+
+
+ROUTES: tuple[Route, ...] = (
+    *(route for kind in KINDS for route in _routes(kind)),
+    ("POST", "/api/v1/apply", apply_file, ()),
+    ("GET", "/api/v1/shares", show_shares, ("queue", "user")),
+)
