@@ -18,6 +18,7 @@ from fairlead.model.resources import DIMENSIONS
 from fairlead.policy.fair.standing import standing
 from fairlead.service import sharing, web
 from fairlead.service.sharing import KINDS, QUEUES, TENANTS, Kind, Share
+from fairlead.service.usage import show_usage
 
 if TYPE_CHECKING:
     from fairlead.service.api import Api
@@ -286,6 +287,7 @@ async def show_shares(api: Api, request: Request) -> Response:
 
 
 ROUTES: tuple[Route, ...] = (
+    ("GET", "/api/v1/usage", show_usage, ("since_ms", "until_ms", "by")),
     *(route for kind in KINDS for route in _routes(kind)),
     ("POST", "/api/v1/apply", apply_file, ()),
     ("GET", "/api/v1/shares", show_shares, ("queue", "user")),
