@@ -35,18 +35,22 @@ def apply(path: str, dry_run: bool, prune: bool, yes: bool, as_json: bool) -> in
     file = read_cluster_file(path)
     body: dict[str, Any] = {"document": file.jobs[0], "prune": prune}
     client = connect()
-    try:
-        plan = client.post("/apply", {**body, "dry_run": True})
-        lines = plan["changes"]
-        if dry_run:
-            _show(plan, as_json=as_json)
-            return WOULD_CHANGE if lines else 0
-        if lines and not yes and not _agreed(lines, path):
-            notice("nothing was changed")
-            return 1
-        done = client.post("/apply", {**body, "plan": lines}) if lines else plan
-    except Failure as failure:
-        raise (file.located(failure) if failure.field else failure) from None
+
+    def ask(**more: Any) -> Any:
+        try:
+            return client.post("/apply", {**body, **more})
+        except Failure as failure:
+            raise (file.located(failure) if failure.field else failure) from None
+
+    plan = ask(dry_run=True)
+    lines = plan["changes"]
+    if dry_run:
+        _show(plan, as_json=as_json)
+        return WOULD_CHANGE if lines else 0
+    if lines and not yes and not _agreed(lines, path):
+        notice("nothing was changed")
+        return 1
+    done = ask(plan=lines) if lines else plan
     _show({**done, "applied": True}, as_json=as_json)
     return 0
 

@@ -72,11 +72,11 @@ def _standings(answer: dict[str, Any], row: str | None) -> str:
                 *(f"{each[key] / 10:.1f}%" for key in ("share_milli", "average_milli")),
                 str(each["live"]),
                 str(each["waiting"]),
-                _loans(each["loans"]),
+                _loans(each["loans"]) or "-",
             )
         )
     header = [*_SHARES, "BORROWS"]
-    if not any(line[-1] for line in rows):
+    if all(line[-1] == "-" for line in rows):
         header, rows = header[:-1], [line[:-1] for line in rows]
     return output.table(header, rows, right=("WEIGHT", "SHARE", "PAST", "RUN", "WAIT"))
 

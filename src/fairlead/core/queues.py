@@ -82,6 +82,24 @@ def changes(core: Core, wanted: Sharing, nodes: Sequence[Node] = ()) -> list[Any
     return events
 
 
+def check_alone(queues: Sequence[Queue], users: Sequence[User]) -> None:
+    """Raise Misuse for what is wrong whatever else there is: of a file that nothing is known of."""
+    for queue in queues:
+        check_queue(queue)
+    for user in users:
+        check_user(user)
+    table = {queue.name: queue for queue in queues}
+    for name in table:
+        path = above(table, name)
+        if table[path[-1]].parent in path:
+            raise _cycle(path, table[path[-1]].parent, f"queues.{name}.parent")
+
+
+def _cycle(path: Sequence[str], parent: str, field: str) -> Misuse:
+    chain = " under ".join((*path, parent))
+    return Misuse(f"a cycle of queues: {chain}", field=field, hint="name another parent")
+
+
 # ---- one by one -------------------------------------------------------------------------------
 
 
@@ -209,8 +227,7 @@ def _check_parents(queues: Mapping[str, Queue], changed: Sequence[str]) -> None:
         if parent and parent not in queues:
             raise missing(parent, (each for each in queues if each != name), "queue", field)
         if parent:
-            chain = " under ".join((*path, parent))
-            raise Misuse(f"a cycle of queues: {chain}", field=field, hint="name another parent")
+            raise _cycle(path, parent, field)
         if len(path) > limits.QUEUE_DEPTH_MAX:
             raise Misuse(
                 f"queue '{name}' lies {len(path)} deep, of at most {limits.QUEUE_DEPTH_MAX}",
@@ -235,11 +252,12 @@ def own_jobs(core: Core, name: str) -> tuple[int, int]:
 
 
 def _jobs_in_words(waiting: int, live: int) -> str:
-    parts = []
-    if waiting:
-        parts.append(f"{waiting} job{'s wait' if waiting > 1 else ' waits'}")
-    if live:
-        parts.append(f"{live} run{'' if live > 1 else 's'}")
+    """Return "3 jobs wait and 1 runs", "1 job runs"."""
+    parts: list[str] = []
+    for count, one, many in ((waiting, "waits", "wait"), (live, "runs", "run")):
+        if count:
+            jobs = "" if parts else f" job{'s' if count > 1 else ''}"
+            parts.append(f"{count}{jobs} {many if count > 1 else one}")
     return " and ".join(parts)
 
 
@@ -315,16 +333,14 @@ def _check_sums(
             continue
         last = next(name for name in changed if row in queues[name].quota)
         others = after[row] - queues[last].quota[row]
-        all_in_all = f"the guarantees add up to {of(row, after[row])}, but there are"
+        left = show(row, max(0, has - others))
+        message = f"the guarantees add up to {of(row, after[row])}, but there are {show(row, has)}"
+        hint = f"others are guaranteed {show(row, others)}, so at most {left} is left for '{last}'"
         if not others:
-            all_in_all = f"queue '{last}' cannot be guaranteed {of(row, after[row])}: there are"
-        raise Refused(
-            f"{all_in_all} {show(row, has)}",
-            field=f"queues.{last}.quota.{word(row)}",
-            hint=f"the other queues are guaranteed {show(row, others)}, so at most "
-            f"{show(row, max(0, has - others))} is left for '{last}'",
-            code="over-capacity",
-        )
+            message = f"queue '{last}' is guaranteed {of(row, after[row])}, but there are {left}"
+            hint = "lower the quota, or wait for the machines that have more"
+        field = f"queues.{last}.quota.{word(row)}"
+        raise Refused(message, field=field, hint=hint, code="over-capacity")
 
 
 def _check_row(queue: Queue, branch: Branch, row: int, resource: str, known: bool) -> None:
@@ -430,5 +446,10 @@ def _check_models(core: Core, wanted: Sharing, nodes: Sequence[Node]) -> None:
     for at, key, amounts in named:
         for resource in amounts:
             model = resource.removeprefix(MODEL)
-            if resource.startswith(MODEL) and model not in models:
-                raise missing(model, models, "GPU type", f"{at}.{key}.{word(resource)}")
+            if not resource.startswith(MODEL) or model in models:
+                continue
+            field = f"{at}.{key}.{word(resource)}"
+            if not models:
+                hint = "leave it out, or wait for the machine that has one"
+                raise Misuse("no machine here has a GPU", field=field, hint=hint)
+            raise missing(model, models, "GPU type", field)

@@ -27,8 +27,9 @@ def show(resource: str, amount: int) -> str:
 
 
 def of(resource: str, amount: int) -> str:
-    """Return "8 gpus", "16GiB memory"."""
-    return f"{show(resource, amount)} {word(resource)}"
+    """Return "8 gpus", "1 gpu", "16GiB memory"."""
+    shown, name = show(resource, amount), word(resource)
+    return f"{shown} {name[:-1] if shown == '1' and '/' not in name else name}"
 
 
 def listed(amounts: Mapping[str, int]) -> str:

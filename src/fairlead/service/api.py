@@ -69,6 +69,7 @@ class Api:
         self.started_ms = shell.now
         self.reasons = views.Reasons()
         self.etas = EtaDesk(shell)
+        self.config_problem = ""  # why what config.toml says of sharing is not in force
         self._document = b""
 
     def app(self) -> Starlette:
@@ -330,7 +331,9 @@ class Api:
             "policy": core.policy,
             "policy_text": describe(core.policy),
             "queues": list(core.queues.values()),
+            "users": list(core.users.values()),
             "tenants": list(core.tenants.values()),
+            "config": {"ok": not self.config_problem, "problem": self.config_problem},
             "jobs": views.phases(core),
             "nodes": len(core.nodes),
             "eta": self.etas.measured,

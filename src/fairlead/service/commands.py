@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from fairlead.core import queues as sharing
 from fairlead.core.admission import admit, check_room
 from fairlead.core.engine import Core
 from fairlead.model.base import JobId, Misuse, Ms
@@ -15,14 +16,11 @@ from fairlead.model.events import (
     Cancelled,
     ForeignUsage,
     NodeJoined,
-    PolicySet,
     Promised,
-    QueueSet,
     StopDecided,
     Submitted,
-    TenantSet,
 )
-from fairlead.model.jobs import JobSpec, Phase, PolicyConfig, Queue, Reservation, Tenant
+from fairlead.model.jobs import JobSpec, Phase, PolicyConfig, Queue, Reservation, Tenant, User
 from fairlead.model.resources import DIMENSIONS, Node
 from fairlead.policy.deadline_gate import admit as admit_deadlines
 from fairlead.policy.deadline_gate import check as check_deadline
@@ -221,7 +219,11 @@ def keep_devices(known: Node | None, found: Node) -> tuple[Node, tuple[int, ...]
 
 
 class Configure:
-    """Make the log agree with the configuration and this machine. Logs only what differs."""
+    """Make the log agree with the configuration and this machine. Logs only what differs.
+
+    What the configuration says of queues, users and tenants is in force whole or not at all: where
+    it does not go together with what was set since, the answer says why not. The service runs.
+    """
 
     def __init__(
         self,
@@ -229,17 +231,28 @@ class Configure:
         tenants: Sequence[Tenant],
         queues: Sequence[Queue],
         policy: PolicyConfig | None,
+        users: Sequence[User] = (),
     ) -> None:
         self.nodes, self.tenants, self.queues, self.policy = nodes, tenants, queues, policy
+        self.users = users
+        self.problem: Misuse | None = None
 
     def plan(self, batch: Batch) -> Sequence[AnyEvent]:
         """Compare with the core."""
-        core = batch.core
-        events: list[AnyEvent] = []
-        events += [TenantSet(tenant=t) for t in self.tenants if core.tenants.get(t.name) != t]
-        events += [QueueSet(queue=q) for q in self.queues if core.queues.get(q.name) != q]
-        if self.policy is not None and self.policy != core.policy:
-            events.append(PolicySet(policy=self.policy))
+        core = batch.latest()
+        now = sharing.current(core)
+        wanted = sharing.Sharing(
+            {**now.queues, **{each.name: each for each in self.queues}},
+            {**now.users, **{each.name: each for each in self.users}},
+            {**now.tenants, **{each.name: each for each in self.tenants}},
+            now.policy if self.policy is None else self.policy,
+        )
+        try:
+            events = sharing.changes(core, wanted, self.nodes)
+        except Misuse as wrong:
+            self.problem = wrong
+            events = sharing.changes(core, now._replace(policy=wanted.policy))
+        batch.settled = batch.settled and not events
         count = len(core.nodes)
         for node in self.nodes:
             known = core.node_ids.get(node.name)
@@ -256,5 +269,6 @@ class Configure:
                 events.append(ForeignUsage(node=known, amounts=nothing, devices=gone))
         return events
 
-    def answer(self, core: Core) -> None:
-        """Return nothing."""
+    def answer(self, core: Core) -> Misuse | None:
+        """Return why what it says of sharing is not in force; None if it is."""
+        return self.problem

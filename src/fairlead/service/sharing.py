@@ -91,7 +91,7 @@ def put(kind: Kind, name: str, body: Any, *, new: bool) -> Wish:
         known = getattr(now, kind.key)
         if new and name in known and known[name] != record:
             raise Refused(
-                f"there is a {kind.word} '{name}' already ({_said(kind, known[name])})",
+                f"there is a {kind.word} '{name}' already{_settings(kind, known[name])}",
                 field="name",
                 hint=f"fairlead {kind.word} edit {name} … changes it",
                 code="exists",
@@ -199,8 +199,9 @@ def unknown(kind: Kind, name: str, known: Iterable[str]) -> Misuse:
 # ---- words ------------------------------------------------------------------------------------
 
 
-def _said(kind: Kind, record: Any) -> str:
-    return summary(kind.table(record)) or "with no settings"
+def _settings(kind: Kind, record: Any) -> str:
+    said = summary(kind.table(record))
+    return f" ({said})" if said else ""
 
 
 def told(before: Sharing, after: Sharing, events: Sequence[AnyEvent]) -> list[str]:
@@ -219,9 +220,9 @@ def told(before: Sharing, after: Sharing, events: Sequence[AnyEvent]) -> list[st
         old, new = getattr(before, kind.key), getattr(after, kind.key)
         name = getattr(event, "name", None) or getattr(event, kind.word).name
         if name not in new:
-            lines.append(f"- {kind.word} {name} ({_said(kind, old[name])})")
+            lines.append(f"- {kind.word} {name}{_settings(kind, old[name])}")
         elif name not in old:
-            lines.append(f"+ {kind.word} {name} ({_said(kind, new[name])})")
+            lines.append(f"+ {kind.word} {name}{_settings(kind, new[name])}")
         else:
             what = ", ".join(differences(kind.table(old[name]), kind.table(new[name])))
             lines.append(f"~ {kind.word} {name}: {what}")

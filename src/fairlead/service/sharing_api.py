@@ -220,7 +220,8 @@ async def _change(api: Api, kind: Kind, name: str, wish: Callable[[], sharing.Wi
     try:
         lines = await api.shell.ask(Share(wish()))
     except Misuse as wrong:
-        wrong.field = wrong.field.removeprefix(f"{kind.key}.{name}.")
+        path = f"{kind.key}.{name}."  # there is no doubt about which is meant
+        wrong.field, wrong.message = wrong.field.removeprefix(path), wrong.message.replace(path, "")
         raise
     core = api.shell.core
     there = name in getattr(core, kind.key)
