@@ -128,7 +128,7 @@ def _tell(answer: dict[str, Any], word: str, name: str, *, as_json: bool) -> Non
         print(f"{verbs[line[0]]} {line[2:]}")
     if not answer["changes"]:
         print(f"{word} {name} is so already")
-    for note in (answer.get(word) or {}).get("notes", ()):
+    for note in answer["notes"]:
         print(f"note: {note}")
 
 

@@ -54,10 +54,11 @@ def _of_user(core: Core, job: Job) -> Iterator[str]:
     if user.live_max is not None:
         yield f"user {name}: {account.live} jobs run, of at most {user.live_max}"
     for row, _ in shares.asked(job):
-        most = user.most.get(shares.rows[row])
+        resource = shares.rows[row]
+        most = user.most.get(resource)
         if most is not None:
-            resource = shares.rows[row]
-            yield f"user {name}: {of(resource, account.held[row])} of at most {show(resource, most)}"
+            held = of(resource, account.held[row])
+            yield f"user {name}: {held} in use, of at most {show(resource, most)}"
 
 
 def _of_queue(core: Core, branch: Branch) -> Iterator[str]:

@@ -13,6 +13,7 @@ from fairlead.core import queues
 from fairlead.core.capacity import missing
 from fairlead.core.engine import Core
 from fairlead.core.queues import Sharing
+from fairlead.model.amounts import of, show
 from fairlead.model.base import Misuse, Refused
 from fairlead.model.document import Level, convert
 from fairlead.model.events import AnyEvent
@@ -58,6 +59,8 @@ class Share:
     def __init__(self, wish: Wish, expected: Sequence[str] | None = None) -> None:
         self.wish, self.expected = wish, expected
         self.lines: list[str] = []
+        self.cut: list[tuple[str, str]] = []  # queue and resource of which it is guaranteed less
+        self.policy_set = False
 
     def plan(self, batch: Batch) -> Sequence[AnyEvent]:
         """Refuse what is wrong or would have no effect."""
@@ -72,12 +75,34 @@ class Share:
                 hint="look at the new plan, and apply again",
                 code=CHANGED,
             )
+        self.cut = [
+            (name, resource)
+            for name, queue in before.queues.items()
+            for resource, amount in queue.quota.items()
+            if name in wanted.queues and wanted.queues[name].quota.get(resource, 0) < amount
+        ]
+        self.policy_set = wanted.policy != before.policy
         batch.settled = batch.settled and not events
         return events
 
     def answer(self, core: Core) -> list[str]:
-        """Return what changed, in words."""
-        return self.lines
+        """Return what is to be known about it, beside what changed (`lines`)."""
+        core.shares.sync()
+        notes = [
+            f"queue {name} uses {of(resource, branch.held[row])}, {show(resource, more)} more than "
+            "its quota now: nothing is stopped for that; it borrows them until who is guaranteed "
+            "them asks, or its jobs end"
+            for name, resource in self.cut
+            if resource in core.shares.rows and (branch := core.shares.branches.get(name))
+            for row in (core.shares.rows.index(resource),)
+            if (more := branch.borrowed(row)) and branch.available(row) >= 0
+        ]
+        if self.policy_set:
+            notes.append(
+                "when the service starts again, the policy will be that of config.toml, or the "
+                "default: write it there, too"
+            )
+        return notes
 
 
 # ---- wishes -----------------------------------------------------------------------------------

@@ -218,7 +218,8 @@ def _routes(kind: Kind) -> Iterator[Route]:
 async def _change(api: Api, kind: Kind, name: str, wish: Callable[[], sharing.Wish]) -> Response:
     """Bring a wish about; answer with what changed and what is there now."""
     try:
-        lines = await api.shell.ask(Share(wish()))
+        command = Share(wish())
+        notes = await api.shell.ask(command)
     except Misuse as wrong:
         path = f"{kind.key}.{name}."  # there is no doubt about which is meant
         wrong.field, wrong.message = wrong.field.removeprefix(path), wrong.message.replace(path, "")
@@ -226,7 +227,9 @@ async def _change(api: Api, kind: Kind, name: str, wish: Callable[[], sharing.Wi
     core = api.shell.core
     there = name in getattr(core, kind.key)
     shown = VIEWS[kind.word](core, name) if there else None
-    return web.respond({"changes": lines, kind.word: shown, "now_ms": api.shell.now})
+    notes += [] if shown is None else shown.get("notes", [])
+    body = {"changes": command.lines, "notes": notes, kind.word: shown}
+    return web.respond({**body, "now_ms": api.shell.now})
 
 
 async def apply_file(api: Api, request: Request) -> Response:
@@ -248,14 +251,14 @@ async def apply_file(api: Api, request: Request) -> Response:
     if plan is not None and not isinstance(plan, list):
         raise Misuse("plan is the list of changes that a dry run gave", field="plan")
     command = Share(sharing.apply(body["document"], prune=prune), plan)
+    notes: list[str] = []
     if dry:
         api.shell.planned(command)
-        lines = command.lines
     else:
-        lines = await api.shell.ask(command)
-    core = api.shell.core
-    notes = [note for name in sorted(core.queues) for note in _notes(core, name)]
-    answer = {"changes": lines, "applied": not dry, "notes": [] if dry else notes}
+        notes += await api.shell.ask(command)
+        core = api.shell.core
+        notes += [note for name in sorted(core.queues) for note in _notes(core, name)]
+    answer = {"changes": command.lines, "applied": not dry, "notes": notes}
     return web.respond({**answer, "now_ms": api.shell.now})
 
 
