@@ -48,7 +48,7 @@ def clone(core: Core) -> Core:
         state.up = node.up
         state.members = {key: copy.jobs[key[0]] for key in node.members}
         copy.nodes.append(state)
-    copy.users = core.users
+    copy.users = dict(core.users)
     copy.shares = core.shares.copy(copy)
     return copy
 

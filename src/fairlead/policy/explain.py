@@ -8,7 +8,7 @@ from fairlead.core.fits import lacking, members_that_fit
 from fairlead.core.jobs import Job
 from fairlead.model.base import JobId, Ms, Record
 from fairlead.model.jobs import LIVE, Phase
-from fairlead.policy import order
+from fairlead.policy import explain_tree, order
 from fairlead.policy.explain_claims import (
     HeldUp,
     beside_promise,
@@ -197,6 +197,7 @@ def _lines(
     if core.tenants.get(job.spec.tenant) and core.tenants[job.spec.tenant].quota:
         over = pipeline.over_quota(core, job)
         lines.append(f"quota of tenant {job.spec.tenant}: {'would be exceeded' if over else 'ok'}")
+    lines += explain_tree.chain(core, pipeline.config, job)
     if look.held is not None:
         lines.append("free now: enough, but not to be used:")
         lines += look.held.lines
