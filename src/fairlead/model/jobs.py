@@ -61,6 +61,9 @@ class JobSpec(Record, frozen=True):
     labels: tuple[tuple[str, str], ...] = ()
     deadline_ms: Ms | None = None  # the time by which it has to be done; admitted only if it can be
     preemptible: bool = True  # False: once it runs, no order takes its place from it
+    # Elastic: it starts with shape.members, and may have up to so many while it runs. 0: it is not.
+    members_max: int = 0
+    resize_signal: int = 0  # tells running members that the membership has changed; 0: no signal
 
 
 FORECAST_PERCENTS = (5, 10, 25, 50, 75, 90, 95)
