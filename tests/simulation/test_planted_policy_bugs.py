@@ -173,8 +173,8 @@ def a_preemptive_pass_forgets_what_it_has_given(patch: pytest.MonkeyPatch) -> No
 
 @plant("over-quota")
 def a_gang_counts_as_one_member(patch: pytest.MonkeyPatch) -> None:
-    original = Shares._ask
-    patch.setattr(Shares, "_ask", lambda self, shape: original(self, replace(shape, members=1)))
+    original = Shares.ask
+    patch.setattr(Shares, "ask", lambda self, shape: original(self, replace(shape, members=1)))
 
 
 @pytest.mark.parametrize("name", PLANTS)

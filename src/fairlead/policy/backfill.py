@@ -129,6 +129,14 @@ class Backfill:
             self.shadow = Shadow(plan, core.shapes[job.shape_id], run_ms)
             return
 
+    def start_of(self, core: Core, job: Job) -> Ms:
+        """Return when a job that does not fit is known to start at the latest; FAR: nobody knows.
+
+        Who ends before that may start before it.
+        """
+        start = promised_start(core, self.pipeline, job.id)
+        return FAR if start is None else start
+
     def _place(self, job: Job, slots: tuple[Slot, ...], because: str) -> Placed:
         return Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
 

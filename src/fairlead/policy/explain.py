@@ -147,7 +147,7 @@ def explain(
     if job is None:
         return None
     if job.phase is not Phase.PENDING:
-        return Explanation(job=job_id, phase=job.phase, reason="", summary=job.because)
+        return _live(core, pipeline, job)
     pipeline.bind(core)
     pipeline.queue.sync(core)
     shapes = _Shapes(core, pipeline, max(core.clock, now or 0))
@@ -178,6 +178,20 @@ def explain(
         protected_after_ms=protected,
         nodes=counts,
     )
+
+
+def _live(core: Core, pipeline: Pipeline, job: Job) -> Explanation:
+    """Explain a job that holds resources: of an elastic one also why it does not grow."""
+    lines: tuple[str, ...] = ()
+    if job.team is not None:
+        pipeline.bind(core)
+        pipeline.queue.sync(core)
+        least, most = job.spec.shape.members, job.spec.members_max
+        sizes = f"{job.team.size} members of {least} to {most}"
+        if job.team.leaving:
+            sizes += f"; {len(job.team.leaving)} more are leaving"
+        lines = (f"has {sizes}", f"does not grow now: {pipeline.resize.why_not(core, job)}")
+    return Explanation(job=job.id, phase=job.phase, reason="", summary=job.because, lines=lines)
 
 
 def _lines(

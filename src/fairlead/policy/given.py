@@ -18,14 +18,18 @@ class Given:
 
     def add(self, job: Job, slots: tuple[Slot, ...]) -> None:
         """Count that a waiting job gets these slots."""
+        self.move(job, slots, 1, 1)
+
+    def move(self, job: Job, slots: tuple[Slot, ...], sign: int, live: int) -> None:
+        """Count that a job gets slots, or with sign -1 gives them back; as Shares.hold."""
         core = self.core
         if core.shares.limited:
             if self.shares is core.shares:
                 self.shares = core.shares.copy(core)
-            self.shares.hold(job, slots, 1, 1)
+            self.shares.hold(job, slots, sign, live)
         tenant = job.spec.tenant
         if tenant in core.quota_tenants:
             change = [0] * len(core.tenants[tenant].quota)
-            core.ledger.add_held(change, core.shapes[job.shape_id], slots)
+            core.ledger.add_held(change, core.shapes[job.shape_id], slots, sign)
             known = self.usage.get(tenant)
             self.usage[tenant] = change if known is None else plus(known, change)

@@ -82,13 +82,15 @@ class Preempt:
         queue = pipeline.queue
         queue.order = self.order_at(core)
         queue.sync(core)
-        draft = _Draft(core, pipeline)
-        victims: list[Job] = []
-        for _, job in self._in_order(core, draft):
-            if job.phase is Phase.PENDING:
-                draft.offer(job)
-            elif not draft.keep(job):
-                victims.append(job)
+        yield from pipeline.resize.make_room(core)
+        draft, victims = self._draft(core)
+        while victims:
+            # Nobody is preempted while others have more than they need.
+            shrunk = pipeline.resize.give_way(core, f"before job {victims[0].id} is preempted")
+            if shrunk is None:
+                break
+            yield shrunk
+            draft, victims = self._draft(core)
         winners = ", ".join(str(job.id) for job, _ in draft.chosen[:3]) or "jobs that came before"
         for job in victims:
             because = f"preempted: {pipeline.config.order} puts {winners} before it"
@@ -98,6 +100,18 @@ class Preempt:
                 yield Placed(
                     job=job.id, attempt=job.attempt + 1, slots=slots, because=pipeline.because
                 )
+            else:
+                pipeline.resize.coming = True
+
+    def _draft(self, core: Core) -> tuple[_Draft, list[Job]]:
+        """Return what every job would get in its turn, and who runs but would get nothing."""
+        draft, victims = _Draft(core, self.pipeline), list[Job]()
+        for _, job in self._in_order(core, draft):
+            if job.phase is Phase.PENDING:
+                draft.offer(job)
+            elif not draft.keep(job):
+                victims.append(job)
+        return draft, victims
 
     def fence(self, core: Core, job: Job) -> Fence:
         """Return what reservations keep from a job that would start now."""
@@ -219,16 +233,18 @@ class _Draft:
         for _, job_id in core.ends.sorted:
             job = core.jobs[job_id]
             if job.phase is Phase.STOPPING:
-                self._move(job, 1)
+                self._move(job, job.slots, 1)
                 self.stopping.add(job.id)
-            elif _may_stop(core, pipeline.config, job):
+                continue
+            self._move(job, job.leaving, 1)
+            if _may_stop(core, pipeline.config, job):
                 running.append(job)
         for node, trial in self.solid.items():
             self.lack[node] = [min(amount, 0) for amount in trial.free]
         entry = pipeline.queue.entry
         self.preemptible = sorted((entry(job), job) for job in running)
         for _, job in self.preemptible:
-            for node in {slot.node for slot in job.slots}:
+            for node in {slot.node for slot in job.staying}:
                 self.holders.setdefault(node, []).append(job)
 
     def node(self, node: NodeId) -> Trial:
@@ -250,9 +266,9 @@ class _Draft:
             for row, (have, lack) in enumerate(zip(trial.free, self.lack[node], strict=True))
         )
 
-    def _move(self, job: Job, sign: int) -> None:
+    def _move(self, job: Job, slots: tuple[Slot, ...], sign: int) -> None:
         request = self.core.shapes[job.shape_id]
-        for slot in job.slots:
+        for slot in slots:
             self.node(slot.node).move(request, slot.devices, sign)
 
     def keep(self, job: Job) -> bool:
@@ -260,22 +276,22 @@ class _Draft:
 
         Where it shares a node with others whose turn is yet to come, those make room first.
         """
-        for node in {slot.node for slot in job.slots}:
+        for node in {slot.node for slot in job.staying}:
             self.holders[node].remove(job)
-        for node in {slot.node for slot in job.slots}:
+        for node in {slot.node for slot in job.staying}:
             trial = self.node(node)
             if not self._sound(node, trial):
                 trial = trial.copy()
                 for other in self.holders[node]:
                     self._give_back(trial, other, node)
                 if not self._sound(node, trial):
-                    self._move(job, 1)
+                    self._move(job, job.staying, 1)
                     return False
         return True
 
     def _give_back(self, trial: Trial, job: Job, node: NodeId) -> None:
         request = self.core.shapes[job.shape_id]
-        for slot in job.slots:
+        for slot in job.staying:
             if slot.node == node:
                 trial.move(request, slot.devices, 1)
 
