@@ -52,6 +52,7 @@ def clone(core: Core) -> Core:
         copy.nodes.append(state)
     copy.users = dict(core.users)
     copy.shares = core.shares.copy(copy)
+    copy.named = core.named.copy(copy)
     return copy
 
 

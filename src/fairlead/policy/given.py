@@ -15,10 +15,13 @@ class Given:
         self.core = core
         self.shares = core.shares
         self.usage: dict[str, list[int]] = {}  # by tenant: what was given on top
+        self.named: dict[str, int] = {}  # of named resources, on top
 
     def add(self, job: Job, slots: tuple[Slot, ...]) -> None:
         """Count that a waiting job gets these slots."""
         self.move(job, slots, 1, 1)
+        for name, amount in job.spec.counted:
+            self.named[name] = self.named.get(name, 0) + amount
 
     def move(self, job: Job, slots: tuple[Slot, ...], sign: int, live: int) -> None:
         """Count that a job gets slots, or with sign -1 gives them back; as Shares.hold."""

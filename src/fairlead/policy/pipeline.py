@@ -23,6 +23,8 @@ from fairlead.model.resources import Shape, Slot
 from fairlead.policy import order
 from fairlead.policy.backfill import Backfill
 from fairlead.policy.beside import find
+from fairlead.policy.deadlock.gate import Gate
+from fairlead.policy.deadlock.settle import settle
 from fairlead.policy.fence import Fence
 from fairlead.policy.firm import due, is_firm, kept_of_quota
 from fairlead.policy.given import Given
@@ -56,6 +58,7 @@ class Pipeline:
         self.backfill = Backfill(self) if config.backfill != 0 and not config.preempt else None
         self.resize = Resize(self)
         self._plans: Plans | None = None
+        self.gate = Gate(self)  # to named resources
 
     def bind(self, core: Core) -> None:
         """Read from this core from now on; what was derived from another is dropped."""
@@ -64,6 +67,7 @@ class Pipeline:
             self.queue = self._queue(self.order)
             self.fit = Fit(core.ledger, self.scorer)
             self._layout, self._plans = -1, None
+            self.gate = Gate(self)
         if self.config.order == "priority" and self.config.ageing_cap is not None:
             ranked = order.capped_ageing(
                 self.config.ageing_per_hour, self.config.ageing_cap, core.clock
@@ -79,6 +83,7 @@ class Pipeline:
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, best first. Reads only; the caller applies each at once."""
         self.bind(core)
+        yield from settle(core, self.config)
         yield from self._due(core)
         yield from self._round(core)
         if core.elastic:
@@ -210,6 +215,13 @@ class Pipeline:
 
     def block(self, core: Core, job: Job, given: Given | None = None) -> Block | None:
         """Return the quota or limit that keeps the job from starting, None if none does.
+
+        Or what it lacks of a named resource. `given`: as in other_block.
+        """
+        return self.other_block(core, job, given) or self.gate.block(core, job, given)
+
+    def other_block(self, core: Core, job: Job, given: Given | None = None) -> Block | None:
+        """Return the quota or limit that keeps the job from starting, whatever else it needs.
 
         `given`: what a pass has given to others, and has not told the core yet.
         """

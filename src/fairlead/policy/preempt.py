@@ -96,6 +96,8 @@ class Preempt:
             because = f"preempted: {pipeline.config.order} puts {winners} before it"
             yield StopDecided(job=job.id, attempt=job.attempt, then=Phase.PENDING, because=because)
         for job, slots in draft.chosen:
+            if pipeline.gate.block(core, job) is not None:
+                continue  # another that was chosen has taken what it needs
             if _free_now(core, core.shapes[job.shape_id], slots, self.fence(core, job)):
                 yield Placed(
                     job=job.id, attempt=job.attempt + 1, slots=slots, because=pipeline.because
