@@ -128,6 +128,27 @@ class StopDecided(Event, frozen=True, tag="stop-decided"):
     now: bool = False  # kill at once, without notice and grace
 
 
+class Grown(Event, frozen=True, tag="grown"):
+    """Decided: members on these slots join a running elastic job, after those it has."""
+
+    job: JobId
+    attempt: int
+    slots: tuple[Slot, ...]
+    because: str = ""
+
+
+class Shrunk(Event, frozen=True, tag="shrunk"):
+    """Decided: of a running elastic job `members` stay, and the last ones are told to leave.
+
+    Each gives its slot back when it is confirmed gone; the job goes on.
+    """
+
+    job: JobId
+    attempt: int
+    members: int
+    because: str = ""
+
+
 class Cancelled(Event, frozen=True, tag="cancelled"):
     """A pending job was cancelled (a running one is stopped by StopDecided)."""
 
@@ -264,6 +285,8 @@ AnyEvent: TypeAlias = (
     | Submitted
     | Placed
     | StopDecided
+    | Grown
+    | Shrunk
     | Cancelled
     | MemberStarted
     | MemberEnded

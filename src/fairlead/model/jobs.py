@@ -61,6 +61,9 @@ class JobSpec(Record, frozen=True):
     labels: tuple[tuple[str, str], ...] = ()
     deadline_ms: Ms | None = None  # the time by which it has to be done; admitted only if it can be
     preemptible: bool = True  # False: once it runs, no order takes its place from it
+    # Elastic: it starts with shape.members, and may have up to so many while it runs. 0: it is not.
+    members_max: int = 0
+    resize_signal: int = 0  # tells running members that the membership has changed; 0: no signal
     # Named resources (class Resource), sorted by name: what it holds from its placement to the end
     # of the attempt, and the most that it may acquire beyond that while it runs.
     counted: tuple[tuple[str, int], ...] = ()
@@ -203,6 +206,10 @@ class PolicyConfig(Record, frozen=True):
     promote_percent: int | None = None  # las: back to the top after waiting so much of its run
     # For orders by fair share:
     half_life_ms: Ms = limits.HALF_LIFE_MS_DEFAULT  # in which past use counts half
+    # Elastic jobs grow never, into what no waiting job could use, or beside jobs that wait but
+    # could not start there anyway; and not sooner after their last change than this.
+    elastic: Literal["never", "idle", "beside"] = "idle"
+    resize_every_ms: Ms = 60_000
     history_percent: int = 50  # how much past use counts beside present use, of 100
     # Who gives back what a queue has lent: any job, or only those of lower priority than the
     # owner's; and whether a job may take the place of one of lower priority in its own queue.

@@ -17,8 +17,10 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from fairlead.core.capacity import effective
 from fairlead.model import limits
 from fairlead.model.base import JobId, Misuse, Ms
+from fairlead.model.document import Amount, convert
 from fairlead.model.jobs import JobSpec, Queue
 from fairlead.model.resources import WHOLE_GPU_MILLI, Shape, Spread
 from fairlead.model.units import (
@@ -29,14 +31,7 @@ from fairlead.model.units import (
     parse_size_mib,
 )
 from fairlead.service.moments import parse_moment_ms
-from fairlead.service.request import (
-    BODY,
-    JOB,
-    Amount,
-    ResourcesRequest,
-    RetryRequest,
-    convert,
-)
+from fairlead.service.request import BODY, JOB, ResourcesRequest, RetryRequest
 
 PRIORITIES = {"low": 10, "normal": 50, "high": 90}
 ARRAY_INDEX_MAX = 1_000_000_000
@@ -129,7 +124,7 @@ def _check_count(jobs: int) -> None:
 def _parse(raw: object, defaults: Defaults) -> tuple[JobSpec, Sequence[int]]:
     """Return one spec and the indices of its array (none: it is a single job)."""
     request = convert(raw, JOB)
-    queue = defaults.queues.get(request.queue or defaults.queue)
+    queue = effective(defaults.queues, request.queue or defaults.queue)
     spec = JobSpec(
         shape=_shape(request.resources, request.members, request.nodes, request.spread),
         name=_printable(request.name, "name") if request.name else _name_of(request.run),

@@ -16,6 +16,7 @@ from fairlead.model.base import JobId
 from fairlead.policy.deadlock.settle import hopeless, jobs_in_words, short, unsafe_start
 
 if TYPE_CHECKING:
+    from fairlead.policy.given import Given
     from fairlead.policy.pipeline import Pipeline
 
 LICENSES = "Licenses"  # a reason code of `why`, in the word of Slurm
@@ -29,8 +30,11 @@ class Gate:
         self._read = 0
         self._wanting: dict[str, dict[JobId, Job]] = {}  # waiting jobs by resource
 
-    def block(self, core: Core, job: Job) -> Block | None:
-        """Return why a job may not have what it needs now, None if it may."""
+    def block(self, core: Core, job: Job, given: Given | None = None) -> Block | None:
+        """Return why a job may not have what it needs now, None if it may.
+
+        `given`: what a pass has given to others, and has not told the core yet.
+        """
         spec = job.spec
         if not spec.counted and not spec.may_acquire:
             return None
@@ -39,7 +43,7 @@ class Gate:
             if name not in named.resources:
                 return Block(LICENSES, short(core, name, 0))
         for name, amount in named.in_order(spec.counted):
-            if named.free(name) < amount:
+            if named.free(name) - (given.named.get(name, 0) if given else 0) < amount:
                 return Block(LICENSES, short(core, name, amount))
             for ask in named.waiting():
                 if ask.name == name and not hopeless(core, ask):
