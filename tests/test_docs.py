@@ -223,11 +223,12 @@ def test_every_setting_of_a_policy_is_documented():
 def test_every_state_and_reason_is_explained():
     from fairlead.model.jobs import Phase
     from fairlead.policy import explain
+    from fairlead.policy.deadlock import gate
 
     codes = (REFERENCE / "exit-codes.md").read_text()
     assert [phase for phase in Phase if f"`{phase}`" not in codes] == []
     reasons = (explain.RESOURCES, explain.PRIORITY, explain.QUOTA, explain.NODE_DOWN)
-    reasons += (explain.RESERVED,)
+    reasons += (explain.RESERVED, explain.ACQUIRING, gate.LICENSES)
     why = (DOCS / "why" / "why-jobs-wait.md").read_text()
     assert [code for code in (*reasons, explain.PENDING_EVALUATION) if f"`{code}`" not in why] == []
 

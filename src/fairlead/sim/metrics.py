@@ -82,7 +82,10 @@ class SizeRow(Figures, frozen=True, kw_only=True):
     size: str
 
 
-_ONLY_IF_ANY = ("timeouts", "preemptions", "lost_s", "rejected", "dropped")
+_ONLY_IF_ANY = (
+    *("timeouts", "preemptions", "lost_s", "rejected", "dropped"),
+    *("deadlocks", "refused", "acquiring_s"),
+)
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -110,6 +113,9 @@ class Summary(msgspec.Struct, frozen=True):
     lost_s: float = 0.0  # that preempted jobs ran for nothing, all together
     rejected: dict[str, int] = {}
     dropped: dict[str, int] = {}
+    deadlocks: int = 0  # jobs that were stopped to break one
+    refused: int = 0  # jobs that failed since they acquired out of order
+    acquiring_s: float = 0.0  # that running jobs waited for named resources, all together
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields for `--json`; counts of what went wrong only where there are any."""
@@ -161,6 +167,9 @@ def summarise(outcome: Outcome) -> Summary:
         timeouts=outcome.timeouts,
         preemptions=sum(outcome.preempted),
         lost_s=outcome.lost_ms / 1000,
+        deadlocks=outcome.deadlocks,
+        refused=outcome.refused,
+        acquiring_s=outcome.acquiring_ms / 1000,
         rejected=outcome.workload.rejected,
         dropped=outcome.workload.dropped,
     )

@@ -21,6 +21,7 @@ from fairlead.model.jobs import KINDS, JobSpec, Phase, PolicyConfig
 from fairlead.policy.deadlock.banker import Amounts, Claim, grant, unsafe_set
 from fairlead.policy.deadlock.detect import Waiter, deadlocked, helped, knot, victim
 
+DEADLOCK = "deadlock"  # the first word of why a job was stopped
 TIRED_AFTER = 3  # preemptions
 SHOWN = 4  # jobs that a sentence names
 
@@ -202,7 +203,7 @@ def next_stop(core: Core) -> StopDecided | None:
             return None
     story = "; ".join(_plight(job, waiters[job]) for job in stuck[:SHOWN])
     after = jobs_in_words(helped(waiters, free, gone, stuck)) or "others"
-    because = f"deadlock: {story}: job {gone} is stopped, the cheapest that lets {after} go on"
+    because = f"{DEADLOCK}: {story}: job {gone} is stopped, the cheapest that lets {after} go on"
     return StopDecided(
         job=gone, attempt=core.jobs[gone].attempt, then=Phase.PENDING, because=because
     )
