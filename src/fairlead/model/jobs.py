@@ -61,6 +61,7 @@ class JobSpec(Record, frozen=True):
     labels: tuple[tuple[str, str], ...] = ()
     deadline_ms: Ms | None = None  # the time by which it has to be done; admitted only if it can be
     preemptible: bool = True  # False: once it runs, no order takes its place from it
+    restart_ms: Ms | None = None  # what it costs to start again; None: what the policy says
 
 
 FORECAST_PERCENTS = (5, 10, 25, 50, 75, 90, 95)
@@ -188,3 +189,4 @@ class PolicyConfig(Record, frozen=True):
     # owner's; and whether a job may take the place of one of lower priority in its own queue.
     reclaim: Literal["never", "lower-priority", "any"] = "any"
     within: Literal["never", "lower-priority"] = "never"
+    restart_ms: Ms = 0  # what starting again is believed to cost a job that was preempted

@@ -24,13 +24,21 @@ from fairlead.policy import order
 from fairlead.policy.backfill import Backfill
 from fairlead.policy.beside import find
 from fairlead.policy.fence import Fence
-from fairlead.policy.firm import due, is_firm, kept_of_quota
+from fairlead.policy.firm import due, is_firm, is_held, kept_of_quota
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.plan import Plans, next_claim
 from fairlead.policy.preempt import Preempt
 from fairlead.policy.queue import Entry, Group, Queue
+from fairlead.policy.reclaim import Reclaim
 from fairlead.policy.reserved import closed_nodes
+
+def _earlier(one: Ms | None, other: Ms | None) -> Ms | None:
+    """Return the earlier of two times, None if there is neither."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
 
 RUN_MIN = 8  # below this many equal jobs in a row, one by one is quicker
 RUN_MAX = 4096
@@ -52,6 +60,7 @@ class Pipeline:
         self.because = f"{config.order}, {config.placement}"
         self.preempt = Preempt(self) if config.preempt else None
         self.backfill = Backfill(self) if config.backfill != 0 and not config.preempt else None
+        self.reclaim = Reclaim(self)
         self._plans: Plans | None = None
 
     def bind(self, core: Core) -> None:
@@ -77,6 +86,10 @@ class Pipeline:
         """Yield placements, best first. Reads only; the caller applies each at once."""
         self.bind(core)
         yield from self._due(core)
+        yield from self._place_all(core)
+        yield from self.reclaim.decide(core)
+
+    def _place_all(self, core: Core) -> Iterator[AnyEvent]:
         if self.preempt is not None:
             yield from self.preempt.decide(core)
             return
@@ -114,7 +127,8 @@ class Pipeline:
         for job in due(core):
             slots = None if self.over_quota(core, job) else self.beside_claims(core, job)
             if slots is not None:
-                because = f"{self.because}; promised for its deadline"
+                why = "promised for its deadline" if not is_held(job) else "room was held for it"
+                because = f"{self.because}; {why}"
                 yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
 
     def place(self, core: Core, job: Job, group: Group) -> Iterator[tuple[Job, tuple[Slot, ...]]]:
@@ -184,9 +198,11 @@ class Pipeline:
     def wake_at(self, core: Core) -> Ms | None:
         """Return when there is something to decide that no event brings, None if never."""
         at = next_claim(core)
+        wake = self.reclaim.wake_at(core)
+        at = at if wake is None else min(at, wake)
         if self.preempt is not None:
             if not core.promises:
-                return self.preempt.wake_at(core)
+                return _earlier(wake, self.preempt.wake_at(core))
             wake = self.preempt.wake_at(core)
             at = at if wake is None else min(at, wake)
         return at if at < FAR else None
@@ -197,9 +213,10 @@ class Pipeline:
 
     def block(self, core: Core, job: Job) -> Block | None:
         """Return the quota or limit that keeps the job from starting, None if none does."""
-        return self._block_of_tenant(core, job) or core.shares.block(job)
+        return self.block_of_tenant(core, job) or core.shares.block(job)
 
-    def _block_of_tenant(self, core: Core, job: Job) -> Block | None:
+    def block_of_tenant(self, core: Core, job: Job) -> Block | None:
+        """Return whether the hard quota of its tenant keeps the job from starting."""
         tenant = core.tenants.get(job.spec.tenant)
         if tenant is None or not tenant.quota:
             return None
