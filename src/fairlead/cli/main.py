@@ -24,6 +24,7 @@ class Entry(NamedTuple):
 
 _JOBS, _SUBMIT, _FOLLOW = "fairlead.cli.jobs", "fairlead.cli.submit", "fairlead.cli.follow"
 _RESERVE, _QUEUES = "fairlead.cli.reservations", "fairlead.cli.queues"
+_NAMED = "fairlead.cli.resources"
 COMMANDS = {
     "up": Entry("fairlead.cli.service", "up", "Start the service on this machine."),
     "down": Entry("fairlead.cli.service", "down", "Stop the service."),
@@ -47,6 +48,9 @@ COMMANDS = {
     "apply": Entry("fairlead.cli.apply", "apply", "Set queues, users and policy from a file."),
     "share": Entry("fairlead.cli.share", "share", "Show who is entitled to what, and borrows it."),
     "usage": Entry("fairlead.cli.share", "usage", "Show what was used, by whom."),
+    "resource": Entry(_NAMED, "resource", "Licences, volumes, locks: who holds how many."),
+    "acquire": Entry(_NAMED, "acquire", "In a job: take some of a named resource."),
+    "release": Entry(_NAMED, "release", "In a job: give back some of a named resource."),
     "doctor": Entry("fairlead.cli.service", "doctor", "Check this machine and the service."),
     "report": Entry("fairlead.cli.report", "report", "Make an HTML page of what happened."),
     "store": Entry("fairlead.cli.store", "store", "Check, rebuild or export the database."),

@@ -9,6 +9,7 @@ from fairlead.core.capacity import above, effective, leaves, missing
 from fairlead.core.engine import Core
 from fairlead.core.fits import lacking, largest, members_that_fit
 from fairlead.core.ledger import Request
+from fairlead.core.named import check_spec
 from fairlead.model import limits
 from fairlead.model.amounts import of, show
 from fairlead.model.base import Misuse, Refused
@@ -47,6 +48,7 @@ def admit(core: Core, spec: JobSpec) -> None:
     _check_quota(core, spec)
     if core.shares.limited:
         check_ever(core, spec)
+    check_spec(core, spec)
 
 
 def _check_rights(core: Core, queue: Queue, spec: JobSpec) -> None:

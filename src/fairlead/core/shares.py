@@ -362,14 +362,24 @@ class Shares:
         if not self.limited:
             return None
         asked = self.asked(job)
-        return self._block_of_user(job, asked) or self._block_of_queue(job, asked)
+        return self._block_of_user(job, asked, 1) or self._block_of_queue(job, asked, 1)
 
-    def _block_of_user(self, job: Job, asked: tuple[tuple[int, int], ...]) -> Block | None:
+    def block_more(self, job: Job, shape: Shape) -> Block | None:
+        """Return why a live job may not hold so much more; None: it may."""
+        if not self.limited:
+            return None
+        self.sync()
+        asked = self.ask(shape)
+        return self._block_of_user(job, asked, 0) or self._block_of_queue(job, asked, 0)
+
+    def _block_of_user(
+        self, job: Job, asked: tuple[tuple[int, int], ...], live: int
+    ) -> Block | None:
         name = job.spec.user
         user, account = self.user(name), self.people.get(name)
         if user is None or account is None:
             return None
-        if user.live_max is not None and account.live >= user.live_max:
+        if user.live_max is not None and account.live + live > user.live_max:
             words = f"user {name} has {account.live} jobs running, of at most {user.live_max}"
             return Block("QOSMaxJobsPerUserLimit", words)
         for row, amount in asked if user.most else ():
@@ -379,13 +389,15 @@ class Shares:
                 return Block("QOSMaxResourcesPerUser", words)
         return None
 
-    def _block_of_queue(self, job: Job, asked: tuple[tuple[int, int], ...]) -> Block | None:
+    def _block_of_queue(
+        self, job: Job, asked: tuple[tuple[int, int], ...], live: int
+    ) -> Block | None:
         leaf = self._branch(job.spec.queue)
         for branch in leaf.above()[:-1]:
             queue = self.core.queues.get(branch.name)
             if queue is None:
                 continue
-            if queue.live_max is not None and branch.live >= queue.live_max:
+            if queue.live_max is not None and branch.live + live > queue.live_max:
                 words = f"queue {queue.name} has {branch.live} jobs running, of at most "
                 return Block("QOSMaxJobsLimit", f"{words}{queue.live_max}")
             for row, amount in asked if queue.most else ():

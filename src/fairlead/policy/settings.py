@@ -98,7 +98,10 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "min_run": ("min_run_ms", parse_duration_ms),
     "preemptions_max": ("preemptions_max", _or({"unlimited": None}, _whole(0, PERCENT_MAX))),
     "levels": ("levels_gpu_ms", _levels),
+    "elastic": ("elastic", _one_of("never", "idle", "beside")),
+    "resize_every": ("resize_every_ms", parse_duration_ms),
     "promote": ("promote_percent", _or({"never": None}, _whole(1, PERCENT_MAX))),
+    "deadlock": ("deadlock", _one_of("avoid", "detect", "ordered")),
 }
 KEYS = tuple(_SETTINGS)
 _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {

@@ -23,7 +23,16 @@ from fairlead.model.status import JobStatus
 from fairlead.policy.explain import Explanation, explain
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.registry import describe
-from fairlead.service import foresight, openapi, reservations, sharing_api, stream, views, web
+from fairlead.service import (
+    counting,
+    foresight,
+    openapi,
+    reservations,
+    sharing_api,
+    stream,
+    views,
+    web,
+)
 from fairlead.service.agentlink import AgentLink
 from fairlead.service.commands import Cancel, CancelAll, Submit
 from fairlead.service.etas import EtaDesk
@@ -491,6 +500,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/api/v1/reservations", Api.list_reservations),
     Endpoint("DELETE", "/api/v1/reservations/{name}", Api.delete_reservation),
     *(Endpoint(*route) for route in sharing_api.ROUTES),
+    *(Endpoint(*each) for each in counting.ENDPOINTS),
     Endpoint("GET", "/api/v1/history", Api.history, LIST_QUERY),
     Endpoint("GET", "/api/v1/events", Api.stream_events, ("after",)),
     Endpoint("GET", "/api/v1/status", Api.show_status),

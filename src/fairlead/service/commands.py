@@ -44,6 +44,8 @@ class Batch:
         self.waiting: dict[tuple[str, str], int] = {}  # planned jobs by queue and user
         self.stopped: set[JobId] = set()
         self.reserved: dict[str, Reservation] = {}
+        self.asked: dict[JobId, list[tuple[str, int]]] = {}  # of named resources
+        self.released: dict[tuple[JobId, str], int] = {}
 
     def latest(self) -> Core:
         """Return the core as it will be after what this turn has brought so far. Read only."""
@@ -136,7 +138,8 @@ def _admit_all(
     for index, spec in enumerate(specs):
         key = (spec.queue, spec.user)
         counts[key] = counts.get(key, 0) + 1
-        kind = (*key, spec.tenant, spec.priority, spec.limit_ms, spec.shape)
+        named = (spec.counted, spec.may_acquire)
+        kind = (*key, spec.tenant, spec.priority, spec.limit_ms, spec.shape, *named)
         if kind in admitted:  # many jobs of a call differ in nothing that matters here
             continue
         try:

@@ -70,6 +70,7 @@ class PolicyTable(Closed, frozen=True):
     preemptions_max: int | str | None = None  # or "unlimited"
     levels: tuple[str, ...] | None = None  # of las: times of one GPU
     promote: int | str | None = None  # of las: per cent, or "never"
+    deadlock: str | None = None  # "avoid", "detect" or "ordered"
 
 
 class NodeTable(Closed, frozen=True):

@@ -13,6 +13,7 @@ from fairlead.model.events import AnyEvent
 from fairlead.model.jobs import JobSpec, Phase, PolicyConfig
 from fairlead.policy.explain import Explanation
 from fairlead.service import openapi_sharing
+from fairlead.service.counting import AcquireRequest, ReleaseRequest, ResourceRequest
 from fairlead.service.planning import Planned
 from fairlead.service.request import JobRequest
 from fairlead.service.reservations import ReservationRequest
@@ -159,6 +160,10 @@ _BODIES: dict[str, dict[str, Any]] = {
     },
     "create_reservation": {"$ref": _REF.format(name="ReservationRequest")},
     "drain_node": {"type": "object", "properties": {"reason": _TEXT}},
+    "create_resource": {"$ref": _REF.format(name="ResourceRequest")},
+    "edit_resource": {"$ref": _REF.format(name="ResourceRequest")},
+    "acquire": {"$ref": _REF.format(name="AcquireRequest")},
+    "release": {"$ref": _REF.format(name="ReleaseRequest")},
 }
 _ANSWERS |= openapi_sharing.ANSWERS
 _BODIES |= openapi_sharing.BODIES
@@ -196,7 +201,8 @@ def document(endpoints: Sequence[Endpoint]) -> bytes:
 
 def _schemas() -> dict[str, Any]:
     jobs = (JobRequest, JobRow, JobSpec, Explanation, Planned, ReservationRequest)
-    types = (*jobs, *openapi_sharing.TYPES, PolicyConfig, Problem)
+    named = (ResourceRequest, AcquireRequest, ReleaseRequest)
+    types = (*jobs, *openapi_sharing.TYPES, *named, PolicyConfig, Problem)
     refs, components = msgspec.json.schema_components([*types, AnyEvent], ref_template=_REF)
     place = {"type": "object", "properties": {"seq": _INTEGER, "at_ms": _INTEGER}}
     return {**components, "LogEvent": {"allOf": [place, refs[-1]]}}
@@ -208,7 +214,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     problem = {"application/problem+json": {"schema": {"$ref": _REF.format(name="Problem")}}}
     media = _STREAMS.get(name, "application/json")
     schema = _TEXT if name in _STREAMS else _ANSWERS.get(name, {"type": "object"})
-    status = "201" if name in ("submit", "create_reservation") else "200"
+    status = "201" if name in ("submit", "create_reservation", "create_resource") else "200"
     operation: dict[str, Any] = {
         "operationId": name,
         "summary": text.split(". ")[0].rstrip("."),

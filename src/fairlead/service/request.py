@@ -59,6 +59,8 @@ class JobRequest(Closed, frozen=True):
     array: str | ArrayRequest = ""
     labels: dict[str, str | int | float] | None = None
     output_limit: Amount | None = None
+    licenses: dict[str, int] | None = None
+    may_acquire: dict[str, int] | None = None
 
 
 class BodyRequest(Closed, frozen=True):
@@ -88,6 +90,7 @@ JOB = Level(
         "max_duration": "time_limit",
         "max_run_duration": "time_limit",
         "tags": "labels",
+        "licences": "licenses",
     },
     later=(
         *("any_of", "begin", "checkpoint", "depends_on", "env_passthrough", "idle"),

@@ -144,6 +144,8 @@ def _parse(raw: object, defaults: Defaults) -> tuple[JobSpec, Sequence[int]]:
         labels=_labels(request.labels) if request.labels else (),
         deadline_ms=_deadline(request.deadline, defaults.now_ms),
         preemptible=request.preemptible,
+        counted=_named(request.licenses, "licenses") if request.licenses else (),
+        may_acquire=_named(request.may_acquire, "may_acquire") if request.may_acquire else (),
     )
     array = request.array
     return spec, parse_array(array if isinstance(array, str) else array.index) if array else ()
@@ -398,6 +400,16 @@ def _labels(labels: Mapping[str, str | int | float]) -> tuple[tuple[str, str], .
             for name, value in labels.items()
         )
     )
+
+
+def _named(amounts: Mapping[str, int], field: str) -> tuple[tuple[str, int], ...]:
+    """Return amounts of named resources, sorted by name."""
+    for name, amount in amounts.items():
+        if not 1 <= amount <= limits.AMOUNT_MAX:
+            raise Misuse(
+                f"{amount} {name}: nobody can ask for that", field=field, hint="1 or more of each"
+            )
+    return tuple(sorted((_printable(name, field), amount) for name, amount in amounts.items()))
 
 
 _RANGE = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10})(?::([0-9]{1,10}))?)?")
