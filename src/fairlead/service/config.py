@@ -62,6 +62,8 @@ class PolicyTable(Closed, frozen=True):
     preemptions_max: int | str | None = None  # or "unlimited"
     levels: tuple[str, ...] | None = None  # of las: times of one GPU
     promote: int | str | None = None  # of las: per cent, or "never"
+    elastic: str | None = None  # jobs grow: "never", "idle" or "beside"
+    resize_every: str | None = None
 
 
 class QuotaTable(Closed, frozen=True):
