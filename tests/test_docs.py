@@ -172,7 +172,8 @@ def test_every_key_of_a_job_file_is_documented():
 
 
 def test_every_key_of_the_configuration_is_documented():
-    from fairlead.service.config import NodeTable, PolicyTable, QueueTable, QuotaTable, TenantTable
+    from fairlead.policy.sharing_file import QueueTable, QuotaTable, TenantTable
+    from fairlead.service.config import NodeTable, PolicyTable
 
     text = (REFERENCE / "config.md").read_text()
     tables = (NodeTable, PolicyTable, QueueTable, QuotaTable, TenantTable)

@@ -18,8 +18,8 @@ from fairlead.model.units import format_cpus, format_duration, format_size
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _HEADER = (
-    *("ID", "NAME", "USER", "TENANT", "STATE", "PRIO", "CPUS", "MEM", "GPUS", "MEMBERS", "WAIT"),
-    *("TIME/LIMIT", "DEADLINE", "ETA", "REASON"),
+    *("ID", "NAME", "USER", "TENANT", "QUEUE", "STATE", "PRIO", "CPUS", "MEM", "GPUS", "MEMBERS"),
+    *("WAIT", "TIME/LIMIT", "DEADLINE", "ETA", "REASON"),
 )
 _TIMES = ("phase", "submitted_ms", "started_ms", "ended_ms")
 _REASON = ("phase", "reason", "nodes", "because", "exit_code", "exit_signal")
@@ -146,6 +146,7 @@ def jobs_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], now_ms: in
         (name if array is None else f"{name}[{index}]" for name, array, index in labels),
         of["user"],
         of["tenant"],
+        (queues := of["queue"]),
         of["phase"],
         map(str, of["priority"]),
         map(cache(format_cpus), of["cpu_milli"]),
@@ -160,8 +161,10 @@ def jobs_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], now_ms: in
     )
     grid = [tuple(column) for column in shown]
     header = list(_HEADER)
-    for name, column in (("ETA", etas), ("DEADLINE", deadlines), ("MEMBERS", members)):
-        if not any(column):  # nothing waits, none has a deadline or is elastic: nobody asks
+    several = [name != "default" for name in queues]
+    optional = {"ETA": etas, "DEADLINE": deadlines, "MEMBERS": members, "QUEUE": several}
+    for name, column in optional.items():
+        if not any(column):  # nothing waits, no deadline, no queue is named: then nobody asks
             del grid[header.index(name)]
             header.remove(name)
     return output.grid(header, grid, right=_RIGHT)

@@ -50,8 +50,9 @@ def clone(core: Core) -> Core:
         state.up = node.up
         state.members = {key: copy.jobs[key[0]] for key in node.members}
         copy.nodes.append(state)
-    copy.users = core.users
+    copy.users = dict(core.users)
     copy.shares = core.shares.copy(copy)
+    copy.named = core.named.copy(copy)
     return copy
 
 

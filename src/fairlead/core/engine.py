@@ -19,8 +19,9 @@ from fairlead.core.ending import after_failure
 from fairlead.core.ends import Ends
 from fairlead.core.jobs import TRANSITIONS, Job
 from fairlead.core.ledger import Ledger, Request
+from fairlead.core.named import Named
 from fairlead.core.nodes import Drained, NodeState
-from fairlead.core.shares import Shares
+from fairlead.core.shares import Shares, plus
 from fairlead.core.status import status_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import (
@@ -63,7 +64,7 @@ from fairlead.model.jobs import (
     User,
 )
 from fairlead.model.messages import Desired
-from fairlead.model.resources import DIMENSIONS, Shape, Slot
+from fairlead.model.resources import Shape, Slot
 from fairlead.model.status import JobStatus
 
 REQUESTS_KEPT = 10_000  # idempotency keys remembered
@@ -91,6 +92,7 @@ class Core:
         self.ledger = Ledger()
         self.users: dict[str, User] = {}
         self.shares = Shares(self)
+        self.named = Named(self)
         self.shapes: list[Request] = []
         self.shape_ids: dict[Shape, int] = {}
         self.fitting: set[Shape] = set()  # shapes known to fit the empty cluster; a cache
@@ -133,6 +135,7 @@ class Core:
             Promoted: partial(future.promoted, self),
             ReservationSet: partial(future.reservation_set, self),
             ReservationDeleted: partial(future.reservation_deleted, self),
+            **self.named.handlers(),
         }
 
     # ---- change -------------------------------------------------------------------------------
@@ -233,6 +236,7 @@ class Core:
             self._dirty.add(slot.node)
         resize.begin(self, job)
         self.account(job, 1, live=1)
+        self.named.take(job)
         future.believe(self, job, self.now)
 
     def account(self, job: Job, sign: int, *, live: int = 0) -> None:
@@ -244,11 +248,9 @@ class Core:
 
     def book(self, job: Job, slots: tuple[Slot, ...], sign: int, live: int = 0) -> None:
         """Book what some slots of a job hold."""
+        change = self.shares.hold(job, slots, sign, live)
         usage = self.usage.get(job.spec.tenant)
-        if usage is None:
-            usage = self.usage[job.spec.tenant] = [0] * len(DIMENSIONS)
-        for row, amount in enumerate(self.shares.hold(job, slots, sign, live)):
-            usage[row] += amount
+        self.usage[job.spec.tenant] = change if usage is None else plus(usage, change)
 
     def touch(self, node: NodeId) -> None:
         """What should be on a node is something else now."""
@@ -334,6 +336,7 @@ class Core:
             self.ledger.give(slot.node, request, slot.devices)
         self.account(job, -1, live=-1)
         resize.over(self, job)
+        self.named.give(job)
         self.ends.drop(job.id)
         self.wakeups += 1
         if job.started_ms is not None:

@@ -5,6 +5,8 @@ The numbers are those of docs/design/architecture.md, section 8 (invariants of t
 
 from __future__ import annotations
 
+from collections import Counter
+
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import HOST, SHARE_MEMORY, SHARE_MILLI, UP, WHOLE
@@ -23,6 +25,7 @@ def check(core: Core) -> None:
     _check_queue(core)
     _check_shares(core)
     _check_future(core)
+    _check_named(core)
 
 
 def _check_jobs(core: Core) -> None:
@@ -179,9 +182,11 @@ def _check_shares(core: Core) -> None:
     for key, account in shares.accounts.items():
         assert account.held[:D] == held.pop(key, [0] * D), f"holdings of {key}"
         assert account.live == live.get(key, 0), f"live jobs of {key}: {account.live}"
-        assert account.waiting == sum(
-            (job.spec.queue, job.spec.user) == key for job in core.pending.values()
-        ), f"waiting jobs of {key}: {account.waiting}"
+        waits = Counter(
+            job.shape_id for job in core.pending.values() if (job.spec.queue, job.spec.user) == key
+        )
+        assert account.waits == waits, f"waiting jobs of {key}: {account.waits}"
+        assert account.waiting == waits.total(), f"waiting jobs of {key}: {account.waiting}"
     assert not held, f"holdings without an account: {held}"
     shares.sync()
     for branch in (shares.root, *shares.branches.values()):
@@ -224,3 +229,30 @@ def _check_future(core: Core) -> None:
         assert each.name == name, f"reservation '{name}' is called '{each.name}'"
         for node in (*each.nodes, *(slot.node for slot in each.slots)):
             assert 0 <= node < len(core.nodes), f"reservation '{name}' of an unknown node {node}"
+
+
+def _check_named(core: Core) -> None:
+    """9. Of named resources exactly what lives holds some, and no more than there is."""
+    named = core.named
+    wanting = {
+        job.id: job
+        for job in core.jobs.values()
+        if job.phase in LIVE and (job.spec.counted or job.spec.may_acquire)
+    }
+    assert named.live.keys() == wanting.keys(), "holdings of others than what lives"
+    held: dict[str, int] = {}
+    for job_id, holding in named.live.items():
+        job = wanting[job_id]
+        assert holding.attempt == job.attempt, f"job {job_id}: held by another attempt"
+        most = dict(job.spec.may_acquire)
+        for name, amount in holding.acquired.items():
+            assert 0 < amount <= most.get(name, 0), f"job {job_id} acquired {amount} {name}"
+        for name, amount in holding.held().items():
+            held[name] = held.get(name, 0) + amount
+    for name in {*held, *named.held}:
+        assert named.held.get(name, 0) == held.get(name, 0), f"{name}: {named.held.get(name)} held"
+        over = named.free(name) < 0
+        assert over == (name in named.drained), f"{name}: {held.get(name)} held, more than there is"
+    for number, ask in named.asks.items():
+        assert ask.number == number <= core.seq and ask.amount > 0, ask
+        assert ask.job in named.live and named.live[ask.job].attempt == ask.attempt, ask

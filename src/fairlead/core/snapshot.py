@@ -10,6 +10,7 @@ import msgspec
 
 from fairlead.core.ends import believed_run_ms
 from fairlead.core.jobs import Job, Promise
+from fairlead.core.named import Ask, Holding
 from fairlead.core.nodes import NodeState
 from fairlead.core.team import Team
 from fairlead.model.base import JobId, Ms, Record
@@ -22,6 +23,7 @@ from fairlead.model.jobs import (
     PolicyConfig,
     Queue,
     Reservation,
+    Resource,
     Tenant,
     User,
 )
@@ -105,6 +107,8 @@ class JobImage(Record, frozen=True):
     waited_ms: Ms = 0
     promoted_served_ms: Ms = 0
     team: TeamImage | None = None
+    acquired: tuple[tuple[str, int], ...] = ()  # of named resources, while it runs
+    granted: tuple[str, ...] = ()  # keys of its last requests for them
 
 
 class NodeImage(Record, frozen=True):
@@ -143,6 +147,8 @@ class Image(Record, frozen=True):
     services_seen: int = 0
     users: tuple[User, ...] = ()
     accounts: tuple[AccountImage, ...] = ()
+    resources: tuple[Resource, ...] = ()
+    asks: tuple[Ask, ...] = ()
 
 
 _encoder = msgspec.json.Encoder()
@@ -160,6 +166,7 @@ def dump(core: Core) -> bytes:
         )
         for index, node in enumerate(core.nodes)
     )
+    live = core.named.live
     jobs = tuple(
         JobImage(
             id=job.id,
@@ -190,6 +197,8 @@ def dump(core: Core) -> bytes:
             waited_ms=job.waited_ms,
             promoted_served_ms=job.promoted_served_ms,
             team=TeamImage.of(job.team),
+            acquired=tuple(holding.acquired.items()) if (holding := live.get(job.id)) else (),
+            granted=holding.granted if holding else (),
         )
         for _, job in sorted(core.jobs.items())
     )
@@ -213,6 +222,8 @@ def dump(core: Core) -> bytes:
             for (queue, user), each in sorted(core.shares.accounts.items())
             if any(each.average) or any(each.held)
         ),
+        resources=tuple(core.named.resources[name] for name in sorted(core.named.resources)),
+        asks=tuple(core.named.asks.values()),
     )
     return _encoder.encode(image)
 
@@ -253,9 +264,21 @@ def load(body: bytes) -> Core:
             core.pending[job.id] = job
             core.arrivals.append(job.id)
             core.waiting[job.spec.queue] = core.waiting.get(job.spec.queue, 0) + 1
+    holdings = {
+        item.id: _holding(item)
+        for item in image.jobs
+        if item.phase in LIVE and (item.spec.counted or item.spec.may_acquire)
+    }
+    core.named.restore(image.resources, holdings, image.asks)
     past = ((each.queue, each.user, each.at_ms, each.average) for each in image.accounts)
     core.shares.restore(past)
     return core
+
+
+def _holding(item: JobImage) -> Holding:
+    holding = Holding(item.spec, item.attempt)
+    holding.acquired, holding.granted = dict(item.acquired), item.granted
+    return holding
 
 
 def _restore(core: Core, item: JobImage) -> None:

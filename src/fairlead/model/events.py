@@ -18,6 +18,7 @@ from fairlead.model.jobs import (
     PolicyConfig,
     Queue,
     Reservation,
+    Resource,
     Tenant,
     User,
 )
@@ -216,6 +217,60 @@ class ReservationDeleted(Event, frozen=True, tag="reservation-deleted"):
     name: str
 
 
+class ResourceSet(Event, frozen=True, tag="resource-set"):
+    """Create or replace a named resource."""
+
+    resource: Resource
+
+
+class ResourceDeleted(Event, frozen=True, tag="resource-deleted"):
+    """A named resource is no more; nobody holds any of it."""
+
+    name: str
+
+
+class Asked(Event, frozen=True, tag="asked"):
+    """A running job asks for more of a named resource, and waits in order until it gets it.
+
+    The event's sequence number is the request's. `key` is the client's: the same again is one
+    request.
+    """
+
+    job: JobId
+    attempt: int
+    name: str
+    amount: int
+    key: str = ""
+
+
+class Granted(Event, frozen=True, tag="granted"):
+    """Decided: a running job gets what it asked for with request number `ask`."""
+
+    job: JobId
+    attempt: int
+    ask: int
+    name: str
+    amount: int
+
+
+class Withdrawn(Event, frozen=True, tag="withdrawn"):
+    """A running job does not wait for its request number `ask` any more."""
+
+    job: JobId
+    attempt: int
+    ask: int
+    because: str = ""
+
+
+class Released(Event, frozen=True, tag="released"):
+    """A running job gives back some of what it acquired."""
+
+    job: JobId
+    attempt: int
+    name: str
+    amount: int
+
+
 AnyEvent: TypeAlias = (
     NodeJoined
     | NodeLost
@@ -241,4 +296,10 @@ AnyEvent: TypeAlias = (
     | Promoted
     | ReservationSet
     | ReservationDeleted
+    | ResourceSet
+    | ResourceDeleted
+    | Asked
+    | Granted
+    | Withdrawn
+    | Released
 )

@@ -64,6 +64,10 @@ class JobSpec(Record, frozen=True):
     # Elastic: it starts with shape.members, and may have up to so many while it runs. 0: it is not.
     members_max: int = 0
     resize_signal: int = 0  # tells running members that the membership has changed; 0: no signal
+    # Named resources (class Resource), sorted by name: what it holds from its placement to the end
+    # of the attempt, and the most that it may acquire beyond that while it runs.
+    counted: tuple[tuple[str, int], ...] = ()
+    may_acquire: tuple[tuple[str, int], ...] = ()
 
 
 FORECAST_PERCENTS = (5, 10, 25, 50, 75, 90, 95)
@@ -163,6 +167,22 @@ class Reservation(Record, frozen=True):
     because: str = ""
 
 
+KINDS = ("licence", "volume", "lock")  # of resources, in the order in which they are acquired
+
+
+class Resource(Record, frozen=True):
+    """Something of which there are so many, wherever jobs run: licences, volumes, locks."""
+
+    name: str
+    kind: Literal["licence", "volume", "lock"] = "licence"
+    amount: int = 1
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        """Return its place in the global order of acquisition (algorithms.md 12.1)."""
+        return (KINDS.index(self.kind), self.name)
+
+
 class PolicyConfig(Record, frozen=True):
     """Which policy decides, by name, and its settings. Logged, so it is part of every replay."""
 
@@ -195,3 +215,7 @@ class PolicyConfig(Record, frozen=True):
     # owner's; and whether a job may take the place of one of lower priority in its own queue.
     reclaim: Literal["never", "lower-priority", "any"] = "any"
     within: Literal["never", "lower-priority"] = "never"
+    # What keeps jobs that acquire resources while they run from waiting for each other for ever:
+    # grant only what leaves a way out for all, or grant what is free and stop one where they do,
+    # or grant in one global order alone.
+    deadlock: Literal["avoid", "detect", "ordered"] = "avoid"

@@ -254,6 +254,8 @@ class Backfill:
         run_ms = believed_run_ms(job, self.pipeline.config)
         if group in self._closed or run_ms >= self._refused.get(group, ANY):
             return
+        if self.pipeline.over_quota(core, job):
+            return  # by those that have started since it was looked at
         slots = self.pipeline.beside_claims(core, job)
         if slots is not None:
             yield self._place(job, slots, f"{self.pipeline.because}; backfilled")

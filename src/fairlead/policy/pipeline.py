@@ -8,14 +8,14 @@ decision plus one look per group that does not fit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from fairlead.core.admission import counted
 from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
-from fairlead.core.shares import QUOTA, Block
+from fairlead.core.shares import QUOTA, Block, plus
 from fairlead.model.base import Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed
 from fairlead.model.jobs import PolicyConfig
@@ -23,8 +23,11 @@ from fairlead.model.resources import Shape, Slot
 from fairlead.policy import order
 from fairlead.policy.backfill import Backfill
 from fairlead.policy.beside import find
+from fairlead.policy.deadlock.gate import Gate
+from fairlead.policy.deadlock.settle import settle
 from fairlead.policy.fence import Fence
 from fairlead.policy.firm import due, is_firm, kept_of_quota
+from fairlead.policy.given import Given
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.plan import Plans, next_claim
@@ -55,6 +58,7 @@ class Pipeline:
         self.backfill = Backfill(self) if config.backfill != 0 and not config.preempt else None
         self.resize = Resize(self)
         self._plans: Plans | None = None
+        self.gate = Gate(self)  # to named resources
 
     def bind(self, core: Core) -> None:
         """Read from this core from now on; what was derived from another is dropped."""
@@ -63,6 +67,7 @@ class Pipeline:
             self.queue = self._queue(self.order)
             self.fit = Fit(core.ledger, self.scorer)
             self._layout, self._plans = -1, None
+            self.gate = Gate(self)
         if self.config.order == "priority" and self.config.ageing_cap is not None:
             ranked = order.capped_ageing(
                 self.config.ageing_per_hour, self.config.ageing_cap, core.clock
@@ -78,6 +83,7 @@ class Pipeline:
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, best first. Reads only; the caller applies each at once."""
         self.bind(core)
+        yield from settle(core, self.config)
         yield from self._due(core)
         yield from self._round(core)
         if core.elastic:
@@ -207,18 +213,31 @@ class Pipeline:
         """Whether a quota or a limit keeps the job from starting, whatever is free."""
         return self.block(core, job) is not None
 
-    def block(self, core: Core, job: Job) -> Block | None:
-        """Return the quota or limit that keeps the job from starting, None if none does."""
-        return self.block_of_tenant(core, job, job.spec.shape) or core.shares.block(job)
+    def block(self, core: Core, job: Job, given: Given | None = None) -> Block | None:
+        """Return the quota or limit that keeps the job from starting, None if none does.
+
+        Or what it lacks of a named resource. `given`: as in other_block.
+        """
+        return self.other_block(core, job, given) or self.gate.block(core, job, given)
+
+    def other_block(self, core: Core, job: Job, given: Given | None = None) -> Block | None:
+        """Return the quota or limit that keeps the job from starting, whatever else it needs.
+
+        `given`: what a pass has given to others, and has not told the core yet.
+        """
+        shares = core.shares if given is None else given.shares
+        return self.block_of_tenant(core, job, job.spec.shape, given) or shares.block(job)
 
     def block_of_tenant(
-        self, core: Core, job: Job, shape: Shape, usage: Sequence[int] | None = None
+        self, core: Core, job: Job, shape: Shape, given: Given | None = None
     ) -> Block | None:
         """Return the quota of its tenant that keeps a job from holding so much (more)."""
         tenant = core.tenants.get(job.spec.tenant)
         if tenant is None or not tenant.quota:
             return None
-        usage = usage or core.usage.get(tenant.name) or [0] * len(tenant.quota)
+        usage = core.usage.get(tenant.name) or [0] * len(tenant.quota)
+        if given is not None and tenant.name in given.usage:
+            usage = plus(usage, given.usage[tenant.name])
         asked = counted(core, tenant, shape)
         if core.promises and not is_firm(job):
             kept = kept_of_quota(core, tenant, job)

@@ -32,6 +32,7 @@ from fairlead.model.resources import GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Slot, wid
 from fairlead.policy import order
 from fairlead.policy.fence import Fence
 from fairlead.policy.gittins import GittinsTable
+from fairlead.policy.given import Given
 from fairlead.policy.order import Key, Order
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.queue import Entry, GroupId, Queue
@@ -95,6 +96,8 @@ class Preempt:
             because = f"preempted: {pipeline.config.order} puts {winners} before it"
             yield StopDecided(job=job.id, attempt=job.attempt, then=Phase.PENDING, because=because)
         for job, slots in draft.chosen:
+            if pipeline.gate.block(core, job) is not None:
+                continue  # another that was chosen has taken what it needs
             if _free_now(core, core.shapes[job.shape_id], slots, self.fence(core, job)):
                 yield Placed(
                     job=job.id, attempt=job.attempt + 1, slots=slots, because=pipeline.because
@@ -227,6 +230,7 @@ class _Draft:
         self.stopping: set[JobId] = set()
         self.chosen: list[tuple[Job, tuple[Slot, ...]]] = []
         self.closed: set[GroupId] = set()
+        self.given = Given(core)
         running: list[Job] = []
         for _, job_id in core.ends.sorted:
             job = core.jobs[job_id]
@@ -302,7 +306,8 @@ class _Draft:
         request = core.shapes[job.shape_id]
         assert pipeline.preempt is not None
         fence = pipeline.preempt.fence(core, job)
-        slots = None if pipeline.over_quota(core, job) else self._slots(request, fence)
+        block = pipeline.block(core, job, self.given)
+        slots = None if block is not None else self._slots(request, fence)
         if slots is None:
             if not fence and not core.promises:  # else another of the group may be let in
                 self.closed.add(group)
@@ -312,6 +317,7 @@ class _Draft:
             self.node(slot.node).move(request, slot.devices, -1)
             self.taken.setdefault(slot.node, set()).update(rows)
         self.chosen.append((job, slots))
+        self.given.add(job, slots)
 
     def _crowd(
         self, node: NodeId, request: Request, most: int, least: int, fence: Fence

@@ -17,8 +17,9 @@ from fairlead.core.ledger import UP, Request
 from fairlead.core.reserve import limit_of
 from fairlead.model.base import JobId, NodeId
 from fairlead.model.jobs import Phase
-from fairlead.model.resources import DIMENSIONS, Slot
+from fairlead.model.resources import Slot
 from fairlead.policy.fence import Fence
+from fairlead.policy.given import Given
 from fairlead.policy.place.trial import Trial
 
 if TYPE_CHECKING:
@@ -142,14 +143,10 @@ class Roomier:
         core, pipeline = self.core, self.pipeline
         if not pipeline.over_quota(core, job):
             return False
-        shares = core.shares.copy(core)
-        usage = list(core.usage.get(job.spec.tenant) or [0] * len(DIMENSIONS))
+        given = Given(core)
         for other, slot in (*self.leaving, *gone):
-            change = shares.hold(other, (slot,), -1, 0)
-            if other.spec.tenant == job.spec.tenant:
-                usage = [a + b for a, b in zip(usage, change, strict=True)]
-        blocked = pipeline.block_of_tenant(core, job, job.spec.shape, usage)
-        return blocked is not None or shares.block(job) is not None
+            given.move(other, (slot,), -1, 0)
+        return pipeline.block(core, job, given) is not None
 
     def _slots(self, job: Job, gone: Sequence[Step]) -> tuple[Slot, ...] | None:
         """Return slots for a waiting job when these have left too, None: there are too few."""

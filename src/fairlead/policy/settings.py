@@ -101,6 +101,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "elastic": ("elastic", _one_of("never", "idle", "beside")),
     "resize_every": ("resize_every_ms", parse_duration_ms),
     "promote": ("promote_percent", _or({"never": None}, _whole(1, PERCENT_MAX))),
+    "deadlock": ("deadlock", _one_of("avoid", "detect", "ordered")),
 }
 KEYS = tuple(_SETTINGS)
 _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {

@@ -23,7 +23,16 @@ from fairlead.model.status import JobStatus
 from fairlead.policy.explain import Explanation, explain
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.registry import describe
-from fairlead.service import foresight, openapi, reservations, stream, views, web
+from fairlead.service import (
+    counting,
+    foresight,
+    openapi,
+    reservations,
+    sharing_api,
+    stream,
+    views,
+    web,
+)
 from fairlead.service.agentlink import AgentLink
 from fairlead.service.commands import Cancel, CancelAll, Submit
 from fairlead.service.etas import EtaDesk
@@ -69,6 +78,7 @@ class Api:
         self.started_ms = shell.now
         self.reasons = views.Reasons()
         self.etas = EtaDesk(shell)
+        self.config_problem = ""  # why what config.toml says of sharing is not in force
         self._document = b""
 
     def app(self) -> Starlette:
@@ -330,7 +340,9 @@ class Api:
             "policy": core.policy,
             "policy_text": describe(core.policy),
             "queues": list(core.queues.values()),
+            "users": list(core.users.values()),
             "tenants": list(core.tenants.values()),
+            "config": {"ok": not self.config_problem, "problem": self.config_problem},
             "jobs": views.phases(core),
             "nodes": len(core.nodes),
             "eta": self.etas.measured,
@@ -487,6 +499,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "/api/v1/reservations", Api.create_reservation),
     Endpoint("GET", "/api/v1/reservations", Api.list_reservations),
     Endpoint("DELETE", "/api/v1/reservations/{name}", Api.delete_reservation),
+    *(Endpoint(*route) for route in sharing_api.ROUTES),
+    *(Endpoint(*each) for each in counting.ENDPOINTS),
     Endpoint("GET", "/api/v1/history", Api.history, LIST_QUERY),
     Endpoint("GET", "/api/v1/events", Api.stream_events, ("after",)),
     Endpoint("GET", "/api/v1/status", Api.show_status),
