@@ -68,6 +68,7 @@ class JobSpec(Record, frozen=True):
     # of the attempt, and the most that it may acquire beyond that while it runs.
     counted: tuple[tuple[str, int], ...] = ()
     may_acquire: tuple[tuple[str, int], ...] = ()
+    restart_ms: Ms | None = None  # what it costs to start again; None: what the policy says
 
 
 FORECAST_PERCENTS = (5, 10, 25, 50, 75, 90, 95)
@@ -219,3 +220,4 @@ class PolicyConfig(Record, frozen=True):
     # grant only what leaves a way out for all, or grant what is free and stop one where they do,
     # or grant in one global order alone.
     deadlock: Literal["avoid", "detect", "ordered"] = "avoid"
+    restart_ms: Ms = 0  # what starting again is believed to cost a job that was preempted
