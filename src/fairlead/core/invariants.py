@@ -176,8 +176,10 @@ def _check_shares(core: Core) -> None:
                 for of, amount in each.amounts
                 if of == row and each.job.spec.queue == branch.name
             )
-            used = kept + sum(each[row] for each in own) + sum(
-                max(0, child.used[row] - child.local[row]) for child in branch.children
+            used = (
+                kept
+                + sum(each[row] for each in own)
+                + sum(max(0, child.used[row] - child.local[row]) for child in branch.children)
             )
             assert branch.used[row] == used, f"queue '{branch.name}' uses {branch.used}"
 

@@ -17,6 +17,8 @@ from fairlead.policy.explain_claims import (
     promised_in_words,
     shape_key,
 )
+from fairlead.policy.explain_preempted import held_in_words, preempted_lines
+from fairlead.policy.firm import is_held
 from fairlead.policy.pipeline import Pipeline
 
 # Reason codes, stable, in the words of Slurm and Kueue where they have one.
@@ -24,6 +26,7 @@ RESOURCES = "Resources"  # nothing free that fits now
 PRIORITY = "Priority"  # it would fit, but a job before it must not be overtaken
 RESERVED = "Reserved"  # there is room, but it is kept for others, now or before it could be gone
 NODE_DOWN = "ReqNodeNotAvail"  # waits for nodes that are down or came back smaller
+PREEMPTING = "WaitingForPreemptedWorkloads"  # for those that were told to make room for it
 PENDING_EVALUATION = "PendingEvaluation"  # the scheduler has not looked since it came
 
 
@@ -98,6 +101,8 @@ def _first_stuck(core: Core, pipeline: Pipeline, shapes: _Shapes, jobs: list[Job
 def _reason(
     core: Core, pipeline: Pipeline, job: Job, shapes: _Shapes, stuck: Job | None, before: bool
 ) -> tuple[str, str, JobId | None]:
+    if is_held(job):
+        return PREEMPTING, held_in_words(core, job, shapes.now), None
     block = pipeline.block(core, job)
     if block is not None:
         return block.code, block.words, None
@@ -147,7 +152,8 @@ def explain(
     if job is None:
         return None
     if job.phase is not Phase.PENDING:
-        return Explanation(job=job_id, phase=job.phase, reason="", summary=job.because)
+        lines = tuple(preempted_lines(core, job, max(core.now, now or 0)))
+        return Explanation(job=job_id, phase=job.phase, reason="", summary=job.because, lines=lines)
     pipeline.bind(core)
     pipeline.queue.sync(core)
     shapes = _Shapes(core, pipeline, max(core.clock, now or 0))
@@ -194,6 +200,7 @@ def _lines(
     lines = [f"asks for {describe(job.spec.shape)}"]
     if job.attempt:
         lines.append(f"ran before ({job.attempt} attempts); waits again: {job.because}")
+        lines += preempted_lines(core, job, now)
     if core.tenants.get(job.spec.tenant) and core.tenants[job.spec.tenant].quota:
         over = pipeline.over_quota(core, job)
         lines.append(f"quota of tenant {job.spec.tenant}: {'would be exceeded' if over else 'ok'}")

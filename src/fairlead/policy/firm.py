@@ -52,8 +52,7 @@ def due(core: Core) -> list[Job]:
     return [
         job
         for job in firm_jobs(core)
-        if job.promise
-        and (job.promise.start_ms <= core.clock or job.promise.until_ms is not None)
+        if job.promise and (job.promise.start_ms <= core.clock or job.promise.until_ms is not None)
     ]
 
 

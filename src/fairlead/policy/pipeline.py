@@ -33,6 +33,7 @@ from fairlead.policy.queue import Entry, Group, Queue
 from fairlead.policy.reclaim import Reclaim
 from fairlead.policy.reserved import closed_nodes
 
+
 def _earlier(one: Ms | None, other: Ms | None) -> Ms | None:
     """Return the earlier of two times, None if there is neither."""
     if one is None or other is None:

@@ -131,7 +131,9 @@ class Room:
         together = request.members == 1 or request.shape.spread == "same-node"
         given = {node: self._given(jobs, node) for node in _nodes(jobs)}
         if together:
-            return min((self._cover([node], those) for node, those in given.items()), default=NOBODY)
+            return min(
+                (self._cover([node], those) for node, those in given.items()), default=NOBODY
+            )
         merged: dict[JobId, list[int]] = {}
         for those in given.values():
             for job_id, amounts in those.items():

@@ -122,9 +122,7 @@ def _choice(
     return tuple(ordered), (highest, len(those), sum(each.lost for each in those))
 
 
-def _greedy(
-    candidates: Sequence[Candidate[Id]], scene: Scene, places: Sequence[int]
-) -> list[int]:
+def _greedy(candidates: Sequence[Candidate[Id]], scene: Scene, places: Sequence[int]) -> list[int]:
     """Take those of low priority first that lose little for their width; spare who can be."""
 
     def rank(place: int) -> tuple[int, int, Id]:
@@ -145,6 +143,8 @@ def _greedy(
 
 class _Search(Generic[Id]):
     """Goes through sets of one size after the other, and gives up what cannot lead anywhere."""
+
+    candidates: Sequence[Candidate[Id]]
 
     def __init__(
         self, candidates: Sequence[Candidate[Id]], scene: Scene, places: Sequence[int]
