@@ -125,6 +125,8 @@ class Reclaim:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.config = pipeline.config
+        # A preemptive order decides by itself who takes whose place in a queue.
+        self.within = self.config.within != "never" and not self.config.preempt
         self._failed: dict[JobId, int] = {}  # waiting job -> its token, while nothing changed
         self._stamp: tuple[object, ...] = ()
 
@@ -133,7 +135,7 @@ class Reclaim:
         if not core.pending:
             return False
         takes_back = self.config.reclaim != "never" and bool(core.shares.governed)
-        return takes_back or self.config.within != "never"
+        return takes_back or self.within
 
     def wake_at(self, core: Core) -> Ms | None:
         """Return when a job has run long enough to be taken back from, None if no time tells."""
@@ -143,7 +145,9 @@ class Reclaim:
         for _, job_id in core.ends.sorted:
             job = core.jobs[job_id]
             started = job.placed_ms if job.started_ms is None else job.started_ms
-            if job.phase is not Phase.STOPPING and started is not None:
+            if not job.spec.preemptible or job.phase is Phase.STOPPING:
+                continue
+            if started is not None:
                 times.append(started + max(self.config.min_run_ms, watch.shield_ms(job)))
         return min((at for at in times if at > core.clock), default=None)
 
@@ -155,10 +159,8 @@ class Reclaim:
         self.pipeline.bind(core)
         self.pipeline.queue.sync(core)
         self._forget()
-        looks = 0
-        for job in self._heads():
-            looks += 1
-            if looks > LOOKS_MAX:
+        for looks, job in enumerate(self._heads()):
+            if looks == LOOKS_MAX:
                 return
             yield from self._for(job)
 
@@ -263,7 +265,7 @@ class Reclaim:
 
     def _hold(self, job: Job, scene: Scene, going: Sequence[Job]) -> Iterator[AnyEvent]:
         """Hold for a job what those leave that are on their way out, if it is to have it."""
-        if scene.guaranteed or self.config.within != "never":
+        if scene.guaranteed or self.within:
             yield self._promise(job, scene.room.slots(), going)
 
     def _promise(self, job: Job, slots: tuple[Slot, ...], going: Sequence[Job]) -> Promised:
@@ -313,7 +315,7 @@ class Reclaim:
             lower = each.spec.priority < job.spec.priority
             queue = each.spec.queue
             if queue == job.spec.queue:
-                if config.within != "never" and lower and not tired(config, each):
+                if self.within and lower and not tired(config, each):
                     own.append(each)
             elif config.reclaim == "any" or (config.reclaim == "lower-priority" and lower):
                 if queue not in borrowing:

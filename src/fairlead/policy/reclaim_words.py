@@ -64,7 +64,7 @@ def in_words(row: str, amount: int, *, name: bool = True) -> str:
 
 def _spared(reclaim: Reclaim, job: Job, victim: Job, victims: Sequence[Job]) -> list[str]:
     """Say of some that could have gone too why they were not chosen."""
-    found = []
+    found: list[str] = []
     looked = 0
     for _, job_id in reversed(reclaim.core.ends.sorted):
         other = reclaim.core.jobs[job_id]

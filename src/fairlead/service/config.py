@@ -73,6 +73,9 @@ class PolicyTable(Closed, frozen=True):
     elastic: str | None = None  # jobs grow: "never", "idle" or "beside"
     resize_every: str | None = None
     deadlock: str | None = None  # "avoid", "detect" or "ordered"
+    reclaim: str | None = None  # from whom a queue takes back: "any", "lower-priority", "never"
+    within: str | None = None  # who gives way in a queue: "lower-priority" or "never"
+    restart_cost: str | None = None  # what starting again costs a preempted job, such as "2m"
 
 
 class NodeTable(Closed, frozen=True):
