@@ -37,6 +37,14 @@ from fairlead.policy.reclaim import Reclaim
 from fairlead.policy.reserved import closed_nodes
 from fairlead.policy.resize import Resize
 
+
+def _earlier(one: Ms | None, other: Ms | None) -> Ms | None:
+    """Return the earlier of two times, None if there is neither."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
 RUN_MIN = 8  # below this many equal jobs in a row, one by one is quicker
 RUN_MAX = 4096
 
@@ -87,13 +95,13 @@ class Pipeline:
         self.bind(core)
         yield from settle(core, self.config)
         yield from self._due(core)
-        yield from self._round(core)
+        yield from self._place_all(core)
         if core.elastic and self.preempt is None:  # one that preempts asks them first
             yield from self.resize.make_room(core)
         yield from self.reclaim.decide(core, self.resize.served)
         yield from self.resize.grow(core)
 
-    def _round(self, core: Core) -> Iterator[AnyEvent]:
+    def _place_all(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, and what makes room for them."""
         if self.preempt is not None:
             yield from self.preempt.decide(core)
@@ -203,13 +211,12 @@ class Pipeline:
     def wake_at(self, core: Core) -> Ms | None:
         """Return when there is something to decide that no event brings, None if never."""
         at = next_claim(core)
-        for again in (self.resize.wake_at(core), self.reclaim.wake_at(core)):
-            at = at if again is None else min(at, again)
+        others = _earlier(self.reclaim.wake_at(core), self.resize.wake_at(core))
         if self.preempt is not None:
-            if not core.promises and at >= FAR:
-                return self.preempt.wake_at(core)
-            wake = self.preempt.wake_at(core)
-            at = at if wake is None else min(at, wake)
+            others = _earlier(others, self.preempt.wake_at(core))
+            if not core.promises:
+                return others
+        at = at if others is None else min(at, others)
         return at if at < FAR else None
 
     def over_quota(self, core: Core, job: Job) -> bool:

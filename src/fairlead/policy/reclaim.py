@@ -126,6 +126,8 @@ class Reclaim:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.config = pipeline.config
+        # A preemptive order decides by itself who takes whose place in a queue.
+        self.within = self.config.within != "never" and not self.config.preempt
         self._failed: dict[JobId, int] = {}  # waiting job -> its token, while nothing changed
         self._stamp: tuple[object, ...] = ()
 
@@ -134,7 +136,7 @@ class Reclaim:
         if not core.pending:
             return False
         takes_back = self.config.reclaim != "never" and bool(core.shares.governed)
-        return takes_back or self.config.within != "never"
+        return takes_back or self.within
 
     def wake_at(self, core: Core) -> Ms | None:
         """Return when a job has run long enough to be taken back from, None if no time tells."""
@@ -144,7 +146,9 @@ class Reclaim:
         for _, job_id in core.ends.sorted:
             job = core.jobs[job_id]
             started = job.placed_ms if job.started_ms is None else job.started_ms
-            if job.phase is not Phase.STOPPING and started is not None:
+            if not job.spec.preemptible or job.phase is Phase.STOPPING:
+                continue
+            if started is not None:
                 times.append(started + max(self.config.min_run_ms, watch.shield_ms(job)))
         return min((at for at in times if at > core.clock), default=None)
 
@@ -226,6 +230,19 @@ class Reclaim:
                 yield from self._hold(job, scene, going)
             return
         victims = self.victims(job, scene)
+        while victims is not None:
+            # Nobody is preempted while others have more than they need.
+            shrunk = self.pipeline.resize.give_way(
+                core, f"before others make room for job {job.id}"
+            )
+            if shrunk is None:
+                break
+            yield shrunk
+            scene = Scene(self, job, going)
+            if scene.fits():
+                yield from self._hold(job, scene, going)
+                return
+            victims = self.victims(job, scene)
         if victims is None:
             return
         at = core.clock + max(each.spec.grace_ms for each in victims)
@@ -251,7 +268,7 @@ class Reclaim:
 
     def _hold(self, job: Job, scene: Scene, going: Sequence[Job]) -> Iterator[AnyEvent]:
         """Hold for a job what those leave that are on their way out, if it is to have it."""
-        if scene.guaranteed or self.config.within != "never":
+        if scene.guaranteed or self.within:
             yield self._promise(job, scene.room.slots(), going)
 
     def _promise(self, job: Job, slots: tuple[Slot, ...], going: Sequence[Job]) -> Promised:
@@ -301,7 +318,7 @@ class Reclaim:
             lower = each.spec.priority < job.spec.priority
             queue = each.spec.queue
             if queue == job.spec.queue:
-                if config.within != "never" and lower and not tired(config, each):
+                if self.within and lower and not tired(config, each):
                     own.append(each)
             elif config.reclaim == "any" or (config.reclaim == "lower-priority" and lower):
                 if queue not in borrowing:

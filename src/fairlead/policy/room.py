@@ -41,12 +41,17 @@ class Tree:
             waiting += branch.children
         for job in stopping:
             self.move(job, -1)
+        for job in core.elastic.values():
+            self._move(job, job.leaving, -1)
 
     def move(self, job: Job, sign: int) -> None:
-        """Book what a live job holds, or (-1) think it away."""
+        """Book what a live job holds, or (-1) think it away. Who leaves it is gone already."""
+        self._move(job, job.staying, sign)
+
+    def _move(self, job: Job, slots: tuple[Slot, ...], sign: int) -> None:
         shares, leaf = self.core.shares, self.branches[job.spec.queue]
         if shares.governed:
-            held = shares.holdings(job, job.slots)
+            held = shares.holdings(job, slots)
             for row in shares.governed:
                 leaf.use(row, sign * held[row])
 
@@ -82,17 +87,22 @@ class Room:
             self._recount(node)
         for each in stopping:
             self.move(each, 1)
+        for each in core.elastic.values():
+            self._move(each, each.leaving, 1)
 
     def move(self, job: Job, sign: int) -> None:
-        """Think a live job away (+1), or back (-1)."""
-        request = self.core.shapes[job.shape_id]
+        """Think a live job away (+1), or back (-1). Who leaves it is gone already."""
         if sign > 0:
             self.gone.add(job.id)
         else:
             self.gone.discard(job.id)
-        for slot in job.slots:
+        self._move(job, job.staying, sign)
+
+    def _move(self, job: Job, slots: tuple[Slot, ...], sign: int) -> None:
+        request = self.core.shapes[job.shape_id]
+        for slot in slots:
             self._trial(slot.node).move(request, slot.devices, sign)
-        for node in {slot.node for slot in job.slots}:
+        for node in {slot.node for slot in slots}:
             self._recount(node)
 
     def fits(self) -> bool:

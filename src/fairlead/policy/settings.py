@@ -102,11 +102,26 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "resize_every": ("resize_every_ms", parse_duration_ms),
     "promote": ("promote_percent", _or({"never": None}, _whole(1, PERCENT_MAX))),
     "deadlock": ("deadlock", _one_of("avoid", "detect", "ordered")),
+    "reclaim": ("reclaim", _one_of("any", "lower-priority", "never")),
+    "within": ("within", _one_of("lower-priority", "never")),
+    "restart_cost": ("restart_ms", parse_duration_ms),
 }
 KEYS = tuple(_SETTINGS)
+_PREEMPTIVE = "preemptive policies, and for reclaim and within"
+
+
+def _may_preempt(config: PolicyConfig) -> bool:
+    return config.preempt or config.within != "never" or config.reclaim != "never"
+
+
 _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
-    "min_run": (lambda config: config.preempt, "preemptive policies"),
-    "preemptions_max": (lambda config: config.preempt, "preemptive policies"),
+    "min_run": (lambda config: _may_preempt(config), _PREEMPTIVE),
+    "preemptions_max": (lambda config: _may_preempt(config), _PREEMPTIVE),
+    "restart_cost": (
+        lambda config: config.within != "never" or config.reclaim != "never",
+        "reclaim",
+    ),
+    "within": (lambda config: not config.preempt, "orders that do not preempt anyway"),
     "levels": (lambda config: config.order == "las", "las"),
     "promote": (lambda config: config.order == "las", "las"),
     "ageing_per_hour": (lambda config: config.order == "priority", "orders by priority"),

@@ -144,6 +144,8 @@ def _greedy(candidates: Sequence[Candidate[Id]], scene: Scene, places: Sequence[
 class _Search(Generic[Id]):
     """Goes through sets of one size after the other, and gives up what cannot lead anywhere."""
 
+    candidates: Sequence[Candidate[Id]]
+
     def __init__(
         self, candidates: Sequence[Candidate[Id]], scene: Scene, places: Sequence[int]
     ) -> None:
