@@ -50,23 +50,21 @@ def fluid(capacity: Amounts, askers: Sequence[Asker]) -> list[Fraction]:
 
     An asker stops when a resource that it demands is full, or at its most. O(askers^2 x resources).
     """
-    speed = [each.weight / dominant(capacity, each.demand) for each in askers]  # tasks by level
+    speed = [Fraction(each.weight) / dominant(capacity, each.demand) for each in askers]
     return _fill(capacity, askers, speed)
 
 
 def asset(capacity: Amounts, askers: Sequence[Asker]) -> list[Fraction]:
     """Return tasks per asker under asset fairness: the sums of all parts rise together."""
     speed = [
-        each.weight
+        Fraction(each.weight)
         / sum((Fraction(each.demand.get(name, 0)) / there for name, there in capacity.items()))
         for each in askers
     ]
     return _fill(capacity, askers, speed)
 
 
-def _fill(
-    capacity: Amounts, askers: Sequence[Asker], speed: Sequence[Fraction]
-) -> list[Fraction]:
+def _fill(capacity: Amounts, askers: Sequence[Asker], speed: Sequence[Fraction]) -> list[Fraction]:
     free = {name: Fraction(amount) for name, amount in capacity.items()}
     tasks = [Fraction(0)] * len(askers)
     rising = set(range(len(askers)))
@@ -75,7 +73,7 @@ def _fill(
             index
             for index in rising
             if all(free[name] for name, amount in askers[index].demand.items() if amount)
-            and (askers[index].most is None or tasks[index] < askers[index].most)
+            and ((most := askers[index].most) is None or tasks[index] < most)
         }
         if not rising:
             return tasks
@@ -120,4 +118,5 @@ def equal_incomes(capacity: Amounts, askers: Sequence[Asker]) -> list[Fraction]:
         for x, y in points
         if x >= 0 and y >= 0 and all(a * x + b * y <= there for a, b, there in lines)
     ]
-    return list(max(fit, key=lambda point: (point[0] * point[1], point)))
+    best = max(fit, key=lambda point: (point[0] * point[1], point))
+    return [*best]

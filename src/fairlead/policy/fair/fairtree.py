@@ -22,6 +22,7 @@ class Member(NamedTuple):
     shares: int
     usage: int = 0  # of a user, in any unit; an account's is the sum of those below
     below: tuple[Member, ...] = ()
+    key: tuple[str, ...] = ()  # for the caller
 
 
 def usage(member: Member) -> int:

@@ -19,7 +19,7 @@ class Share(NamedTuple):
     name: str
     weight: int = 1
     below: tuple[Share, ...] = ()
-    demand: Mapping[str, int] = {}  # noqa: RUF012 - of one task, by resource
+    demand: Mapping[str, int] = {}
     most: int | None = None  # tasks; None: no limit
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from fairlead.model.base import JobId, Ms
 
@@ -39,7 +39,7 @@ class Leaf:
 
     __slots__ = ("key", "norm", "parent", "share", "tie", "vector", "weight")
 
-    def __init__(self, key: object, parent: Inner | None, weight: int) -> None:
+    def __init__(self, key: Any, parent: Inner | None, weight: int) -> None:
         self.key, self.parent, self.weight = key, parent, weight
         self.vector: Vector = []
         self.norm: Vector = []  # vector / share
@@ -52,7 +52,7 @@ class Inner(Leaf):
 
     __slots__ = ("busy", "heap", "rest", "total")
 
-    def __init__(self, key: object, parent: Inner | None, weight: int, width: int) -> None:
+    def __init__(self, key: Any, parent: Inner | None, weight: int, width: int) -> None:
         super().__init__(key, parent, weight)
         self.busy: list[Leaf] = []  # until `settle`
         self.heap: list[tuple[int, Ms, JobId, Leaf]] = []  # busy children, the least share first
@@ -68,11 +68,11 @@ class TreeWalk:
         self.root = Inner("", None, 1, width)
         self._open: Sequence[int] | None = None  # rows that are not used up; None: all
 
-    def inner(self, key: object, parent: Inner, weight: int) -> Inner:
+    def inner(self, key: Any, parent: Inner, weight: int) -> Inner:
         """Add a node without leaves; one that gets none counts for nothing."""
         return Inner(key, parent, weight, self.width)
 
-    def leaf(self, key: object, parent: Inner, weight: int, vector: Vector, tie: Tie) -> Leaf:
+    def leaf(self, key: Any, parent: Inner, weight: int, vector: Vector, tie: Tie) -> Leaf:
         """Add a busy leaf."""
         made = Leaf(key, parent, weight)
         made.vector, made.tie = vector, tie
