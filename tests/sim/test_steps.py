@@ -58,7 +58,7 @@ def ends(found) -> dict:
 
 
 def test_under_avoid_the_second_waits_for_a_lock_that_is_free_and_nobody_is_stopped(tmp_path):
-    """tidy asks at 6 s, and gets index when load has gone at 60 s: it ends 34 s + 20 s later."""
+    """tidy asks at 6 s, gets index when load has gone at 60 s, and has 35 s of its run to go."""
     found = outcome_of(trace_of(tmp_path, [LOAD, TIDY]))
     assert ends(found) == {"load": 60_000, "tidy": 95_000}
     assert (found.deadlocks, found.refused, found.acquiring_ms) == (0, 0, 54_000)
@@ -153,6 +153,7 @@ def test_under_every_policy_and_mode_every_job_comes_to_an_end(policy, mode, tmp
         ({"steps": [[5, "take", "db", 1]]}, "steps"),
         ({"may_acquire": {"db": 1}}, "the steps come to 1 index, may_acquire says 0"),
         ({"licenses": {"matlab": 0}}, "licenses"),
+        ({"members_max": 2}, "found steps and members_max"),
     ],
 )
 def test_what_is_wrong_with_a_line_is_said_with_its_number(change, words, tmp_path):

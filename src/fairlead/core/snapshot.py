@@ -100,6 +100,7 @@ class JobImage(Record, frozen=True):
     because: str = ""
     forecast: Forecast | None = None
     promise: tuple[Ms, tuple[Slot, ...], Ms] | None = None
+    held_until_ms: Ms | None = None  # the promise is a hold until then
     end_ms: Ms = 0  # believed, of a live job
     served_ms: Ms = 0
     preemptions: int = 0
@@ -109,6 +110,10 @@ class JobImage(Record, frozen=True):
     team: TeamImage | None = None
     acquired: tuple[tuple[str, int], ...] = ()  # of named resources, while it runs
     granted: tuple[str, ...] = ()  # keys of its last requests for them
+    checkpoint_ms: Ms | None = None
+    fruitless: int = 0
+    made_room: tuple[JobId, ...] = ()
+    beneficiary: JobId | None = None
 
 
 class NodeImage(Record, frozen=True):
@@ -155,19 +160,9 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Image)
 
 
-def dump(core: Core) -> bytes:
-    """Return the image of a core as JSON; O(jobs + nodes)."""
-    nodes = tuple(
-        NodeImage(
-            spec=node.spec,
-            up=node.up,
-            foreign=tuple(core.ledger.foreign[:, index].tolist()),
-            foreign_devices=tuple(sorted(core.ledger.devices[index].foreign)),
-        )
-        for index, node in enumerate(core.nodes)
-    )
+def _job_images(core: Core) -> tuple[JobImage, ...]:
     live = core.named.live
-    jobs = tuple(
+    return tuple(
         JobImage(
             id=job.id,
             spec=job.spec,
@@ -189,7 +184,8 @@ def dump(core: Core) -> bytes:
             last_ms=job.last_ms,
             because=job.because,
             forecast=job.forecast,
-            promise=job.promise,
+            promise=None if job.promise is None else job.promise[:3],
+            held_until_ms=None if job.promise is None else job.promise.until_ms,
             end_ms=core.ends.get(job.id) if job.phase in LIVE else 0,
             served_ms=job.served_ms,
             preemptions=job.preemptions,
@@ -199,8 +195,25 @@ def dump(core: Core) -> bytes:
             team=TeamImage.of(job.team),
             acquired=tuple(holding.acquired.items()) if (holding := live.get(job.id)) else (),
             granted=holding.granted if holding else (),
+            checkpoint_ms=job.checkpoint_ms,
+            fruitless=job.fruitless,
+            made_room=job.made_room,
+            beneficiary=job.beneficiary,
         )
         for _, job in sorted(core.jobs.items())
+    )
+
+
+def dump(core: Core) -> bytes:
+    """Return the image of a core as JSON; O(jobs + nodes)."""
+    nodes = tuple(
+        NodeImage(
+            spec=node.spec,
+            up=node.up,
+            foreign=tuple(core.ledger.foreign[:, index].tolist()),
+            foreign_devices=tuple(sorted(core.ledger.devices[index].foreign)),
+        )
+        for index, node in enumerate(core.nodes)
     )
     image = Image(
         version=VERSION,
@@ -211,7 +224,7 @@ def dump(core: Core) -> bytes:
         tenants=tuple(core.tenants[name] for name in sorted(core.tenants)),
         queues=tuple(core.queues[name] for name in sorted(core.queues)),
         nodes=nodes,
-        jobs=jobs,
+        jobs=_job_images(core),
         requests=tuple((key, tuple(jobs)) for key, jobs in core.requests.items()),
         reservations=tuple(core.reservations.values()),
         services=tuple(core.services),
@@ -293,10 +306,12 @@ def _restore(core: Core, item: JobImage) -> None:
     job.forecast, job.served_ms, job.preemptions = item.forecast, item.served_ms, item.preemptions
     job.pending_ms, job.waited_ms = item.pending_ms, item.waited_ms
     job.promoted_served_ms = item.promoted_served_ms
+    job.checkpoint_ms, job.fruitless = item.checkpoint_ms, item.fruitless
+    job.made_room, job.beneficiary = item.made_room, item.beneficiary
     core.jobs[job.id] = job
     if job.phase not in LIVE:
         if item.promise is not None:
-            job.promise = Promise(*item.promise)
+            job.promise = Promise(*item.promise, item.held_until_ms)
             core.promises[job.id] = job
         return
     believed = believed_run_ms(job, core.policy)

@@ -18,6 +18,8 @@ from fairlead.policy.explain_claims import (
     promised_in_words,
     shape_key,
 )
+from fairlead.policy.explain_preempted import held_in_words, preempted_lines
+from fairlead.policy.firm import is_held
 from fairlead.policy.pipeline import Pipeline
 
 # Reason codes, stable, in the words of Slurm and Kueue where they have one.
@@ -25,6 +27,7 @@ RESOURCES = "Resources"  # nothing free that fits now
 PRIORITY = "Priority"  # it would fit, but a job before it must not be overtaken
 RESERVED = "Reserved"  # there is room, but it is kept for others, now or before it could be gone
 NODE_DOWN = "ReqNodeNotAvail"  # waits for nodes that are down or came back smaller
+PREEMPTING = "WaitingForPreemptedWorkloads"  # for those that were told to make room for it
 PENDING_EVALUATION = "PendingEvaluation"  # the scheduler has not looked since it came
 
 
@@ -99,6 +102,8 @@ def _first_stuck(core: Core, pipeline: Pipeline, shapes: _Shapes, jobs: list[Job
 def _reason(
     core: Core, pipeline: Pipeline, job: Job, shapes: _Shapes, stuck: Job | None, before: bool
 ) -> tuple[str, str, JobId | None]:
+    if is_held(job):
+        return PREEMPTING, held_in_words(core, job, shapes.now), None
     block = pipeline.block(core, job)
     if block is not None:
         return block.code, block.words, None
@@ -187,6 +192,7 @@ def _of_live(core: Core, pipeline: Pipeline, job: Job, now: Ms) -> Explanation:
     Of an elastic one also why it does not grow.
     """
     lines = [*live_lines(core, pipeline.config, job, now), *_sizes(core, pipeline, job)]
+    lines += preempted_lines(core, job, now)
     waits = any(ask.job == job.id for ask in core.named.waiting())
     reason, summary = (ACQUIRING, lines[0]) if waits else ("", job.because)
     more = (job.because, *lines[1:]) if waits else lines
@@ -221,6 +227,7 @@ def _lines(
     lines = [f"asks for {describe(job.spec.shape)}", *pending_lines(core, job)]
     if job.attempt:
         lines.append(f"ran before ({job.attempt} attempts); waits again: {job.because}")
+        lines += preempted_lines(core, job, now)
     if core.tenants.get(job.spec.tenant) and core.tenants[job.spec.tenant].quota:
         over = pipeline.over_quota(core, job)
         lines.append(f"quota of tenant {job.spec.tenant}: {'would be exceeded' if over else 'ok'}")

@@ -11,6 +11,7 @@ from fairlead.model.base import Misuse
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.limits import PRIORITY_MIN
 from fairlead.policy import order
+from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.place.score import SCORERS
 
@@ -40,11 +41,22 @@ POLICIES: dict[str, str] = {
     "gittins": "highest Gittins index of past services first, preemptive; needs no estimates",
     "edf": "earliest deadline first, preemptive; jobs without a deadline come last",
     "priority-preempt": "highest priority first, ageing, preemptive",
+    "fair": "whoever uses least of its share of the tree of queues and users (hierarchical DRF), "
+    "now and in the past; others may overtake a job that does not fit until it has waited 15 "
+    "minutes",
+    "fair-easy": "the same, with EASY backfilling",
+    "fair-skip": "the same; what does not fit is passed over, wide jobs may starve",
+    "hdrf": "hierarchical DRF of present use alone",
+    "usage": "hierarchical fair shares of past use alone",
+    "drf": "whoever uses least of its dominant resource, users side by side whatever their queue",
+    "maxmin": "whoever is farthest below its entitlement by weighted max-min with quotas",
+    "multifactor": "weighted sum of age, fair share, priority, ... (Slurm's multifactor)",
+    "fairtree": "users ranked level by level by shares and past use (Slurm's Fair Tree)",
 }
 
 # What a name may be made of: ORDER[-MODE][-TRAIT...]. A mode says what happens around a job that
 # does not fit, a trait changes one setting.
-_ORDERS = ("fifo", "sjf", "priority", "qssf", "srtf", "srsf", "las", "gittins", "edf")
+_ORDERS = ("fifo", "sjf", "priority", "qssf", "srtf", "srsf", "las", "gittins", "edf", *FAIR)
 _MODES: dict[str, dict[str, Any]] = {
     "strict": {"overtake_ms": 0},
     "skip": {"overtake_ms": None},
@@ -63,6 +75,11 @@ _ALIASES = {
     "easy++": "fifo-easy-expected-sjbf",
     "conservative": "fifo-conservative",
     "conservative-expected": "fifo-conservative-expected",
+}
+# Orders that stand for another with settings of its own.
+_ORDER_ALIASES: dict[str, dict[str, Any]] = {
+    "hdrf": {"order": "fair", "history_percent": 0},
+    "usage": {"order": "fair", "history_percent": 100},
 }
 _DEFAULT_MODE = {"fifo": "strict", "sjf": "strict", "qssf": "strict"}
 _PREEMPTIVE = ("srtf", "srsf", "las", "gittins", "edf")
@@ -96,9 +113,9 @@ def policy_config(text: str) -> PolicyConfig:
 def _settings(name: str) -> dict[str, Any] | None:
     """Return the fields of the configuration that a full name stands for, None for no policy."""
     first, *rest = name.split("-")
-    if first not in _ORDERS:
+    if first not in _ORDERS and first not in _ORDER_ALIASES:
         return None
-    settings: dict[str, Any] = {"order": first}
+    settings: dict[str, Any] = _ORDER_ALIASES.get(first, {"order": first}).copy()
     if first == "las":
         settings |= {"levels_gpu_ms": LEVELS_GPU_MS, "promote_percent": PROMOTE_PERCENT}
     modes = [word for word in rest if word not in _TRAITS]
@@ -113,6 +130,8 @@ def _settings(name: str) -> dict[str, Any] | None:
         if not 1 <= int(mode[8:]) <= BACKFILL_MAX:
             return None
         settings["backfill"] = int(mode[8:])
+    elif mode == "preempt" and settings["order"] in FAIR:
+        return None
     elif mode in _MODES:
         settings |= _MODES[mode]
     elif mode:
@@ -145,6 +164,18 @@ def check(config: PolicyConfig) -> None:
             field="levels",
             hint="set levels, such as 1h and 10h, or start from the policy las",
         )
+    if config.preempt and config.order in FAIR:
+        raise Misuse(
+            f"the order {config.order} is not preemptive: shares change with every start",
+            field="preempt",
+            hint="leave preempt out; what a queue lent comes back by its quota (reclaim)",
+        )
+    if config.half_life_ms <= 0:
+        raise Misuse(
+            "a half-life of zero forgets all use at once: no past is left to count",
+            field="half_life",
+            hint="set history to 0 to go by present use alone, or half_life to 1h or more",
+        )
     if config.preempt and config.backfill != 0:
         raise Misuse(
             "a preemptive policy does not backfill: who comes first takes the place of who runs",
@@ -167,6 +198,10 @@ _ABOUT = {
     "las": "least attained service first, in levels",
     "gittins": "highest Gittins index of past services first; no starvation bound",
     "edf": "earliest deadline first; jobs without one come last and may wait for ever",
+    "drf": "whoever uses least of its dominant resource",
+    "maxmin": "whoever is farthest below its entitlement",
+    "multifactor": "highest weighted sum of age, fair share and other terms; no starvation bound",
+    "fairtree": "users by shares and past use, level by level",
 }
 
 
@@ -179,6 +214,11 @@ def describe(config: PolicyConfig) -> str:
         text = (
             f"highest priority first; waiting adds {per_hour} points an hour, so no job is ordered "
             f"behind one that arrives more than {_hours(worst)} after it"
+        )
+    elif config.order == "fair":
+        text = (
+            f"whoever uses least of its share of the tree; past use counts {config.history_percent}"
+            f" of 100, with a half-life of {_hours(config.half_life_ms)}"
         )
     else:
         text = _ABOUT[config.order]
