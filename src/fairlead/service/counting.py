@@ -173,13 +173,21 @@ def _not_found(core: Core, name: str) -> Misuse:
 
 def view(core: Core, name: str) -> dict[str, Any]:
     """Return a resource: how many there are, who holds and who waits for it."""
+    return _view(core, name, _pending(core).get(name, {}))
+
+
+def _pending(core: Core) -> dict[str, dict[JobId, int]]:
+    """Return how much waiting jobs ask for, by resource."""
+    found: dict[str, dict[JobId, int]] = {}
+    for job in core.pending.values():
+        for name, amount in job.spec.counted:
+            found.setdefault(name, {})[job.id] = amount
+    return found
+
+
+def _view(core: Core, name: str, pending: dict[JobId, int]) -> dict[str, Any]:
     named = core.named
     resource = named.resources[name]
-    pending = {
-        job.id: dict(job.spec.counted)[name]
-        for job in core.pending.values()
-        if job.spec.counted and name in dict(job.spec.counted)
-    }
     return {
         **msgspec.structs.asdict(resource),
         "held": named.held.get(name, 0),
@@ -385,7 +393,8 @@ async def list_resources(api: Api, request: Request) -> Response:
     web.Query(request, ())
     core = api.shell.core
     order = sorted(core.named.resources.values(), key=lambda each: each.rank)
-    body = [view(core, each.name) for each in order]
+    pending = _pending(core)
+    body = [_view(core, each.name, pending.get(each.name, {})) for each in order]
     return web.respond({"resources": body, "now_ms": api.shell.now})
 
 
