@@ -26,6 +26,7 @@ class Job:
     __slots__ = (
         "attempt",
         "because",
+        "crowd_ms",
         "ended_ms",
         "exits",
         "failures",
@@ -79,6 +80,7 @@ class Job:
         self.forecast: Forecast | None = None
         self.promise: Promise | None = None
         self.served_ms: Ms = 0  # run time of earlier attempts
+        self.crowd_ms = 0  # the core's, when it was submitted
         self.preemptions = 0  # how often a policy stopped it so that it runs again later
         # For orders by attained service: since when it waits, what it had waited before, and what
         # it had run, both since it was last moved back to the top.

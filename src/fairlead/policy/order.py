@@ -178,7 +178,7 @@ def check_ageing(config: PolicyConfig) -> None:
 
 STATIC: dict[str, Order] = {"fifo": fifo, "sjf": shortest_first, "qssf": qssf, "edf": edf}
 # Orders whose keys change while a job runs: only preemptive policies go by them.
-RUNNING = ("srtf", "srsf", "las", "gittins")
+RUNNING = ("srtf", "srsf", "las", "gittins", "ftf", "themis")
 
 
 def build(config: PolicyConfig) -> Order:

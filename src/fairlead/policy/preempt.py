@@ -29,7 +29,7 @@ from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed, Promoted, StopDecided
 from fairlead.model.jobs import Phase, PolicyConfig
 from fairlead.model.resources import GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Slot, width_milli
-from fairlead.policy import order
+from fairlead.policy import finish, order, themis
 from fairlead.policy.fence import Fence
 from fairlead.policy.gittins import GittinsTable
 from fairlead.policy.order import Key, Order
@@ -66,6 +66,10 @@ class Preempt:
             case "gittins":
                 assert self.gittins is not None
                 return self.gittins.order_at(now)
+            case "ftf":
+                return finish.worst_first(core, config.lease_ms)
+            case "themis":
+                return themis.order_of(core, config, stoppable(core, config))
             case _:
                 return self.pipeline.order
 
@@ -81,6 +85,8 @@ class Preempt:
         queue = pipeline.queue
         queue.order = self.order_at(core)
         queue.sync(core)
+        if pipeline.config.order in finish.LEASED:
+            queue.resort(core)  # whoever waits is worse off than it was
         draft = _Draft(core, pipeline)
         victims: list[Job] = []
         for _, job in self._in_order(core, draft):
@@ -131,6 +137,8 @@ class Preempt:
         """Return when an order changes by the clock alone: a level is reached, a promotion is due,
         a job has run long enough to be preempted."""
         config, now = self.pipeline.config, core.clock
+        if config.order in finish.LEASED:
+            return finish.next_round(core, config, core.ends.sorted)
         if config.order not in ("las", "gittins") and not (config.min_run_ms and core.pending):
             return None
         if self.gittins is not None:
@@ -213,14 +221,12 @@ class _Draft:
         self.stopping: set[JobId] = set()
         self.chosen: list[tuple[Job, tuple[Slot, ...]]] = []
         self.closed: set[GroupId] = set()
-        running: list[Job] = []
         for _, job_id in core.ends.sorted:
             job = core.jobs[job_id]
             if job.phase is Phase.STOPPING:
                 self._move(job, 1)
                 self.stopping.add(job.id)
-            elif _may_stop(core, pipeline.config, job):
-                running.append(job)
+        running = stoppable(core, pipeline.config)
         for node, trial in self.solid.items():
             self.lack[node] = [min(amount, 0) for amount in trial.free]
         entry = pipeline.queue.entry
@@ -364,6 +370,13 @@ def _take(trial: Trial, node: NodeId, request: Request, most: int) -> list[Slot]
     return here
 
 
+def stoppable(core: Core, config: PolicyConfig) -> list[Job]:
+    """Return the live jobs that may be preempted now."""
+    live = (core.jobs[job_id] for _, job_id in core.ends.sorted)
+    going = (job for job in live if job.phase is not Phase.STOPPING)
+    return [job for job in going if _may_stop(core, config, job)]
+
+
 def _may_stop(core: Core, config: PolicyConfig, job: Job) -> bool:
     """Whether a live job may be preempted now."""
     if not job.spec.preemptible:
@@ -371,6 +384,8 @@ def _may_stop(core: Core, config: PolicyConfig, job: Job) -> bool:
     if config.preemptions_max is not None and job.preemptions >= config.preemptions_max:
         return False
     started = job.placed_ms if job.started_ms is None else job.started_ms
+    if config.order in finish.LEASED and not finish.lease_over(config, started, core.clock):
+        return False
     return started is None or core.clock - started >= config.min_run_ms
 
 

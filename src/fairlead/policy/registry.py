@@ -10,7 +10,9 @@ import msgspec
 from fairlead.model.base import Misuse
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.limits import PRIORITY_MIN
+from fairlead.model.units import format_duration
 from fairlead.policy import order
+from fairlead.policy.finish import LEASED
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.place.score import SCORERS
 
@@ -38,13 +40,27 @@ POLICIES: dict[str, str] = {
     "srsf": "least remaining time x width first, preemptive; long and wide jobs may starve",
     "las": "least attained service first in levels, preemptive, with promotion (Tiresias 2D-LAS)",
     "gittins": "highest Gittins index of past services first, preemptive; needs no estimates",
+    "ftf": "worst finish-time fairness first, preemptive between leases",
+    "themis": "those worst off by finish-time fairness bid for the GPUs of each lease (Themis)",
     "edf": "earliest deadline first, preemptive; jobs without a deadline come last",
     "priority-preempt": "highest priority first, ageing, preemptive",
 }
 
 # What a name may be made of: ORDER[-MODE][-TRAIT...]. A mode says what happens around a job that
 # does not fit, a trait changes one setting.
-_ORDERS = ("fifo", "sjf", "priority", "qssf", "srtf", "srsf", "las", "gittins", "edf")
+_ORDERS = (
+    "fifo",
+    "sjf",
+    "priority",
+    "qssf",
+    "srtf",
+    "srsf",
+    "las",
+    "gittins",
+    "edf",
+    "ftf",
+    "themis",
+)
 _MODES: dict[str, dict[str, Any]] = {
     "strict": {"overtake_ms": 0},
     "skip": {"overtake_ms": None},
@@ -65,7 +81,8 @@ _ALIASES = {
     "conservative-expected": "fifo-conservative-expected",
 }
 _DEFAULT_MODE = {"fifo": "strict", "sjf": "strict", "qssf": "strict"}
-_PREEMPTIVE = ("srtf", "srsf", "las", "gittins", "edf")
+_PREEMPTIVE = ("srtf", "srsf", "las", "gittins", "edf", "ftf", "themis")
+LEASE_MIN_MS = 1_000
 LEVELS_GPU_MS = (3_600_000, 36_000_000)  # las: an hour and ten hours of one GPU
 PROMOTE_PERCENT = 800
 BACKFILL_MAX = 1_000_000
@@ -145,6 +162,8 @@ def check(config: PolicyConfig) -> None:
             field="levels",
             hint="set levels, such as 1h and 10h, or start from the policy las",
         )
+    if config.lease_ms < LEASE_MIN_MS:
+        raise Misuse("a lease is at least a second", field="lease", hint='such as "20m"')
     if config.preempt and config.backfill != 0:
         raise Misuse(
             "a preemptive policy does not backfill: who comes first takes the place of who runs",
@@ -166,6 +185,8 @@ _ABOUT = {
     "srsf": "least remaining time x width first; no starvation bound",
     "las": "least attained service first, in levels",
     "gittins": "highest Gittins index of past services first; no starvation bound",
+    "ftf": "worst finish-time fairness first",
+    "themis": "the worst off by finish-time fairness bid for the GPUs of each lease",
     "edf": "earliest deadline first; jobs without one come last and may wait for ever",
 }
 
@@ -182,7 +203,9 @@ def describe(config: PolicyConfig) -> str:
         )
     else:
         text = _ABOUT[config.order]
-    if config.preempt:
+    if config.order in LEASED:
+        text += f"; places change hands every {format_duration(config.lease_ms)}"
+    elif config.preempt:
         text += "; whoever comes first takes the place of who runs"
     elif config.backfill is None:
         text += "; every waiting job is promised a start that only moves earlier"

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from fairlead.model.base import Misuse, Ms
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.units import parse_duration_ms
+from fairlead.policy.finish import LEASED
 from fairlead.policy.registry import BACKFILL_MAX, check, policy_config
 
 Setting: TypeAlias = str | int | bool | Sequence[str]
@@ -99,6 +100,8 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "preemptions_max": ("preemptions_max", _or({"unlimited": None}, _whole(0, PERCENT_MAX))),
     "levels": ("levels_gpu_ms", _levels),
     "promote": ("promote_percent", _or({"never": None}, _whole(1, PERCENT_MAX))),
+    "lease": ("lease_ms", parse_duration_ms),
+    "auction": ("auction_percent", _whole(1, 100)),
 }
 KEYS = tuple(_SETTINGS)
 _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
@@ -106,6 +109,8 @@ _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "preemptions_max": (lambda config: config.preempt, "preemptive policies"),
     "levels": (lambda config: config.order == "las", "las"),
     "promote": (lambda config: config.order == "las", "las"),
+    "lease": (lambda config: config.order in LEASED, "ftf and themis"),
+    "auction": (lambda config: config.order == "themis", "themis"),
     "ageing_per_hour": (lambda config: config.order == "priority", "orders by priority"),
     "ageing_cap": (lambda config: config.order == "priority", "orders by priority"),
     "shortest": (

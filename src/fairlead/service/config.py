@@ -62,6 +62,8 @@ class PolicyTable(Closed, frozen=True):
     preemptions_max: int | str | None = None  # or "unlimited"
     levels: tuple[str, ...] | None = None  # of las: times of one GPU
     promote: int | str | None = None  # of las: per cent, or "never"
+    lease: str | None = None  # of ftf and themis
+    auction: int | None = None  # of themis: per cent
 
 
 class NodeTable(Closed, frozen=True):
