@@ -21,7 +21,7 @@ from fairlead.core.ending import after_failure
 from fairlead.core.ends import Ends
 from fairlead.core.jobs import TRANSITIONS, Job
 from fairlead.core.ledger import Ledger, Request
-from fairlead.core.shares import Shares
+from fairlead.core.shares import Shares, plus
 from fairlead.core.status import status_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import (
@@ -62,7 +62,7 @@ from fairlead.model.jobs import (
     User,
 )
 from fairlead.model.messages import Desired, MemberKey
-from fairlead.model.resources import DIMENSIONS, Node, Shape
+from fairlead.model.resources import Node, Shape
 from fairlead.model.status import JobStatus
 
 REQUESTS_KEPT = 10_000  # idempotency keys remembered
@@ -254,11 +254,9 @@ class Core:
 
         `live` is 1 where the job begins to hold anything, -1 where it ceases to.
         """
+        change = self.shares.hold(job, job.slots, sign, live)
         usage = self.usage.get(job.spec.tenant)
-        if usage is None:
-            usage = self.usage[job.spec.tenant] = [0] * len(DIMENSIONS)
-        for row, amount in enumerate(self.shares.hold(job, job.slots, sign, live)):
-            usage[row] += amount
+        self.usage[job.spec.tenant] = change if usage is None else plus(usage, change)
 
     def touch(self, node: NodeId) -> None:
         """What should be on a node is something else now."""
