@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from fairlead.cli.deadlines import deadlines
+from fairlead.cli.errors import notice
 from fairlead.cli.faults import faults
 from fairlead.cli.reading import Reading, reading, windows
 from fairlead.cli.sim_eta import eta
@@ -27,10 +28,12 @@ from fairlead.cli.sim_output import (
     unwritable,
     words_of,
 )
+from fairlead.cli.sim_queues import in_queues, print_shares, queued, shares_in_json
 from fairlead.cli.sim_source import find_source, first_difference_in_words, from_log, predictor
 from fairlead.cli.world import behaviour
 
 if TYPE_CHECKING:
+    from fairlead.sim.queues import Column
     from fairlead.sim.replay import Predictor, Rules
     from fairlead.sim.workload import Estimates
 
@@ -76,10 +79,13 @@ sim.add_command(eta)
 @_ESTIMATES
 @windows
 @reading
+@in_queues
 @behaviour
 @click.option("--starts", type=click.Path(), metavar="FILE", help="Write a CSV row per job.")
 @_JSON
+@click.pass_context
 def run(
+    context: click.Context,
     trace: str | None,
     from_log: str | None,
     predictor: str | None,
@@ -88,6 +94,8 @@ def run(
     limit_jobs: int | None,
     estimates: Estimates | None,
     reservations: str | None,
+    queues: str | None,
+    queue_of: Column,
     starts: str | None,
     as_json: bool,
     rules: Rules,
@@ -107,7 +115,12 @@ def run(
     config = override(policy_config(policy), settings)
     check_writable(starts)
     model = _predictor(predictor)
-    found = find_source(trace, from_log, cluster, limit_jobs, estimates, how)
+    sharing = queued(
+        find_source(trace, from_log, cluster, limit_jobs, estimates, how), queues, queue_of
+    )
+    if sharing.policy is not None and context.get_parameter_source("policy") is _DEFAULT:
+        config, policy = override(sharing.policy, settings), sharing.policy.order
+    found = sharing.source
     workload, where = found.workload, found.cluster
     kept = read_reservations(reservations, where)
     with progress_bar(len(workload.jobs)) as progress:
@@ -122,12 +135,12 @@ def run(
             progress=lambda done: progress(policy, done),
             name=policy,
         )
-    summary = summarise(outcome)
+    summary, shares = summarise(outcome), sharing.shares(outcome)
     if starts is not None:
         with output_file(starts) as file:
             write_starts(outcome, file)
     if as_json:
-        print_json(summary.as_json())
+        print_json(shares_in_json(summary.as_json(), shares))
         return
     click.echo(f"{found.name} on {where.describe()}")
     click.echo(f"{policy}: {describe(config)}")
@@ -136,6 +149,7 @@ def run(
         print_comparison([summarise(found.was), summary])
         click.echo(first_difference_in_words(found.was, outcome))
     print_tenants(by_tenant(outcome))
+    print_shares([(policy, shares)])
     print_left_out(summary)
 
 
@@ -149,6 +163,7 @@ def run(
 @_ESTIMATES
 @windows
 @reading
+@in_queues
 @behaviour
 @click.option("--html", type=click.Path(), metavar="FILE", help="Write a page with plots.")
 @_JSON
@@ -163,6 +178,8 @@ def compare(
     limit_jobs: int | None,
     estimates: Estimates | None,
     reservations: str | None,
+    queues: str | None,
+    queue_of: Column,
     html: str | None,
     as_json: bool,
     rules: Rules,
@@ -180,7 +197,12 @@ def compare(
     configured(names, settings)  # what is wrong with them is said before the long work
     check_writable(html)
     _predictor(predictor)
-    found = find_source(trace, from_log, cluster, limit_jobs, estimates, how)
+    sharing = queued(
+        find_source(trace, from_log, cluster, limit_jobs, estimates, how), queues, queue_of
+    )
+    if sharing.policy is not None:
+        notice(f"the policy of {queues} plays no part here: --policies says what is compared")
+    found = sharing.source
     workload, where = found.workload, found.cluster
     kept = read_reservations(reservations, where)
     with progress_bar(len(workload.jobs) * len(names)) as progress:
@@ -198,21 +220,25 @@ def compare(
             )
         )
     results = [(outcome, summarise(outcome)) for outcome in outcomes]
+    shares = [(outcome.policy, sharing.shares(outcome)) for outcome in outcomes]
     if html is not None:
         from fairlead.sim.report import render, source_of
 
-        page = render(source_of(found.trace, _repeat(context)), where, results)
+        told = [each for _, each in shares if each is not None]
+        page = render(source_of(found.trace, _repeat(context)), where, results, told)
         with output_file(html) as file:
             file.write(page)
     summaries = [summary for _, summary in results]
     if found.was is not None:
         summaries.insert(0, summarise(found.was))
     if as_json:
-        body = [summary.as_json() for summary in summaries]
+        of = dict(shares)
+        body = [shares_in_json(each.as_json(), of.get(each.policy)) for each in summaries]
         print_json({"trace": found.trace.path, "cluster": where.spec, "results": body})
         return
     click.echo(f"{found.name}, {summaries[0].jobs:,} jobs on {where.describe()}")
     print_comparison(summaries)
+    print_shares(shares)
     print_left_out(summaries[0])
     if html is not None:
         click.echo(f"wrote {html}")
