@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from fairlead.cli.deadlines import deadlines
-from fairlead.cli.errors import notice
+from fairlead.cli.errors import misuse, notice
 from fairlead.cli.faults import faults
 from fairlead.cli.reading import Reading, reading, windows
 from fairlead.cli.sim_eta import eta
@@ -33,6 +33,7 @@ from fairlead.cli.sim_source import find_source, first_difference_in_words, from
 from fairlead.cli.world import behaviour
 
 if TYPE_CHECKING:
+    from fairlead.sim.generate import Pattern
     from fairlead.sim.queues import Column
     from fairlead.sim.replay import Predictor, Rules
     from fairlead.sim.workload import Estimates
@@ -305,34 +306,56 @@ def fluid(trace: str, policy: str, limit_jobs: int | None, as_json: bool) -> Non
 
 
 @sim.command()
-@click.argument("pattern", type=click.Choice(["poisson", "diurnal"]))
-@click.option("--jobs", type=int, default=1000, show_default=True)
+@click.argument("pattern", type=click.Choice(["poisson", "diurnal", "overload"]))
+@click.option("--jobs", type=int, help="How many [1000].")
+@click.option("--days", type=float, help="Instead of --jobs: for about how long they keep coming.")
 @click.option(
-    "--load", type=float, default=0.85, show_default=True, help="Work offered, over capacity."
+    "--load",
+    type=float,
+    help="Work offered, over capacity [0.85; overload: 1.1 for each tenant].",
 )
 @click.option("--cluster", default="12x8gpu", show_default=True, metavar="SPEC")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--tenants", type=int, default=1, show_default=True)
+@click.option("--tenants", type=int, help="How many ask [1; overload: 2].")
 @click.option(
     "-o", "--output", required=True, metavar="FILE", help='A path (.gz compresses) or "-".'
 )
 def generate(
-    pattern: str, jobs: int, load: float, cluster: str, seed: int, tenants: int, output: str
+    pattern: Pattern,
+    jobs: int | None,
+    days: float | None,
+    load: float | None,
+    cluster: str,
+    seed: int,
+    tenants: int | None,
+    output: str,
 ) -> None:
-    """Make a trace: independent (poisson) arrivals, or ones that follow the day (diurnal)."""
+    """Make a trace: independent (poisson) arrivals, ones that follow the day (diurnal), or more
+    than there is room for (overload), each tenant asking for as much.
+    """
     from fairlead.sim.cluster import parse_cluster
+    from fairlead.sim.generate import OVERLOAD, jobs_in
     from fairlead.sim.generate import generate as make
     from fairlead.sim.traces.jsonl import encode
 
     check_writable(None if output == "-" else output)
-    header, lines = make(
-        "poisson" if pattern == "poisson" else "diurnal",
-        jobs=jobs,
-        load=load,
-        cluster=parse_cluster(cluster),
-        seed=seed,
-        tenants=tenants,
-    )
+    where = parse_cluster(cluster)
+    if tenants is None:
+        tenants = 2 if pattern == "overload" else 1
+    if load is None:
+        load = OVERLOAD * tenants if pattern == "overload" else 0.85
+    if days is not None:
+        if jobs is not None or not 0 < days <= 3660:
+            raise misuse(
+                "--jobs and --days both say how long the trace is"
+                if jobs is not None
+                else f"a trace of {days:g} days",
+                field="days",
+                hint="leave one of them out" if jobs is not None else "from 0.01 to 3660",
+            )
+        jobs = jobs_in(days * 86_400, load=load, cluster=where, seed=seed)
+    jobs = 1000 if jobs is None else jobs
+    header, lines = make(pattern, jobs=jobs, load=load, cluster=where, seed=seed, tenants=tenants)
     body = b"".join(encode(header, lines))
     if output == "-":
         click.echo(body, nl=False)
