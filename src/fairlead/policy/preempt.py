@@ -118,20 +118,13 @@ class Preempt:
         return heapq.merge(draft.preemptible, *waiting)
 
     def _promotions(self, core: Core) -> Iterator[AnyEvent]:
-        percent = self.pipeline.config.promote_percent
-        if self.pipeline.config.order != "las" or percent is None:
+        config = self.pipeline.config
+        if config.order != "las":
             return
         for job in list(core.pending.values()):
-            due = self._promotion_at(job, percent)
+            due = order.promoted_at(config, job)
             if due is not None and due <= core.clock:
                 yield Promoted(job=job.id)
-
-    def _promotion_at(self, job: Job, percent: int) -> Ms | None:
-        """Return when a waiting job is moved back to the top; None: it is there."""
-        served = job.served_ms - job.promoted_served_ms
-        if not level_of(self.pipeline.config, served, job):
-            return None
-        return job.pending_ms + max(0, served * percent // 100 - job.waited_ms)
 
     def wake_at(self, core: Core) -> Ms | None:
         """Return when an order changes by the clock alone: a level is reached, a promotion is due,
@@ -154,17 +147,12 @@ class Preempt:
                 times += _next_level(config, job, now)
             elif self.gittins is not None:
                 times += self.gittins.next_fall(job, now)
-        if config.order == "las" and config.promote_percent is not None:
+        if config.order == "las":
             for job in core.pending.values():
-                due = self._promotion_at(job, config.promote_percent)
+                due = order.promoted_at(config, job)
                 if due is not None:
                     times.append(max(due, now + 1))
         return min(times, default=None)
-
-
-def level_of(config: PolicyConfig, served_ms: Ms, job: Job) -> int:
-    """Return how deep a job has sunk that has run so long since it was at the top."""
-    return order.level(served_ms * width_milli(job.spec.shape), config.levels_gpu_ms)
 
 
 def _next_level(config: PolicyConfig, job: Job, now: Ms) -> list[Ms]:

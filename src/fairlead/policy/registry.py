@@ -9,9 +9,8 @@ import msgspec
 
 from fairlead.model.base import Misuse
 from fairlead.model.jobs import PolicyConfig
-from fairlead.model.limits import PRIORITY_MIN
 from fairlead.model.units import format_duration
-from fairlead.policy import order
+from fairlead.policy import bounds, order
 from fairlead.policy.finish import LEASED
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.place.score import SCORERS
@@ -179,15 +178,15 @@ def build(config: PolicyConfig) -> Pipeline:
 
 _ABOUT = {
     "fifo": "first come, first served",
-    "sjf": "shortest expected run time first; no starvation bound: long jobs may wait for ever",
-    "qssf": "least predicted run time x width first; no starvation bound",
-    "srtf": "least remaining time first; no starvation bound: long jobs may wait for ever",
-    "srsf": "least remaining time x width first; no starvation bound",
+    "sjf": "shortest expected run time first",
+    "qssf": "least predicted run time x width first",
+    "srtf": "least remaining time first",
+    "srsf": "least remaining time x width first",
     "las": "least attained service first, in levels",
-    "gittins": "highest Gittins index of past services first; no starvation bound",
+    "gittins": "highest Gittins index of past services first",
     "ftf": "worst finish-time fairness first",
     "themis": "the worst off by finish-time fairness bid for the GPUs of each lease",
-    "edf": "earliest deadline first; jobs without one come last and may wait for ever",
+    "edf": "earliest deadline first; jobs without one come last",
 }
 
 
@@ -195,12 +194,7 @@ def describe(config: PolicyConfig) -> str:
     """Return what a configuration does, with its starvation bound."""
     if config.order == "priority":
         per_hour = config.ageing_per_hour
-        worst = order.protected_after_ms(PRIORITY_MIN, 0, per_hour)
-        assert worst is not None
-        text = (
-            f"highest priority first; waiting adds {per_hour} points an hour, so no job is ordered "
-            f"behind one that arrives more than {_hours(worst)} after it"
-        )
+        text = f"highest priority first; waiting adds {per_hour} points an hour"
     else:
         text = _ABOUT[config.order]
     if config.order in LEASED:
@@ -216,7 +210,7 @@ def describe(config: PolicyConfig) -> str:
     elif config.overtake_ms == 0:
         text += "; the first that does not fit blocks those behind it"
     elif config.overtake_ms is None:
-        text += "; those that fit overtake: a wide job may wait for ever"
+        text += "; those that fit overtake"
     else:
         minutes = config.overtake_ms // 60_000
         text += (
@@ -225,9 +219,4 @@ def describe(config: PolicyConfig) -> str:
         )
     if config.estimate == "expected":
         text += "; plans go by predicted run times"
-    return f"{text}; placement: {config.placement}"
-
-
-def _hours(ms: int) -> str:
-    minutes = -(-ms // 60_000)
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{text}; {bounds.in_words(config)}; placement: {config.placement}"
