@@ -175,6 +175,15 @@ class Queue:
         for index in (self.groups, self._heads, self._queued, self.stuck, self.gated):
             index.clear()
 
+    def resort(self, core: Core) -> None:
+        """Give all that wait their places anew, for orders that change while jobs wait.
+
+        O(pending x log). For readers of `groups` alone: the heap of the best keeps the old places.
+        """
+        for group in self.groups.values():
+            group.entries = sorted(self.entry(job) for _, job in group.waiting(core))
+            group.start = 0
+
     def _push(self, group: GroupId, entry: Entry) -> None:
         self._queued[group] = entry
         heapq.heappush(self._heads, (entry, group))

@@ -18,6 +18,7 @@ from fairlead.model.units import parse_duration_ms
 from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.fair.orders import PAST
 from fairlead.policy.fair.terms import TERMS
+from fairlead.policy.finish import LEASED
 from fairlead.policy.registry import BACKFILL_MAX, check, policy_config
 
 Setting: TypeAlias = str | int | bool | Sequence[str]
@@ -132,6 +133,8 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "half_life": ("half_life_ms", parse_duration_ms),
     "weights": ("weights", _weights),
     "max_age": ("max_age_ms", parse_duration_ms),
+    "lease": ("lease_ms", parse_duration_ms),
+    "auction": ("auction_percent", _whole(1, 100)),
 }
 KEYS = tuple(_SETTINGS)
 _PREEMPTIVE = "preemptive policies, and for reclaim and within"
@@ -155,6 +158,8 @@ _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "within": (lambda config: not config.preempt, "orders that do not preempt anyway"),
     "levels": (lambda config: config.order == "las", "las"),
     "promote": (lambda config: config.order == "las", "las"),
+    "lease": (lambda config: config.order in LEASED, "ftf and themis"),
+    "auction": (lambda config: config.order == "themis", "themis"),
     "ageing_per_hour": (
         lambda config: config.order == "priority" or (config.order in FAIR and not _sums(config)),
         "orders by priority",
