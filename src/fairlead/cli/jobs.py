@@ -18,7 +18,7 @@ from fairlead.model.units import format_cpus, format_duration, format_size
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _HEADER = (
-    *("ID", "NAME", "USER", "TENANT", "STATE", "PRIO", "CPUS", "MEM", "GPUS", "WAIT"),
+    *("ID", "NAME", "USER", "TENANT", "QUEUE", "STATE", "PRIO", "CPUS", "MEM", "GPUS", "WAIT"),
     *("TIME/LIMIT", "DEADLINE", "ETA", "REASON"),
 )
 _TIMES = ("phase", "submitted_ms", "started_ms", "ended_ms")
@@ -146,6 +146,7 @@ def jobs_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], now_ms: in
         (name if array is None else f"{name}[{index}]" for name, array, index in labels),
         of["user"],
         of["tenant"],
+        (queues := of["queue"]),
         of["phase"],
         map(str, of["priority"]),
         map(cache(format_cpus), of["cpu_milli"]),
@@ -159,8 +160,9 @@ def jobs_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], now_ms: in
     )
     grid = [tuple(column) for column in shown]
     header = list(_HEADER)
-    for name, column in (("ETA", etas), ("DEADLINE", deadlines)):
-        if not any(column):  # nothing waits, none has a deadline: then nobody asks
+    several = [name != "default" for name in queues]
+    for name, column in (("ETA", etas), ("DEADLINE", deadlines), ("QUEUE", several)):
+        if not any(column):  # nothing waits, no deadline, no queue is named: then nobody asks
             del grid[header.index(name)]
             header.remove(name)
     return output.grid(header, grid, right=_RIGHT)
@@ -295,6 +297,8 @@ def _event_line(event: dict[str, Any]) -> str:
     words = [str(event["kind"])]
     if event.get("attempt"):
         words.append(f"attempt {event['attempt']}")
+    if event.get("amount"):  # of a named resource
+        words.append(f"{event['amount']} {event['name']}")
     if event.get("rank"):
         words.append(f"rank {event['rank']}")
     if event.get("then"):

@@ -63,6 +63,10 @@ _OPTIONS = (
     click.option(
         "--preemptible/--not-preemptible", default=None, help="Once it runs, others may stop it."
     ),
+    click.option("--license", multiple=True, metavar="NAME[=N]", help="Held while it runs."),
+    click.option(
+        "--may-acquire", multiple=True, metavar="NAME[=N]", help="The most it may acquire then."
+    ),
     click.option("--retry", type=int, metavar="N", help="Further attempts after a failure."),
     click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Set or pass a variable."),
     click.option(
@@ -233,7 +237,21 @@ def _request(
         labels[name] = value
     if labels:
         request["labels"] = labels
+    for option, key in (("license", "licenses"), ("may_acquire", "may_acquire")):
+        if options[option]:
+            request[key] = _amounts(options[option], "--" + option.replace("_", "-"))
     return request
+
+
+def _amounts(words: tuple[str, ...], option: str) -> dict[str, int]:
+    """Return amounts of named resources: matlab=2, or matlab for one."""
+    found = {}
+    for word in words:
+        name, given, value = word.partition("=")
+        if not name or (given and not value.isdecimal()):
+            raise misuse(f"{option} {word}: a name and a whole number", hint=f"{option} matlab=2")
+        found[name] = int(value) if given else 1
+    return found
 
 
 def _put(request: dict[str, Any], path: str, value: Any) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
+from fairlead.core.team import Team
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import (
     Cancelled,
     Event,
+    Grown,
     MemberEnded,
     MemberStarted,
     NodeLost,
     Placed,
+    Shrunk,
     StopDecided,
     Submitted,
 )
@@ -51,6 +54,7 @@ class Job:
         "started",
         "started_ms",
         "submitted_ms",
+        "team",
         "then",
         "token",
         "token_placed",
@@ -68,7 +72,8 @@ class Job:
         self.phase = Phase.PENDING
         self.attempt = 0
         self.failures = 0  # attempts that failed by the job's own fault, for `retries`
-        self.slots: tuple[Slot, ...] = ()
+        self.slots: tuple[Slot, ...] = ()  # held now, or by the last attempt: one per member
+        self.team: Team | None = None  # of an elastic job that is live
         self.started: set[int] = set()  # ranks confirmed running at some time in this attempt
         self.exits: dict[int, Exit] = {}  # ranks confirmed gone, in order
         self.worst: Exit | None = None  # of this attempt: the first bad exit, else a good one
@@ -93,6 +98,37 @@ class Job:
         self.pending_ms: Ms = submitted_ms
         self.waited_ms: Ms = 0
         self.promoted_served_ms: Ms = 0
+
+    @property
+    def ranks(self) -> Sequence[int]:
+        """The numbers by which the members are known that hold the slots, in the same order."""
+        return range(len(self.slots)) if self.team is None else self.team.numbers
+
+    def slot(self, rank: int) -> Slot:
+        """Return the slot of the member that is known by this number."""
+        return self.slots[rank if self.team is None else self.team.numbers.index(rank)]
+
+    @property
+    def staying(self) -> tuple[Slot, ...]:
+        """The slots of the members that were not told to leave, in the order of their ranks."""
+        return self.slots if self.team is None else self._slots(leaving=False)
+
+    @property
+    def leaving(self) -> tuple[Slot, ...]:
+        """The slots of the members that were told to leave while the job goes on."""
+        return () if self.team is None else self._slots(leaving=True)
+
+    def _slots(self, *, leaving: bool) -> tuple[Slot, ...]:
+        assert self.team is not None
+        going = self.team.leaving
+        pairs = zip(self.team.numbers, self.slots, strict=True)
+        return tuple([slot for number, slot in pairs if (number in going) is leaving])
+
+    def launched_by(self, rank: int) -> int:
+        """Return core.seq of the event that placed a member: the log that launches it."""
+        if self.team is None:
+            return self.token_placed
+        return self.team.joined.get(rank, self.token_placed)
 
     def attained_ms(self, now: Ms) -> Ms:
         """Return how long the job has run in all its attempts."""
@@ -153,7 +189,9 @@ TRANSITIONS: Transitions = {
     (Phase.STARTING, NodeLost): (Phase.STOPPING, *_BY_LOSS),
     (Phase.STARTING, StopDecided): (Phase.STOPPING,),
     (Phase.RUNNING, MemberEnded): (Phase.RUNNING, Phase.STOPPING, *_BY_EXIT),
-    (Phase.RUNNING, NodeLost): (Phase.STOPPING, *_BY_LOSS),
+    (Phase.RUNNING, NodeLost): (Phase.RUNNING, Phase.STOPPING, Phase.SUCCEEDED, *_BY_LOSS),
+    (Phase.RUNNING, Grown): (Phase.RUNNING,),
+    (Phase.RUNNING, Shrunk): (Phase.RUNNING,),
     (Phase.RUNNING, StopDecided): (Phase.STOPPING,),
     (Phase.STOPPING, MemberStarted): (Phase.STOPPING,),
     (Phase.STOPPING, MemberEnded): (Phase.STOPPING, Phase.SUCCEEDED, *_AS_DECIDED),

@@ -9,30 +9,32 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from fairlead.core.capacity import MODEL, potentials
 from fairlead.core.cohort import Branch
 from fairlead.core.decay import decayed
 from fairlead.core.jobs import Job
-from fairlead.model.base import JobId, Ms
+from fairlead.model.amounts import of, show
+from fairlead.model.base import JobId, Ms, ShapeId
 from fairlead.model.jobs import EVERYBODY, LIVE, Queue, User
-from fairlead.model.resources import DIMENSIONS, GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Shape, Slot
+from fairlead.model.resources import DIMENSIONS, GPU_MEMORY, WHOLE_GPU_MILLI, Shape, Slot
 
 if TYPE_CHECKING:
     from fairlead.core.engine import Core
 
 D = len(DIMENSIONS)
 QUOTA = "WaitingForQuota"  # a reason code of `why`
-MODEL = f"{DIMENSIONS[GPU]}/"  # before the name of a GPU type, as a resource
 
 
 class Account:
     """A user in one queue, or over all queues."""
 
-    __slots__ = ("at_ms", "average", "held", "live", "waiting")
+    __slots__ = ("at_ms", "average", "held", "live", "waiting", "waits")
 
     def __init__(self, rows: int, now: Ms) -> None:
         self.held = [0] * rows  # now
         self.live = 0
         self.waiting = 0
+        self.waits: dict[ShapeId, int] = {}  # waiting jobs by shape
         self.average = [0] * D  # of the past, in the order of DIMENSIONS, in parts of AVERAGE_ONE
         self.at_ms = now  # when the average was brought up last
 
@@ -41,7 +43,17 @@ class Account:
         other = Account.__new__(Account)
         other.held, other.live, other.waiting = self.held, self.live, self.waiting
         other.average, other.at_ms = self.average, self.at_ms
+        other.waits = dict(self.waits)
         return other
+
+    def wait(self, shape: ShapeId, sign: int) -> None:
+        """A job of a shape waits, or waits no more."""
+        self.waiting += sign
+        jobs = self.waits.get(shape, 0) + sign
+        if jobs:
+            self.waits[shape] = jobs
+        else:
+            del self.waits[shape]
 
     def bring_up(self, now: Ms, half_life_ms: Ms) -> None:
         """Let the time until now count as past."""
@@ -58,6 +70,15 @@ class Account:
             decayed(average, self.held[row], passed, half_life_ms)
             for row, average in enumerate(self.average)
         ]
+
+
+def plus(a: list[int], b: list[int]) -> list[int]:
+    """Return the sum of two vectors over the same rows."""
+    if len(a) == D:  # three times as fast as a loop, in the hot path
+        a0, a1, a2, a3, a4 = a
+        b0, b1, b2, b3, b4 = b
+        return [a0 + b0, a1 + b1, a2 + b2, a3 + b3, a4 + b4]
+    return [x + y for x, y in zip(a, b, strict=True)]
 
 
 class Block(NamedTuple):
@@ -90,14 +111,15 @@ class Shares:
         self.kept: dict[JobId, Kept] = {}  # for jobs with a hold (event Promised)
         self._layout = -1
         self._asked: dict[int, tuple[tuple[int, int], ...]] = {}  # by shape
+        self._ever: dict[str, dict[str, int]] = {}  # by queue; what it could have at the most
         self._models: dict[str, int] = {}  # GPU types that are rows of their own
 
     # ---- change -------------------------------------------------------------------------------
 
     def wait(self, job: Job, sign: int) -> None:
         """A job waits, or waits no more."""
-        self._account(job).waiting += sign
-        self._person(job).waiting += sign
+        self._account(job).wait(job.shape_id, sign)
+        self._person(job).wait(job.shape_id, sign)
         branch: Branch | None = self._branch(job.spec.queue)
         while branch is not None:
             branch.waiting += sign
@@ -112,17 +134,18 @@ class Shares:
         core = self.core
         held = self.holdings(job, slots, sign)
         account, person = self._account(job), self._person(job)
-        account.bring_up(core.now, core.policy.half_life_ms)
+        if account.at_ms != core.now:
+            account.bring_up(core.now, core.policy.half_life_ms)
         account.live += live
         person.live += live
-        account.held = [a + b for a, b in zip(account.held, held, strict=True)]
-        person.held = [a + b for a, b in zip(person.held, held, strict=True)]
+        account.held = plus(account.held, held)
+        person.held = plus(person.held, held)
         leaf = self._branch(job.spec.queue)
         for row in self.governed:
             leaf.use(row, held[row])
         branch: Branch | None = leaf
         while branch is not None:
-            branch.held = [a + b for a, b in zip(branch.held, held, strict=True)]
+            branch.held = plus(branch.held, held)
             branch.live += live
             branch = branch.parent
         return held[:D]
@@ -215,6 +238,7 @@ class Shares:
         for account in self.accounts.values():
             account.bring_up(core.now, core.policy.half_life_ms)
             account.held, account.live, account.waiting = [0] * len(self.rows), 0, 0
+            account.waits = {}
         self.people.clear()
         self.kept.clear()
         self._layout = -1
@@ -278,6 +302,7 @@ class Shares:
         self._layout = self.core.ledger.layout
         self.generation += 1
         self._asked.clear()
+        self._ever.clear()
         if not self.governed:
             return
         there = self.capacity()
@@ -324,10 +349,19 @@ class Shares:
         self.sync()
         found = self._asked.get(job.shape_id)
         if found is None:
-            found = self._asked[job.shape_id] = self._ask(job.spec.shape)
+            found = self._asked[job.shape_id] = self.ask(job.spec.shape)
         return found
 
-    def _ask(self, shape: Shape) -> tuple[tuple[int, int], ...]:
+    def ever(self, queue: str) -> dict[str, int]:
+        """Return the most of each governed resource that a queue could have, all others idle, all
+        machines up."""
+        self.sync()
+        if self.governed and not self._ever:
+            self._ever = potentials(self.core)
+        return self._ever.get(queue, {})
+
+    def ask(self, shape: Shape) -> tuple[tuple[int, int], ...]:
+        """Return `asked` of a shape."""
         milli = WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli
         memory = shape.gpu_memory_mib * max(shape.gpus, 1)
         if shape.gpus and GPU_MEMORY in self.governed:
@@ -363,20 +397,30 @@ class Shares:
             return None
         asked, own = self.asked(job), self.kept.get(job.id)
         if own is None:
-            return self._block_of_user(job, asked) or self._block_of_queue(job, asked)
+            return self._block_of_user(job, asked, 1) or self._block_of_queue(job, asked, 1)
         self.unkeep(job)  # what is kept for the job itself is in nobody's way but others'
         try:
-            return self._block_of_user(job, asked) or self._block_of_queue(job, asked)
+            return self._block_of_user(job, asked, 1) or self._block_of_queue(job, asked, 1)
         finally:
             self.kept[job.id] = own
             self._book(own, 1)
 
-    def _block_of_user(self, job: Job, asked: tuple[tuple[int, int], ...]) -> Block | None:
+    def block_more(self, job: Job, shape: Shape) -> Block | None:
+        """Return why a live job may not hold so much more; None: it may."""
+        if not self.limited:
+            return None
+        self.sync()
+        asked = self.ask(shape)
+        return self._block_of_user(job, asked, 0) or self._block_of_queue(job, asked, 0)
+
+    def _block_of_user(
+        self, job: Job, asked: tuple[tuple[int, int], ...], live: int
+    ) -> Block | None:
         name = job.spec.user
         user, account = self.user(name), self.people.get(name)
         if user is None or account is None:
             return None
-        if user.live_max is not None and account.live >= user.live_max:
+        if user.live_max is not None and account.live + live > user.live_max:
             words = f"user {name} has {account.live} jobs running, of at most {user.live_max}"
             return Block("QOSMaxJobsPerUserLimit", words)
         for row, amount in asked if user.most else ():
@@ -386,13 +430,15 @@ class Shares:
                 return Block("QOSMaxResourcesPerUser", words)
         return None
 
-    def _block_of_queue(self, job: Job, asked: tuple[tuple[int, int], ...]) -> Block | None:
+    def _block_of_queue(
+        self, job: Job, asked: tuple[tuple[int, int], ...], live: int
+    ) -> Block | None:
         leaf = self._branch(job.spec.queue)
         for branch in leaf.above()[:-1]:
             queue = self.core.queues.get(branch.name)
             if queue is None:
                 continue
-            if queue.live_max is not None and branch.live >= queue.live_max:
+            if queue.live_max is not None and branch.live + live > queue.live_max:
                 words = f"queue {queue.name} has {branch.live} jobs running, of at most "
                 return Block("QOSMaxJobsLimit", f"{words}{queue.live_max}")
             for row, amount in asked if queue.most else ():
@@ -407,13 +453,16 @@ class Shares:
         return None
 
     def _over(self, who: str, row: int, held: int, most: int, amount: int) -> str:
+        name = self.rows[row]
         return (
-            f"{who} holds {held} {self.rows[row]} of at most {most}, and this job asks for {amount}"
+            f"{who} holds {of(name, held)} of at most {show(name, most)}, and this job asks for "
+            f"{show(name, amount)}"
         )
 
     def _no_quota(self, leaf: Branch, row: int, more: int, amount: int) -> str:
+        name = self.rows[row]
         return (
-            f"queue {leaf.name} holds {leaf.held[row]} {self.rows[row]} (quota {leaf.quota[row]}, "
-            f"borrowed {leaf.borrowed(row)}) and could have {max(more, 0)} more now; this job asks "
-            f"for {amount}"
+            f"queue {leaf.name} holds {of(name, leaf.held[row])} (quota "
+            f"{show(name, leaf.quota[row])}, borrowed {show(name, leaf.borrowed(row))}) and could "
+            f"have {show(name, max(more, 0))} more now; this job asks for {show(name, amount)}"
         )

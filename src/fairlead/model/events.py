@@ -18,6 +18,7 @@ from fairlead.model.jobs import (
     PolicyConfig,
     Queue,
     Reservation,
+    Resource,
     Tenant,
     User,
 )
@@ -128,6 +129,27 @@ class StopDecided(Event, frozen=True, tag="stop-decided"):
     beneficiary: JobId | None = None  # the waiting job that it makes room for
 
 
+class Grown(Event, frozen=True, tag="grown"):
+    """Decided: members on these slots join a running elastic job, after those it has."""
+
+    job: JobId
+    attempt: int
+    slots: tuple[Slot, ...]
+    because: str = ""
+
+
+class Shrunk(Event, frozen=True, tag="shrunk"):
+    """Decided: of a running elastic job `members` stay, and the last ones are told to leave.
+
+    Each gives its slot back when it is confirmed gone; the job goes on.
+    """
+
+    job: JobId
+    attempt: int
+    members: int
+    because: str = ""
+
+
 class Cancelled(Event, frozen=True, tag="cancelled"):
     """A pending job was cancelled (a running one is stopped by StopDecided)."""
 
@@ -209,6 +231,60 @@ class ReservationDeleted(Event, frozen=True, tag="reservation-deleted"):
     name: str
 
 
+class ResourceSet(Event, frozen=True, tag="resource-set"):
+    """Create or replace a named resource."""
+
+    resource: Resource
+
+
+class ResourceDeleted(Event, frozen=True, tag="resource-deleted"):
+    """A named resource is no more; nobody holds any of it."""
+
+    name: str
+
+
+class Asked(Event, frozen=True, tag="asked"):
+    """A running job asks for more of a named resource, and waits in order until it gets it.
+
+    The event's sequence number is the request's. `key` is the client's: the same again is one
+    request.
+    """
+
+    job: JobId
+    attempt: int
+    name: str
+    amount: int
+    key: str = ""
+
+
+class Granted(Event, frozen=True, tag="granted"):
+    """Decided: a running job gets what it asked for with request number `ask`."""
+
+    job: JobId
+    attempt: int
+    ask: int
+    name: str
+    amount: int
+
+
+class Withdrawn(Event, frozen=True, tag="withdrawn"):
+    """A running job does not wait for its request number `ask` any more."""
+
+    job: JobId
+    attempt: int
+    ask: int
+    because: str = ""
+
+
+class Released(Event, frozen=True, tag="released"):
+    """A running job gives back some of what it acquired."""
+
+    job: JobId
+    attempt: int
+    name: str
+    amount: int
+
+
 AnyEvent: TypeAlias = (
     NodeJoined
     | NodeLost
@@ -223,6 +299,8 @@ AnyEvent: TypeAlias = (
     | Submitted
     | Placed
     | StopDecided
+    | Grown
+    | Shrunk
     | Cancelled
     | MemberStarted
     | MemberEnded
@@ -233,4 +311,10 @@ AnyEvent: TypeAlias = (
     | Promoted
     | ReservationSet
     | ReservationDeleted
+    | ResourceSet
+    | ResourceDeleted
+    | Asked
+    | Granted
+    | Withdrawn
+    | Released
 )

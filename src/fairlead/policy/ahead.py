@@ -185,7 +185,7 @@ class Ahead:
             return []
         return [
             MemberEnded(job=job_id, attempt=attempt, rank=rank, exit=exit)
-            for rank in range(len(job.slots))
+            for rank in job.ranks
             if rank not in job.exits
         ]
 

@@ -8,7 +8,8 @@ from fairlead.core.fits import lacking, members_that_fit
 from fairlead.core.jobs import Job
 from fairlead.model.base import JobId, Ms, Record
 from fairlead.model.jobs import LIVE, Phase
-from fairlead.policy import order
+from fairlead.policy import explain_tree, order
+from fairlead.policy.deadlock.words import ACQUIRING, live_lines, pending_lines
 from fairlead.policy.explain_claims import (
     HeldUp,
     beside_promise,
@@ -152,8 +153,7 @@ def explain(
     if job is None:
         return None
     if job.phase is not Phase.PENDING:
-        lines = tuple(preempted_lines(core, job, max(core.now, now or 0)))
-        return Explanation(job=job_id, phase=job.phase, reason="", summary=job.because, lines=lines)
+        return _of_live(core, pipeline, job, max(core.clock, now or 0))
     pipeline.bind(core)
     pipeline.queue.sync(core)
     shapes = _Shapes(core, pipeline, max(core.clock, now or 0))
@@ -186,6 +186,33 @@ def explain(
     )
 
 
+def _of_live(core: Core, pipeline: Pipeline, job: Job, now: Ms) -> Explanation:
+    """Say where a job was placed, what it holds of named resources, and what it waits for.
+
+    Of an elastic one also why it does not grow.
+    """
+    lines = [*live_lines(core, pipeline.config, job, now), *_sizes(core, pipeline, job)]
+    lines += preempted_lines(core, job, now)
+    waits = any(ask.job == job.id for ask in core.named.waiting())
+    reason, summary = (ACQUIRING, lines[0]) if waits else ("", job.because)
+    more = (job.because, *lines[1:]) if waits else lines
+    return Explanation(
+        job=job.id, phase=job.phase, reason=reason, summary=summary, lines=tuple(more)
+    )
+
+
+def _sizes(core: Core, pipeline: Pipeline, job: Job) -> list[str]:
+    if job.team is None:
+        return []
+    pipeline.bind(core)
+    pipeline.queue.sync(core)
+    least, most = job.spec.shape.members, job.spec.members_max
+    sizes = f"{job.team.size} members of {least} to {most}"
+    if job.team.leaving:
+        sizes += f"; {len(job.team.leaving)} more are leaving"
+    return [f"has {sizes}", f"does not grow now: {pipeline.resize.why_not(core, job)}"]
+
+
 def _lines(
     core: Core,
     pipeline: Pipeline,
@@ -197,13 +224,14 @@ def _lines(
     now: Ms,
 ) -> tuple[str, ...]:
     look = shapes.look(job)
-    lines = [f"asks for {describe(job.spec.shape)}"]
+    lines = [f"asks for {describe(job.spec.shape)}", *pending_lines(core, job)]
     if job.attempt:
         lines.append(f"ran before ({job.attempt} attempts); waits again: {job.because}")
         lines += preempted_lines(core, job, now)
     if core.tenants.get(job.spec.tenant) and core.tenants[job.spec.tenant].quota:
         over = pipeline.over_quota(core, job)
         lines.append(f"quota of tenant {job.spec.tenant}: {'would be exceeded' if over else 'ok'}")
+    lines += explain_tree.chain(core, pipeline.config, job)
     if look.held is not None:
         lines.append("free now: enough, but not to be used:")
         lines += look.held.lines

@@ -156,6 +156,8 @@ class Queue:
         """Return the group of a job."""
         tenant = job.spec.tenant
         payer = self._payer(job)
+        if job.spec.counted or job.spec.may_acquire:  # what may keep it from starting, too
+            payer = f"{payer}{SEP}{job.spec.counted}{job.spec.may_acquire}"
         if self._policy is not None:
             run_ms = believed_run_ms(job, self._policy)
             return (job.shape_id, f"{tenant} {run_ms} {job.spec.limit_ms}{payer}")

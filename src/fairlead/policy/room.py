@@ -1,8 +1,8 @@
 """What would be free for one waiting job if others were gone: on the nodes, and of its quota.
 
-Whoever is stopping counts as gone. What is reserved, promised for deadlines or held for others is
-not for it. Changes only its own copies. Cost: O(nodes that fit + branches) to make, O(slots of the
-job) for each that is thought away.
+Whoever is stopping counts as gone, and so do members that leave an elastic gang. What is reserved,
+promised for deadlines or held for others is not for it. Changes only its own copies. Cost:
+O(nodes that fit + branches) to make, O(slots of the job) for each that is thought away.
 """
 
 from __future__ import annotations
@@ -41,12 +41,18 @@ class Tree:
             waiting += branch.children
         for job in stopping:
             self.move(job, -1)
+        for job in core.elastic.values():
+            if job.leaving:
+                self._use(job, job.leaving, -1)
 
     def move(self, job: Job, sign: int) -> None:
         """Book what a live job holds, or (-1) think it away."""
+        self._use(job, job.staying, sign)
+
+    def _use(self, job: Job, slots: tuple[Slot, ...], sign: int) -> None:
         shares, leaf = self.core.shares, self.branches[job.spec.queue]
         if shares.governed:
-            held = shares.holdings(job, job.slots)
+            held = shares.holdings(job, slots)
             for row in shares.governed:
                 leaf.use(row, sign * held[row])
 
@@ -82,17 +88,23 @@ class Room:
             self._recount(node)
         for each in stopping:
             self.move(each, 1)
+        for each in core.elastic.values():
+            if each.leaving:
+                self._give(each, each.leaving, 1)
 
     def move(self, job: Job, sign: int) -> None:
         """Think a live job away (+1), or back (-1)."""
-        request = self.core.shapes[job.shape_id]
         if sign > 0:
             self.gone.add(job.id)
         else:
             self.gone.discard(job.id)
-        for slot in job.slots:
+        self._give(job, job.staying, sign)
+
+    def _give(self, job: Job, slots: tuple[Slot, ...], sign: int) -> None:
+        request = self.core.shapes[job.shape_id]
+        for slot in slots:
             self._trial(slot.node).move(request, slot.devices, sign)
-        for node in {slot.node for slot in job.slots}:
+        for node in {slot.node for slot in slots}:
             self._recount(node)
 
     def fits(self) -> bool:
@@ -147,7 +159,7 @@ class Room:
         found: dict[JobId, list[int]] = {}
         for job in jobs:
             its = self.core.shapes[job.shape_id]
-            count = sum(slot.node == node for slot in job.slots)
+            count = sum(slot.node == node for slot in job.staying)
             if count:
                 milli = WHOLE_GPU_MILLI * its.gpus + its.milli
                 found[job.id] = [

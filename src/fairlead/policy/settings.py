@@ -98,10 +98,13 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "min_run": ("min_run_ms", parse_duration_ms),
     "preemptions_max": ("preemptions_max", _or({"unlimited": None}, _whole(0, PERCENT_MAX))),
     "levels": ("levels_gpu_ms", _levels),
+    "elastic": ("elastic", _one_of("never", "idle", "beside")),
+    "resize_every": ("resize_every_ms", parse_duration_ms),
     "promote": ("promote_percent", _or({"never": None}, _whole(1, PERCENT_MAX))),
     "reclaim": ("reclaim", _one_of("any", "lower-priority", "never")),
     "within": ("within", _one_of("lower-priority", "never")),
     "restart_cost": ("restart_ms", parse_duration_ms),
+    "deadlock": ("deadlock", _one_of("avoid", "detect", "ordered")),
 }
 KEYS = tuple(_SETTINGS)
 _PREEMPTIVE = "preemptive policies, and for reclaim and within"
@@ -116,7 +119,7 @@ _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "preemptions_max": (lambda config: _may_preempt(config), _PREEMPTIVE),
     "restart_cost": (
         lambda config: config.within != "never" or config.reclaim != "never",
-        "reclaim",
+        "reclaim and within",
     ),
     "within": (lambda config: not config.preempt, "orders that do not preempt anyway"),
     "levels": (lambda config: config.order == "las", "las"),

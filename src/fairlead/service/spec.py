@@ -17,8 +17,10 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from fairlead.core.capacity import effective
 from fairlead.model import limits
 from fairlead.model.base import JobId, Misuse, Ms
+from fairlead.model.document import Amount, convert
 from fairlead.model.jobs import JobSpec, Queue
 from fairlead.model.resources import WHOLE_GPU_MILLI, Shape, Spread
 from fairlead.model.units import (
@@ -29,14 +31,7 @@ from fairlead.model.units import (
     parse_size_mib,
 )
 from fairlead.service.moments import parse_moment_ms
-from fairlead.service.request import (
-    BODY,
-    JOB,
-    Amount,
-    ResourcesRequest,
-    RetryRequest,
-    convert,
-)
+from fairlead.service.request import BODY, JOB, ResourcesRequest, RetryRequest
 
 PRIORITIES = {"low": 10, "normal": 50, "high": 90}
 ARRAY_INDEX_MAX = 1_000_000_000
@@ -129,7 +124,7 @@ def _check_count(jobs: int) -> None:
 def _parse(raw: object, defaults: Defaults) -> tuple[JobSpec, Sequence[int]]:
     """Return one spec and the indices of its array (none: it is a single job)."""
     request = convert(raw, JOB)
-    queue = defaults.queues.get(request.queue or defaults.queue)
+    queue = effective(defaults.queues, request.queue or defaults.queue)
     spec = JobSpec(
         shape=_shape(request.resources, request.members, request.nodes, request.spread),
         name=_printable(request.name, "name") if request.name else _name_of(request.run),
@@ -149,6 +144,8 @@ def _parse(raw: object, defaults: Defaults) -> tuple[JobSpec, Sequence[int]]:
         labels=_labels(request.labels) if request.labels else (),
         deadline_ms=_deadline(request.deadline, defaults.now_ms),
         preemptible=request.preemptible,
+        counted=_named(request.licenses, "licenses") if request.licenses else (),
+        may_acquire=_named(request.may_acquire, "may_acquire") if request.may_acquire else (),
     )
     array = request.array
     return spec, parse_array(array if isinstance(array, str) else array.index) if array else ()
@@ -403,6 +400,16 @@ def _labels(labels: Mapping[str, str | int | float]) -> tuple[tuple[str, str], .
             for name, value in labels.items()
         )
     )
+
+
+def _named(amounts: Mapping[str, int], field: str) -> tuple[tuple[str, int], ...]:
+    """Return amounts of named resources, sorted by name."""
+    for name, amount in amounts.items():
+        if not 1 <= amount <= limits.AMOUNT_MAX:
+            raise Misuse(
+                f"{amount} {name}: nobody can ask for that", field=field, hint="1 or more of each"
+            )
+    return tuple(sorted((_printable(name, field), amount) for name, amount in amounts.items()))
 
 
 _RANGE = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10})(?::([0-9]{1,10}))?)?")

@@ -176,7 +176,7 @@ def nodes(core: Core) -> list[dict[str, Any]]:
         jobs: dict[JobId, None] = {}
         for (job_id, _, rank), job in node.members.items():
             jobs[job_id] = None
-            for device in job.slots[rank].devices:
+            for device in job.slot(rank).devices:
                 holders.setdefault(device, []).append(job_id)
         found.append(
             {

@@ -38,6 +38,7 @@ def of_member(
         if not name.startswith("SLURM_") and (not ours or name in _CARRIED):
             env[name] = value
     env.setdefault("OMP_NUM_THREADS", str(max(1, -(-spec.shape.cpu_milli // 1000))))
+    env.setdefault("FAIRLEAD_STATE", state)  # so that the job's own `fairlead` finds this service
     env |= marker(state, launch.key)
     env |= {
         "FAIRLEAD_JOB_ID": str(launch.job),

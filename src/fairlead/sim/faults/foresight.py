@@ -21,10 +21,13 @@ from fairlead.model.events import (
     Placed,
     PolicySet,
     Promised,
+    QueueSet,
     ReservationDeleted,
     ReservationSet,
     StopDecided,
     TenantSet,
+    UserDeleted,
+    UserSet,
 )
 from fairlead.model.jobs import Phase, PolicyConfig, Reservation
 from fairlead.model.resources import Slot
@@ -36,7 +39,8 @@ if TYPE_CHECKING:
 
 CAUSES = (
     *(NodeJoined, NodeLost, ForeignUsage, Outlived, Forecasted),
-    *(PolicySet, TenantSet, ReservationSet, ReservationDeleted),
+    *(PolicySet, TenantSet, QueueSet, UserSet, UserDeleted),
+    *(ReservationSet, ReservationDeleted),
 )
 PREEMPTIONS_SPARE = 20
 TURN_MS: Ms = 10_000
