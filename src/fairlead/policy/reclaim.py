@@ -230,6 +230,19 @@ class Reclaim:
                 yield from self._hold(job, scene, going)
             return
         victims = self.victims(job, scene)
+        while victims is not None:
+            # Nobody is preempted while others have more than they need.
+            shrunk = self.pipeline.resize.give_way(
+                core, f"before others make room for job {job.id}"
+            )
+            if shrunk is None:
+                break
+            yield shrunk
+            scene = Scene(self, job, going)
+            if scene.fits():
+                yield from self._hold(job, scene, going)
+                return
+            victims = self.victims(job, scene)
         if victims is None:
             return
         at = core.clock + max(each.spec.grace_ms for each in victims)

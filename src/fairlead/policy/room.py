@@ -42,14 +42,13 @@ class Tree:
         for job in stopping:
             self.move(job, -1)
         for job in core.elastic.values():
-            if job.leaving:
-                self._use(job, job.leaving, -1)
+            self._move(job, job.leaving, -1)
 
     def move(self, job: Job, sign: int) -> None:
-        """Book what a live job holds, or (-1) think it away."""
-        self._use(job, job.staying, sign)
+        """Book what a live job holds, or (-1) think it away. Who leaves it is gone already."""
+        self._move(job, job.staying, sign)
 
-    def _use(self, job: Job, slots: tuple[Slot, ...], sign: int) -> None:
+    def _move(self, job: Job, slots: tuple[Slot, ...], sign: int) -> None:
         shares, leaf = self.core.shares, self.branches[job.spec.queue]
         if shares.governed:
             held = shares.holdings(job, slots)
@@ -89,18 +88,17 @@ class Room:
         for each in stopping:
             self.move(each, 1)
         for each in core.elastic.values():
-            if each.leaving:
-                self._give(each, each.leaving, 1)
+            self._move(each, each.leaving, 1)
 
     def move(self, job: Job, sign: int) -> None:
-        """Think a live job away (+1), or back (-1)."""
+        """Think a live job away (+1), or back (-1). Who leaves it is gone already."""
         if sign > 0:
             self.gone.add(job.id)
         else:
             self.gone.discard(job.id)
-        self._give(job, job.staying, sign)
+        self._move(job, job.staying, sign)
 
-    def _give(self, job: Job, slots: tuple[Slot, ...], sign: int) -> None:
+    def _move(self, job: Job, slots: tuple[Slot, ...], sign: int) -> None:
         request = self.core.shapes[job.shape_id]
         for slot in slots:
             self._trial(slot.node).move(request, slot.devices, sign)
