@@ -211,6 +211,7 @@ class PolicyConfig(Record, frozen=True):
     # could not start there anyway; and not sooner after their last change than this.
     elastic: Literal["never", "idle", "beside"] = "idle"
     resize_every_ms: Ms = 60_000
+    rebuild_ms: Ms = 300_000  # so long what is left of a gang that lost a member is held for it
     history_percent: int = 50  # how much past use counts beside present use, of 100
     # Who gives back what a queue has lent: any job, or only those of lower priority than the
     # owner's; and whether a job may take the place of one of lower priority in its own queue.

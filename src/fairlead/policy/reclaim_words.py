@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fairlead.core import watch
+from fairlead.core.capacity import MODEL
 from fairlead.core.jobs import Job
-from fairlead.core.shares import MODEL
 from fairlead.model.jobs import Phase
 from fairlead.model.resources import DIMENSIONS, GPU
 from fairlead.model.units import format_cpus, format_duration, format_size
