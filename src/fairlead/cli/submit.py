@@ -38,6 +38,7 @@ _KEYS = {
     "array": "array",
     "signal": "preempt.signal",
     "grace": "preempt.grace",
+    "resize_signal": "resize_signal",
     "output_limit": "output_limit",
 }
 _OPTIONS = (
@@ -48,7 +49,7 @@ _OPTIONS = (
     click.option("-g", "--gpus", metavar="N", help="GPUs per member: 2, 0.5, H100:2."),
     click.option("--gpu-memory", metavar="SIZE", help="Memory on each GPU."),
     click.option("--gpu-type", metavar="MODEL,…", help="Acceptable GPU models."),
-    click.option("--members", type=int, metavar="N", help="Gang size: all start, or none."),
+    click.option("--members", metavar="N", help="Gang size: all start, or none. 2-8: elastic."),
     click.option(
         "--spread",
         type=click.Choice(["any", "same-node", "distinct-nodes"]),
@@ -78,6 +79,7 @@ _OPTIONS = (
     click.option("--array", metavar="INDICES", help="One job per index: 0-9, 0-99:2, 1,3,7."),
     click.option("--signal", metavar="NAME", help="Notice before the end [TERM]."),
     click.option("--grace", metavar="DURATION", help="From the notice to the kill [30s]."),
+    click.option("--resize-signal", metavar="NAME", help="When members came or left [none]."),
     click.option("--label", multiple=True, metavar="NAME=VALUE", help="To find it again."),
     click.option("--output-limit", metavar="SIZE", help="Output kept per member [256M]."),
     click.option("-f", "--file", metavar="FILE", help="Jobs in YAML, TOML or JSON; - is stdin."),

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from fairlead.core import due, future, machines, resize
+from fairlead.core import due, future, machines, resize, watch
 from fairlead.core.desired import desired
 from fairlead.core.ending import after_failure
 from fairlead.core.ends import Ends
@@ -27,6 +27,7 @@ from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import (
     AnyEvent,
     Cancelled,
+    Checkpointed,
     Event,
     Forecasted,
     ForeignUsage,
@@ -107,6 +108,7 @@ class Core:
         self.elastic: dict[JobId, Job] = {}  # live jobs whose gangs may grow and shrink
         self.services: list[int] = []  # of the last jobs that ended well, in GPU-ms or core-ms
         self.services_seen = 0
+        self.crowd_ms = 0  # how many jobs there were, summed over time
         self.limits: list[tuple[Ms, JobId, int]] = []  # heap: time, job, attempt
         self._changed: dict[JobId, Job] = {}
         self._dirty: set[NodeId] = set()
@@ -132,6 +134,7 @@ class Core:
             Forecasted: partial(future.forecasted, self),
             Outlived: partial(future.outlived, self),
             Promised: partial(future.promised, self),
+            Checkpointed: partial(future.checkpointed, self),
             Promoted: partial(future.promoted, self),
             ReservationSet: partial(future.reservation_set, self),
             ReservationDeleted: partial(future.reservation_deleted, self),
@@ -143,6 +146,7 @@ class Core:
     def apply(self, now: Ms, event: AnyEvent) -> None:
         """Apply one event at time `now` (ms, never before the last). O(1) but for node events."""
         assert now >= self.now, f"time runs backwards: {now} after {self.now}"
+        self.crowd_ms += len(self.jobs) * (now - self.now)
         self.now = self.clock = now
         self.seq += 1
         self._handlers[type(event)](event)
@@ -186,6 +190,7 @@ class Core:
         self.next_job += 1
         spec = event.spec
         job = Job(event.job, spec, self.intern(spec.shape), self.now, self.seq)
+        job.crowd_ms = self.crowd_ms
         self.jobs[job.id] = job
         if event.request:
             self.requests.setdefault(event.request, []).append(job.id)
@@ -212,9 +217,7 @@ class Core:
         self.waiting[job.spec.queue] -= 1
         self.shares.wait(job, -1)
         job.waited_ms += self.now - job.pending_ms
-        if job.promise is not None:
-            job.promise = None
-            del self.promises[job.id]
+        future.forget_promise(self, job)
 
     def _placed(self, event: Placed) -> None:
         job = self._ours(event, event.attempt - 1)
@@ -224,6 +227,7 @@ class Core:
         self._unwait(job)
         job.attempt, job.slots, job.placed_ms = event.attempt, event.slots, self.now
         job.started_ms, job.last_ms = None, self.now
+        job.beneficiary = None
         job.token_placed = self.seq
         job.because = event.because
         job.started, job.exits, job.worst, job.kill = set(), {}, None, False
@@ -371,7 +375,7 @@ class Core:
         job.then, job.because = event.then, event.because
         job.kill = job.kill or event.now
         if event.then is Phase.PENDING:
-            job.preemptions += 1
+            watch.preempted(job, event.beneficiary)
             if job.started_ms is not None:
                 # By a node's clock that is slow it ran for less than the order that stops it has
                 # counted, would come first again at once, and be stopped again.

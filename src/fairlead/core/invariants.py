@@ -39,6 +39,7 @@ def _check_jobs(core: Core) -> None:
         accounts = (job.served_ms, job.waited_ms, job.preemptions, job.promoted_served_ms)
         assert min(accounts) >= 0, f"an account below zero, {accounts}: {story}"
         assert job.promoted_served_ms <= job.attained_ms(core.now), story
+        assert 0 <= job.crowd_ms <= core.crowd_ms, story
         if job.phase is Phase.PENDING:
             assert job.then is None and job.team is None, story
             continue
@@ -200,8 +201,16 @@ def _check_shares(core: Core) -> None:
             account.live for (queue, _), account in shares.accounts.items() if queue == branch.name
         ), f"queue '{branch.name}': live jobs"
         for row in shares.governed:
-            used = sum(each[row] for each in own) + sum(
-                max(0, child.used[row] - child.local[row]) for child in branch.children
+            kept = sum(
+                amount
+                for each in shares.kept.values()
+                for of, amount in each.amounts
+                if of == row and each.job.spec.queue == branch.name
+            )
+            used = (
+                kept
+                + sum(each[row] for each in own)
+                + sum(max(0, child.used[row] - child.local[row]) for child in branch.children)
             )
             assert branch.used[row] == used, f"queue '{branch.name}' uses {branch.used}"
 
@@ -212,6 +221,8 @@ def _check_future(core: Core) -> None:
         assert core.pending.get(job_id) is job, f"job {job_id} has a promise but does not wait"
     for job in core.jobs.values():
         assert (job.promise is not None) == (job.id in core.promises), f"promise of job {job.id}"
+        held = job.promise is not None and job.promise.until_ms is not None
+        assert held == (job.id in core.shares.kept), f"what is kept for job {job.id}"
         if job.promise is None:
             continue
         shape, slots = job.spec.shape, job.promise.slots

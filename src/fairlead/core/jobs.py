@@ -29,14 +29,19 @@ class Job:
     __slots__ = (
         "attempt",
         "because",
+        "beneficiary",
+        "checkpoint_ms",
+        "crowd_ms",
         "ended_ms",
         "exits",
         "failures",
         "first_started_ms",
         "forecast",
+        "fruitless",
         "id",
         "kill",
         "last_ms",
+        "made_room",
         "pending_ms",
         "phase",
         "placed_ms",
@@ -84,7 +89,12 @@ class Job:
         self.forecast: Forecast | None = None
         self.promise: Promise | None = None
         self.served_ms: Ms = 0  # run time of earlier attempts
+        self.crowd_ms = 0  # the core's, when it was submitted
         self.preemptions = 0  # how often a policy stopped it so that it runs again later
+        self.checkpoint_ms: Ms | None = None  # when it last said that its work is saved
+        self.fruitless = 0  # preemptions since it last saved its work, or since it came
+        self.made_room: tuple[JobId, ...] = ()  # for whom, the last few times
+        self.beneficiary: JobId | None = None  # for whom it stops, or stopped last
         # For orders by attained service: since when it waits, what it had waited before, and what
         # it had run, both since it was last moved back to the top.
         self.pending_ms: Ms = submitted_ms
@@ -128,6 +138,13 @@ class Job:
             return self.served_ms
         return self.served_ms + now - self.started_ms
 
+    def unsaved_ms(self, now: Ms) -> Ms:
+        """Return how long this attempt has run since its work was last saved."""
+        if self.started_ms is None or self.phase is Phase.PENDING:
+            return 0
+        saved = self.started_ms if self.checkpoint_ms is None else self.checkpoint_ms
+        return max(0, now - max(saved, self.started_ms))
+
 
 class Promise(NamedTuple):
     """A start that a waiting job was promised: it is kept, or moves earlier."""
@@ -135,6 +152,7 @@ class Promise(NamedTuple):
     start_ms: Ms
     slots: tuple[Slot, ...]
     run_ms: Ms  # what was believed of its run time
+    until_ms: Ms | None = None  # a hold: room that others left for it, kept until then
 
     @property
     def end_ms(self) -> Ms:

@@ -64,6 +64,7 @@ def node_lost(core: Core, event: NodeLost) -> None:
         return
     core.nodes[event.node].up = False
     core.ledger.down(event.node)
+    future.withdraw_holds(core, event.node)
     lose(core, event.node, event, event.because or "the node is gone")
     core.wakeups += 1  # a job that was held up by one that died may go on elsewhere
 

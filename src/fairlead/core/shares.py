@@ -14,7 +14,7 @@ from fairlead.core.cohort import Branch
 from fairlead.core.decay import decayed
 from fairlead.core.jobs import Job
 from fairlead.model.amounts import of, show
-from fairlead.model.base import Ms, ShapeId
+from fairlead.model.base import JobId, Ms, ShapeId
 from fairlead.model.jobs import EVERYBODY, LIVE, Queue, User
 from fairlead.model.resources import DIMENSIONS, GPU_MEMORY, WHOLE_GPU_MILLI, Shape, Slot
 
@@ -88,6 +88,13 @@ class Block(NamedTuple):
     words: str
 
 
+class Kept(NamedTuple):
+    """What others leave for a waiting job: it counts as used until the job starts."""
+
+    job: Job
+    amounts: tuple[tuple[int, int], ...]  # (row, amount)
+
+
 class Shares:
     """The accounts of one core. Only the core writes to it."""
 
@@ -101,6 +108,7 @@ class Shares:
         self.governed: tuple[int, ...] = ()  # rows of which somebody is guaranteed a part
         self.limited = False  # whether anything here could keep a job from starting
         self.generation = 0  # grows when queues, users, or what there is of a resource change
+        self.kept: dict[JobId, Kept] = {}  # for jobs with a hold (event Promised)
         self._layout = -1
         self._asked: dict[int, tuple[tuple[int, int], ...]] = {}  # by shape
         self._ever: dict[str, dict[str, int]] = {}  # by queue; what it could have at the most
@@ -124,9 +132,7 @@ class Shares:
         Returns the change by DIMENSIONS.
         """
         core = self.core
-        change = [0] * D
-        core.ledger.add_held(change, core.shapes[job.shape_id], slots, sign)
-        held = change + self._of_models(job, slots, sign) if self._models else change
+        held = self.holdings(job, slots, sign)
         account, person = self._account(job), self._person(job)
         if account.at_ms != core.now:
             account.bring_up(core.now, core.policy.half_life_ms)
@@ -142,7 +148,28 @@ class Shares:
             branch.held = plus(branch.held, held)
             branch.live += live
             branch = branch.parent
-        return change
+        return held[:D]
+
+    def holdings(self, job: Job, slots: tuple[Slot, ...], sign: int = 1) -> list[int]:
+        """Return what a job holds with these slots, by row; O(slots)."""
+        held = [0] * D
+        self.core.ledger.add_held(held, self.core.shapes[job.shape_id], slots, sign)
+        return held + self._of_models(job, slots, sign) if self._models else held
+
+    def keep(self, job: Job) -> None:
+        """Count what a waiting job asks for as used: others may not borrow what is freed for it."""
+        self.kept[job.id] = kept = Kept(job, self.asked(job))
+        self._book(kept, 1)
+
+    def unkeep(self, job: Job) -> None:
+        """Undo `keep`."""
+        self._book(self.kept.pop(job.id), -1)
+
+    def _book(self, kept: Kept, sign: int) -> None:
+        leaf = self._branch(kept.job.spec.queue)
+        for row, amount in kept.amounts:
+            if row in self.governed:
+                leaf.use(row, sign * amount)
 
     def _of_models(self, job: Job, slots: tuple[Slot, ...], sign: int) -> list[int]:
         """Return what slots hold of the GPU types that have rows of their own."""
@@ -213,6 +240,7 @@ class Shares:
             account.held, account.live, account.waiting = [0] * len(self.rows), 0, 0
             account.waits = {}
         self.people.clear()
+        self.kept.clear()
         self._layout = -1
         self.sync()
         for job in core.jobs.values():
@@ -220,6 +248,9 @@ class Shares:
                 self.hold(job, job.slots, 1, 1)
             else:
                 self.wait(job, 1)
+        for job in core.promises.values():
+            if job.promise is not None and job.promise.until_ms is not None:
+                self.keep(job)
         for key in [key for key in self.accounts if key[0] not in core.queues]:
             if not self.accounts[key].live and not self.accounts[key].waiting:
                 del self.accounts[key]
@@ -231,6 +262,7 @@ class Shares:
             setattr(other, name, getattr(self, name))
         other.accounts = {key: each.copy() for key, each in self.accounts.items()}
         other.people = {key: each.copy() for key, each in self.people.items()}
+        other.kept = {key: Kept(core.jobs[key], each.amounts) for key, each in self.kept.items()}
         other.root = self.root.copy(None)
         waiting = [other.root]
         while waiting:
@@ -283,6 +315,8 @@ class Shares:
         ]
         self.root.settle()
         self._use_anew(self.root)
+        for job in [each.job for each in self.kept.values()]:
+            self.keep(job)
 
     def _use_anew(self, branch: Branch) -> None:
         below = [0] * len(self.rows)
@@ -361,8 +395,15 @@ class Shares:
         """Return why a job may not start, whatever is free; None: it may."""
         if not self.limited:
             return None
-        asked = self.asked(job)
-        return self._block_of_user(job, asked, 1) or self._block_of_queue(job, asked, 1)
+        asked, own = self.asked(job), self.kept.get(job.id)
+        if own is None:
+            return self._block_of_user(job, asked, 1) or self._block_of_queue(job, asked, 1)
+        self.unkeep(job)  # what is kept for the job itself is in nobody's way but others'
+        try:
+            return self._block_of_user(job, asked, 1) or self._block_of_queue(job, asked, 1)
+        finally:
+            self.kept[job.id] = own
+            self._book(own, 1)
 
     def block_more(self, job: Job, shape: Shape) -> Block | None:
         """Return why a live job may not hold so much more; None: it may."""

@@ -100,6 +100,7 @@ class JobImage(Record, frozen=True):
     because: str = ""
     forecast: Forecast | None = None
     promise: tuple[Ms, tuple[Slot, ...], Ms] | None = None
+    held_until_ms: Ms | None = None  # the promise is a hold until then
     end_ms: Ms = 0  # believed, of a live job
     served_ms: Ms = 0
     preemptions: int = 0
@@ -109,6 +110,11 @@ class JobImage(Record, frozen=True):
     team: TeamImage | None = None
     acquired: tuple[tuple[str, int], ...] = ()  # of named resources, while it runs
     granted: tuple[str, ...] = ()  # keys of its last requests for them
+    checkpoint_ms: Ms | None = None
+    fruitless: int = 0
+    made_room: tuple[JobId, ...] = ()
+    beneficiary: JobId | None = None
+    crowd_ms: int = 0
 
 
 class NodeImage(Record, frozen=True):
@@ -145,6 +151,7 @@ class Image(Record, frozen=True):
     reservations: tuple[Reservation, ...] = ()
     services: tuple[int, ...] = ()
     services_seen: int = 0
+    crowd_ms: int = 0
     users: tuple[User, ...] = ()
     accounts: tuple[AccountImage, ...] = ()
     resources: tuple[Resource, ...] = ()
@@ -189,7 +196,8 @@ def dump(core: Core) -> bytes:
             last_ms=job.last_ms,
             because=job.because,
             forecast=job.forecast,
-            promise=job.promise,
+            promise=None if job.promise is None else job.promise[:3],
+            held_until_ms=None if job.promise is None else job.promise.until_ms,
             end_ms=core.ends.get(job.id) if job.phase in LIVE else 0,
             served_ms=job.served_ms,
             preemptions=job.preemptions,
@@ -199,6 +207,11 @@ def dump(core: Core) -> bytes:
             team=TeamImage.of(job.team),
             acquired=tuple(holding.acquired.items()) if (holding := live.get(job.id)) else (),
             granted=holding.granted if holding else (),
+            checkpoint_ms=job.checkpoint_ms,
+            fruitless=job.fruitless,
+            made_room=job.made_room,
+            beneficiary=job.beneficiary,
+            crowd_ms=job.crowd_ms,
         )
         for _, job in sorted(core.jobs.items())
     )
@@ -216,6 +229,7 @@ def dump(core: Core) -> bytes:
         reservations=tuple(core.reservations.values()),
         services=tuple(core.services),
         services_seen=core.services_seen,
+        crowd_ms=core.crowd_ms,
         users=tuple(core.users[name] for name in sorted(core.users)),
         accounts=tuple(
             AccountImage(queue=queue, user=user, at_ms=each.at_ms, average=tuple(each.average))
@@ -247,6 +261,7 @@ def load(body: bytes) -> Core:
     core.users = {user.name: user for user in image.users}
     core.requests = {key: list(jobs) for key, jobs in image.requests}
     core.services, core.services_seen = list(image.services), image.services_seen
+    core.crowd_ms = image.crowd_ms
     core.reservations = {each.name: each for each in image.reservations}
     for index, node in enumerate(image.nodes):
         state = NodeState(node.spec)
@@ -292,11 +307,13 @@ def _restore(core: Core, item: JobImage) -> None:
     job.first_started_ms, job.last_ms = item.first_started_ms, item.last_ms
     job.forecast, job.served_ms, job.preemptions = item.forecast, item.served_ms, item.preemptions
     job.pending_ms, job.waited_ms = item.pending_ms, item.waited_ms
-    job.promoted_served_ms = item.promoted_served_ms
+    job.promoted_served_ms, job.crowd_ms = item.promoted_served_ms, item.crowd_ms
+    job.checkpoint_ms, job.fruitless = item.checkpoint_ms, item.fruitless
+    job.made_room, job.beneficiary = item.made_room, item.beneficiary
     core.jobs[job.id] = job
     if job.phase not in LIVE:
         if item.promise is not None:
-            job.promise = Promise(*item.promise)
+            job.promise = Promise(*item.promise, item.held_until_ms)
             core.promises[job.id] = job
         return
     believed = believed_run_ms(job, core.policy)

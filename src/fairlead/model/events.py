@@ -126,6 +126,7 @@ class StopDecided(Event, frozen=True, tag="stop-decided"):
     then: Phase  # PENDING after preemption, CANCELLED after a cancel, TIMEOUT at the limit
     because: str = ""
     now: bool = False  # kill at once, without notice and grace
+    beneficiary: JobId | None = None  # the waiting job that it makes room for
 
 
 class Grown(Event, frozen=True, tag="grown"):
@@ -191,12 +192,25 @@ class Outlived(Event, frozen=True, tag="outlived"):
 
 
 class Promised(Event, frozen=True, tag="promised"):
-    """Decided: a waiting job starts at this time, or earlier, on these slots."""
+    """Decided: a waiting job starts at this time, or earlier, on these slots.
+
+    With `until_ms` it is a hold: room that others have to leave for it, by its id. Nobody else is
+    given any of it, nor of the quota it takes, from now until the job starts or that time comes.
+    """
 
     job: JobId
     start_ms: Ms
     slots: tuple[Slot, ...] = ()  # empty: the promise is taken back, `because` says why
     because: str = ""
+    until_ms: Ms | None = None
+
+
+class Checkpointed(Event, frozen=True, tag="checkpointed"):
+    """A running job has saved its work: what it did before `at_ms` is not lost when it stops."""
+
+    job: JobId
+    attempt: int
+    at_ms: Ms | None = None  # by the node's clock; None: now
 
 
 class Promoted(Event, frozen=True, tag="promoted"):
@@ -293,6 +307,7 @@ AnyEvent: TypeAlias = (
     | Forecasted
     | Outlived
     | Promised
+    | Checkpointed
     | Promoted
     | ReservationSet
     | ReservationDeleted

@@ -25,16 +25,27 @@ from fairlead.policy.backfill import Backfill
 from fairlead.policy.beside import find
 from fairlead.policy.deadlock.gate import Gate
 from fairlead.policy.deadlock.settle import settle
+from fairlead.policy.fair.orders import NAMES as FAIR
+from fairlead.policy.fair.turns import Turns
 from fairlead.policy.fence import Fence
-from fairlead.policy.firm import due, is_firm, kept_of_quota
+from fairlead.policy.firm import due, is_firm, is_held, kept_of_quota
 from fairlead.policy.given import Given
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.plan import Plans, next_claim
 from fairlead.policy.preempt import Preempt
 from fairlead.policy.queue import Entry, Group, Queue
+from fairlead.policy.reclaim import Reclaim
 from fairlead.policy.reserved import closed_nodes
 from fairlead.policy.resize import Resize
+
+
+def _earlier(one: Ms | None, other: Ms | None) -> Ms | None:
+    """Return the earlier of two times, None if there is neither."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
 
 RUN_MIN = 8  # below this many equal jobs in a row, one by one is quicker
 RUN_MAX = 4096
@@ -49,6 +60,7 @@ class Pipeline:
         self.scorer = score.build(config.placement)
         self.overtake_ms = config.overtake_ms
         self._core: Core | None = None
+        self.turns = Turns(self) if config.order in FAIR else None
         self.queue = self._queue(self.order)
         self.fit: Fit
         self._layout = -1
@@ -57,6 +69,7 @@ class Pipeline:
         self.preempt = Preempt(self) if config.preempt else None
         self.backfill = Backfill(self) if config.backfill != 0 and not config.preempt else None
         self.resize = Resize(self)
+        self.reclaim = Reclaim(self)
         self._plans: Plans | None = None
         self.gate = Gate(self)  # to named resources
 
@@ -76,6 +89,8 @@ class Pipeline:
 
     def _queue(self, ranked: order.Order) -> Queue:
         """Return an empty queue; one for backfilling knows how long each job is believed to run."""
+        if self.turns is not None:
+            return self.turns.queue()
         if self.config.backfill == 0:
             return Queue(ranked)
         return Queue(ranked, lambda job: believed_run_ms(job, self.config))
@@ -85,19 +100,22 @@ class Pipeline:
         self.bind(core)
         yield from settle(core, self.config)
         yield from self._due(core)
-        yield from self._round(core)
-        if core.elastic:
-            if self.preempt is None:  # one that preempts asks them first
-                yield from self.resize.make_room(core)
-            yield from self.resize.grow(core)
+        yield from self._place_all(core)
+        if core.elastic and self.preempt is None:  # one that preempts asks them first
+            yield from self.resize.make_room(core)
+        yield from self.reclaim.decide(core, self.resize.served)
+        yield from self.resize.grow(core)
 
-    def _round(self, core: Core) -> Iterator[AnyEvent]:
+    def _place_all(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, and what makes room for them."""
         if self.preempt is not None:
             yield from self.preempt.decide(core)
             return
         if self.backfill is not None:
             yield from self.backfill.decide(core)
+            return
+        if self.turns is not None:
+            yield from self.turns.decide(core)
             return
         queue = self.queue
         queue.sync(core)
@@ -130,7 +148,8 @@ class Pipeline:
         for job in due(core):
             slots = None if self.over_quota(core, job) else self.beside_claims(core, job)
             if slots is not None:
-                because = f"{self.because}; promised for its deadline"
+                why = "promised for its deadline" if not is_held(job) else "room was held for it"
+                because = f"{self.because}; {why}"
                 yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
 
     def place(self, core: Core, job: Job, group: Group) -> Iterator[tuple[Job, tuple[Slot, ...]]]:
@@ -200,13 +219,12 @@ class Pipeline:
     def wake_at(self, core: Core) -> Ms | None:
         """Return when there is something to decide that no event brings, None if never."""
         at = next_claim(core)
-        if core.elastic and (again := self.resize.wake_at(core)) is not None:
-            at = min(at, again)
+        others = _earlier(self.reclaim.wake_at(core), self.resize.wake_at(core))
         if self.preempt is not None:
-            if not core.promises and not core.elastic:
-                return self.preempt.wake_at(core)
-            wake = self.preempt.wake_at(core)
-            at = at if wake is None else min(at, wake)
+            others = _earlier(others, self.preempt.wake_at(core))
+            if not core.promises:
+                return others
+        at = at if others is None else min(at, others)
         return at if at < FAR else None
 
     def over_quota(self, core: Core, job: Job) -> bool:

@@ -20,13 +20,13 @@ import numpy as np
 
 from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
-from fairlead.core.jobs import Job, Promise, in_time
+from fairlead.core.jobs import Job, Promise
 from fairlead.core.ledger import UP, Request
 from fairlead.core.reserve import last_end, limit_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.jobs import LIVE
 from fairlead.model.resources import Slot
-from fairlead.policy.firm import window
+from fairlead.policy.firm import firm, window
 from fairlead.policy.line import Line
 from fairlead.policy.place.fit import NODE_0, Fit
 from fairlead.policy.place.trial import Trial
@@ -257,7 +257,7 @@ class Plans:
         """Claim what a job is promised."""
         start, end = window(job, promise)
         claim = (self.core.shapes[job.shape_id], promise.slots, start, end)
-        self.promised[job.id] = found = (claim, in_time(job.spec, promise))
+        self.promised[job.id] = found = (claim, firm(job, promise))
         self._of[job.id] = promise
         self._move(found, -1)
 

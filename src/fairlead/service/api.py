@@ -214,10 +214,10 @@ class Api:
         """Read what a member printed, from a logical offset; `follow` goes on until the end."""
         query = web.Query(request, ("offset", "rank", "attempt", "follow", "tail"))
         job_id = self.job_id(request)
-        members = self.status(job_id).members
+        status = self.status(job_id)
         rank = query.count("rank", 0)
-        if rank >= members:
-            raise Misuse(f"job {job_id} has ranks 0 to {members - 1}", field="rank")
+        if rank >= status.members and not status.members_max:
+            raise Misuse(f"job {job_id} has ranks 0 to {status.members - 1}", field="rank")
         tail = stream.Tail(
             self.shell, self.store, self.places.state, job_id, rank, query.count("attempt", 0)
         )

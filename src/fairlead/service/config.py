@@ -70,7 +70,14 @@ class PolicyTable(Closed, frozen=True):
     preemptions_max: int | str | None = None  # or "unlimited"
     levels: tuple[str, ...] | None = None  # of las: times of one GPU
     promote: int | str | None = None  # of las: per cent, or "never"
+    elastic: str | None = None  # jobs grow: "never", "idle" or "beside"
+    resize_every: str | None = None
     deadlock: str | None = None  # "avoid", "detect" or "ordered"
+    reclaim: str | None = None  # from whom a queue takes back: "any", "lower-priority", "never"
+    within: str | None = None  # who gives way in a queue: "lower-priority" or "never"
+    restart_cost: str | None = None  # what starting again costs a preempted job, such as "2m"
+    lease: str | None = None  # of ftf and themis
+    auction: int | None = None  # of themis: per cent
 
 
 class NodeTable(Closed, frozen=True):

@@ -117,6 +117,8 @@ class Foresight:
         later = old is not None and event.start_ms > max(old, at)
         if later and not (event.because and job in self.excused):
             raise Violation("promise-later", f"{event}: was {old}", job)
+        if event.until_ms is not None:  # room that was made for it was not foreseen by others
+            self.excused.update(self.promised)
         self.promised[job] = event.start_ms
         self.excused.discard(job)
 
