@@ -106,6 +106,7 @@ class Core:
         self.reservations: dict[str, Reservation] = {}
         self.promises: dict[JobId, Job] = {}  # waiting jobs that were promised a start
         self.elastic: dict[JobId, Job] = {}  # live jobs whose gangs may grow and shrink
+        self.broken: dict[JobId, Job] = {}  # waiting gangs that lost a member
         self.services: list[int] = []  # of the last jobs that ended well, in GPU-ms or core-ms
         self.services_seen = 0
         self.crowd_ms = 0  # how many jobs there were, summed over time
@@ -205,6 +206,8 @@ class Core:
         job.token = self.seq
         job.pending_ms = self.now
         self.pending[job.id] = job
+        if job.broken:
+            self.broken[job.id] = job
         queue = job.spec.queue
         self.waiting[queue] = self.waiting.get(queue, 0) + 1
         self.shares.wait(job, 1)
@@ -216,6 +219,7 @@ class Core:
 
     def _unwait(self, job: Job) -> None:
         del self.pending[job.id]
+        self.broken.pop(job.id, None)
         self.waiting[job.spec.queue] -= 1
         self.shares.wait(job, -1)
         job.waited_ms += self.now - job.pending_ms
@@ -232,7 +236,7 @@ class Core:
         job.beneficiary = None
         job.token_placed = self.seq
         job.because = event.because
-        job.started, job.exits, job.worst, job.kill = set(), {}, None, False
+        job.started, job.exits, job.worst, job.kill, job.broken = set(), {}, None, False, False
         for rank, slot in enumerate(event.slots):
             node = self.nodes[slot.node]
             free = self.ledger.has_room(slot.node, request, slot.devices)
@@ -327,6 +331,7 @@ class Core:
                 self._run(job, event)
         if not exit.ok and job.phase is not Phase.STOPPING:
             job.then, job.because = after_failure(job, rank, exit)
+            job.broken = exit.why == "lost" and len(job.slots) > 1
             if len(job.exits) < len(job.slots):  # the rest of the gang has to go first
                 self._halt(job, event)
                 return
@@ -374,7 +379,7 @@ class Core:
         job = self._ours(event, event.attempt)
         assert event.then is Phase.PENDING or event.then in FINAL
         self._halt(job, event)
-        job.then, job.because = event.then, event.because
+        job.then, job.because, job.broken = event.then, event.because, False
         job.kill = job.kill or event.now
         if event.then is Phase.PENDING:
             watch.preempted(job, event.beneficiary)
