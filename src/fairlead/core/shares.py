@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from fairlead.core.cohort import Branch
-from fairlead.core.decay import decayed
+from fairlead.core.decay import decayed_by, factor
 from fairlead.core.jobs import Job
 from fairlead.model.base import Ms, ShapeId
 from fairlead.model.jobs import EVERYBODY, LIVE, Queue, User
@@ -65,9 +65,10 @@ class Account:
         passed = now - self.at_ms
         if not passed or not (any(self.average) or any(self.held)):
             return self.average
+        f = factor(passed, half_life_ms)
         return [
-            decayed(average, self.held[row], passed, half_life_ms)
-            for row, average in enumerate(self.average)
+            decayed_by(f, average, held)
+            for average, held in zip(self.average, self.held, strict=False)
         ]
 
 

@@ -17,6 +17,7 @@ from fairlead.policy.explain_claims import (
     promised_in_words,
     shape_key,
 )
+from fairlead.policy.fair.why import bound_in_words, standing_lines
 from fairlead.policy.pipeline import Pipeline
 
 # Reason codes, stable, in the words of Slurm and Kueue where they have one.
@@ -208,13 +209,17 @@ def _lines(
         base, waited = job.spec.priority, now - job.submitted_ms
         aged = order.effective_milli(base, config.ageing_per_hour, config.ageing_cap, waited)
         lines.append(f"priority: {base}, with its waiting {aged // 1000}.{aged % 1000 // 100}")
+    if pipeline.turns is not None:
+        lines += standing_lines(core, config, job)
     if stuck is not None and stuck is not job:
         may = "must not" if pipeline.protected(core.now, stuck) else "may"
         lines.append(f"job {stuck.id} is the first that does not fit; it {may} be overtaken")
     promised = promised_in_words(core, pipeline, job, now)
     if promised is not None:
         lines.append(promised)
-    if protected is None:
+    if pipeline.turns is not None:
+        lines.append(f"bound: {bound_in_words(config)}")
+    elif protected is None:
         lines.append("bound: none; jobs that arrive later may always be ordered before it")
     else:
         wait = max(0, protected - now) // 1000

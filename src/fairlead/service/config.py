@@ -62,6 +62,10 @@ class PolicyTable(Closed, frozen=True):
     preemptions_max: int | str | None = None  # or "unlimited"
     levels: tuple[str, ...] | None = None  # of las: times of one GPU
     promote: int | str | None = None  # of las: per cent, or "never"
+    history: int | None = None  # of fair: how much past use counts, of 100
+    half_life: str | None = None  # after it past use counts half
+    weights: str | None = None  # of multifactor: "age:1000,fair:10000"
+    max_age: str | None = None  # of multifactor
 
 
 class QuotaTable(Closed, frozen=True):
