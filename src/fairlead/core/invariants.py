@@ -5,6 +5,8 @@ The numbers are those of docs/design/architecture.md, section 8 (invariants of t
 
 from __future__ import annotations
 
+from collections import Counter
+
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import HOST, SHARE_MEMORY, SHARE_MILLI, UP, WHOLE
@@ -155,9 +157,11 @@ def _check_shares(core: Core) -> None:
     for key, account in shares.accounts.items():
         assert account.held[:D] == held.pop(key, [0] * D), f"holdings of {key}"
         assert account.live == live.get(key, 0), f"live jobs of {key}: {account.live}"
-        assert account.waiting == sum(
-            (job.spec.queue, job.spec.user) == key for job in core.pending.values()
-        ), f"waiting jobs of {key}: {account.waiting}"
+        waits = Counter(
+            job.shape_id for job in core.pending.values() if (job.spec.queue, job.spec.user) == key
+        )
+        assert account.waits == waits, f"waiting jobs of {key}: {account.waits}"
+        assert account.waiting == waits.total(), f"waiting jobs of {key}: {account.waiting}"
     assert not held, f"holdings without an account: {held}"
     shares.sync()
     for branch in (shares.root, *shares.branches.values()):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fairlead.core.cohort import Branch
 from fairlead.core.decay import decayed
 from fairlead.core.jobs import Job
-from fairlead.model.base import Ms
+from fairlead.model.base import Ms, ShapeId
 from fairlead.model.jobs import EVERYBODY, LIVE, Queue, User
 from fairlead.model.resources import DIMENSIONS, GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Shape, Slot
 
@@ -27,12 +27,13 @@ MODEL = f"{DIMENSIONS[GPU]}/"  # before the name of a GPU type, as a resource
 class Account:
     """A user in one queue, or over all queues."""
 
-    __slots__ = ("at_ms", "average", "held", "live", "waiting")
+    __slots__ = ("at_ms", "average", "held", "live", "waiting", "waits")
 
     def __init__(self, rows: int, now: Ms) -> None:
         self.held = [0] * rows  # now
         self.live = 0
         self.waiting = 0
+        self.waits: dict[ShapeId, int] = {}  # waiting jobs by shape
         self.average = [0] * D  # of the past, in the order of DIMENSIONS, in parts of AVERAGE_ONE
         self.at_ms = now  # when the average was brought up last
 
@@ -41,7 +42,17 @@ class Account:
         other = Account.__new__(Account)
         other.held, other.live, other.waiting = self.held, self.live, self.waiting
         other.average, other.at_ms = self.average, self.at_ms
+        other.waits = dict(self.waits)
         return other
+
+    def wait(self, shape: ShapeId, sign: int) -> None:
+        """A job of a shape waits, or waits no more."""
+        self.waiting += sign
+        jobs = self.waits.get(shape, 0) + sign
+        if jobs:
+            self.waits[shape] = jobs
+        else:
+            del self.waits[shape]
 
     def bring_up(self, now: Ms, half_life_ms: Ms) -> None:
         """Let the time until now count as past."""
@@ -97,8 +108,8 @@ class Shares:
 
     def wait(self, job: Job, sign: int) -> None:
         """A job waits, or waits no more."""
-        self._account(job).waiting += sign
-        self._person(job).waiting += sign
+        self._account(job).wait(job.shape_id, sign)
+        self._person(job).wait(job.shape_id, sign)
         branch: Branch | None = self._branch(job.spec.queue)
         while branch is not None:
             branch.waiting += sign
@@ -198,6 +209,7 @@ class Shares:
         for account in self.accounts.values():
             account.bring_up(core.now, core.policy.half_life_ms)
             account.held, account.live, account.waiting = [0] * len(self.rows), 0, 0
+            account.waits = {}
         self.people.clear()
         self._layout = -1
         self.sync()

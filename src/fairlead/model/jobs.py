@@ -187,6 +187,8 @@ class PolicyConfig(Record, frozen=True):
     # For orders by fair share:
     half_life_ms: Ms = limits.HALF_LIFE_MS_DEFAULT  # in which past use counts half
     history_percent: int = 50  # how much past use counts beside present use, of 100
+    weights: tuple[int, ...] = ()  # multifactor: in the order of its terms; empty: the default
+    max_age_ms: Ms = limits.MAX_AGE_MS_DEFAULT  # multifactor: waiting longer adds nothing
     # Who gives back what a queue has lent: any job, or only those of lower priority than the
     # owner's; and whether a job may take the place of one of lower priority in its own queue.
     reclaim: Literal["never", "lower-priority", "any"] = "any"

@@ -200,6 +200,11 @@ def build(config: PolicyConfig) -> Order:
     if config.order == "priority":
         check_ageing(config)
         return ageing(config.ageing_per_hour)
+    if config.order == "multifactor":
+        return fifo  # of jobs of one user that are equal but for their age
+    if config.order in ("fair", "drf", "maxmin", "fairtree"):
+        check_ageing(config)
+        return ageing(config.ageing_per_hour)  # among the jobs of one user
     if config.order in STATIC:
         return STATIC[config.order]
     if config.order in RUNNING:

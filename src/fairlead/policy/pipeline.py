@@ -23,6 +23,8 @@ from fairlead.model.resources import Slot
 from fairlead.policy import order
 from fairlead.policy.backfill import Backfill
 from fairlead.policy.beside import find
+from fairlead.policy.fair.orders import NAMES as FAIR
+from fairlead.policy.fair.turns import Turns
 from fairlead.policy.fence import Fence
 from fairlead.policy.firm import due, is_firm, kept_of_quota
 from fairlead.policy.place import score
@@ -45,6 +47,7 @@ class Pipeline:
         self.scorer = score.build(config.placement)
         self.overtake_ms = config.overtake_ms
         self._core: Core | None = None
+        self.turns = Turns(self) if config.order in FAIR else None
         self.queue = self._queue(self.order)
         self.fit: Fit
         self._layout = -1
@@ -69,6 +72,8 @@ class Pipeline:
 
     def _queue(self, ranked: order.Order) -> Queue:
         """Return an empty queue; one for backfilling knows how long each job is believed to run."""
+        if self.turns is not None:
+            return self.turns.queue()
         if self.config.backfill == 0:
             return Queue(ranked)
         return Queue(ranked, lambda job: believed_run_ms(job, self.config))
@@ -82,6 +87,9 @@ class Pipeline:
             return
         if self.backfill is not None:
             yield from self.backfill.decide(core)
+            return
+        if self.turns is not None:
+            yield from self.turns.decide(core)
             return
         queue = self.queue
         queue.sync(core)

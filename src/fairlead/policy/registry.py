@@ -11,6 +11,7 @@ from fairlead.model.base import Misuse
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.units import format_duration
 from fairlead.policy import bounds, order
+from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.finish import LEASED
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.place.score import SCORERS
@@ -43,22 +44,24 @@ POLICIES: dict[str, str] = {
     "themis": "those worst off by finish-time fairness bid for the GPUs of each lease (Themis)",
     "edf": "earliest deadline first, preemptive; jobs without a deadline come last",
     "priority-preempt": "highest priority first, ageing, preemptive",
+    "fair": "whoever uses least of its share of the tree of queues and users (hierarchical DRF), "
+    "now and in the past; others may overtake a job that does not fit until it has waited 15 "
+    "minutes",
+    "fair-easy": "the same, with EASY backfilling",
+    "fair-skip": "the same; what does not fit is passed over, wide jobs may starve",
+    "hdrf": "hierarchical DRF of present use alone",
+    "usage": "hierarchical fair shares of past use alone",
+    "drf": "whoever uses least of its dominant resource, users side by side whatever their queue",
+    "maxmin": "whoever is farthest below its entitlement by weighted max-min with quotas",
+    "multifactor": "weighted sum of age, fair share, priority, ... (Slurm's multifactor)",
+    "fairtree": "users ranked level by level by shares and past use (Slurm's Fair Tree)",
 }
 
 # What a name may be made of: ORDER[-MODE][-TRAIT...]. A mode says what happens around a job that
 # does not fit, a trait changes one setting.
 _ORDERS = (
-    "fifo",
-    "sjf",
-    "priority",
-    "qssf",
-    "srtf",
-    "srsf",
-    "las",
-    "gittins",
-    "edf",
-    "ftf",
-    "themis",
+    *("fifo", "sjf", "priority", "qssf", "srtf", "srsf", "las", "gittins", "edf"),
+    *("ftf", "themis", *FAIR),
 )
 _MODES: dict[str, dict[str, Any]] = {
     "strict": {"overtake_ms": 0},
@@ -78,6 +81,11 @@ _ALIASES = {
     "easy++": "fifo-easy-expected-sjbf",
     "conservative": "fifo-conservative",
     "conservative-expected": "fifo-conservative-expected",
+}
+# Orders that stand for another with settings of its own.
+_ORDER_ALIASES: dict[str, dict[str, Any]] = {
+    "hdrf": {"order": "fair", "history_percent": 0},
+    "usage": {"order": "fair", "history_percent": 100},
 }
 _DEFAULT_MODE = {"fifo": "strict", "sjf": "strict", "qssf": "strict"}
 _PREEMPTIVE = ("srtf", "srsf", "las", "gittins", "edf", "ftf", "themis")
@@ -112,9 +120,9 @@ def policy_config(text: str) -> PolicyConfig:
 def _settings(name: str) -> dict[str, Any] | None:
     """Return the fields of the configuration that a full name stands for, None for no policy."""
     first, *rest = name.split("-")
-    if first not in _ORDERS:
+    if first not in _ORDERS and first not in _ORDER_ALIASES:
         return None
-    settings: dict[str, Any] = {"order": first}
+    settings: dict[str, Any] = _ORDER_ALIASES.get(first, {"order": first}).copy()
     if first == "las":
         settings |= {"levels_gpu_ms": LEVELS_GPU_MS, "promote_percent": PROMOTE_PERCENT}
     modes = [word for word in rest if word not in _TRAITS]
@@ -129,6 +137,8 @@ def _settings(name: str) -> dict[str, Any] | None:
         if not 1 <= int(mode[8:]) <= BACKFILL_MAX:
             return None
         settings["backfill"] = int(mode[8:])
+    elif mode == "preempt" and settings["order"] in FAIR:
+        return None
     elif mode in _MODES:
         settings |= _MODES[mode]
     elif mode:
@@ -163,6 +173,18 @@ def check(config: PolicyConfig) -> None:
         )
     if config.lease_ms < LEASE_MIN_MS:
         raise Misuse("a lease is at least a second", field="lease", hint='such as "20m"')
+    if config.preempt and config.order in FAIR:
+        raise Misuse(
+            f"the order {config.order} is not preemptive: shares change with every start",
+            field="preempt",
+            hint="leave preempt out; what a queue lent comes back by its quota (reclaim)",
+        )
+    if config.half_life_ms <= 0:
+        raise Misuse(
+            "a half-life of zero forgets all use at once: no past is left to count",
+            field="half_life",
+            hint="set history to 0 to go by present use alone, or half_life to 1h or more",
+        )
     if config.preempt and config.backfill != 0:
         raise Misuse(
             "a preemptive policy does not backfill: who comes first takes the place of who runs",
@@ -187,6 +209,10 @@ _ABOUT = {
     "ftf": "worst finish-time fairness first",
     "themis": "the worst off by finish-time fairness bid for the GPUs of each lease",
     "edf": "earliest deadline first; jobs without one come last",
+    "drf": "whoever uses least of its dominant resource",
+    "maxmin": "whoever is farthest below its entitlement",
+    "multifactor": "highest weighted sum of age, fair share and other terms",
+    "fairtree": "users by shares and past use, level by level",
 }
 
 
@@ -195,6 +221,11 @@ def describe(config: PolicyConfig) -> str:
     if config.order == "priority":
         per_hour = config.ageing_per_hour
         text = f"highest priority first; waiting adds {per_hour} points an hour"
+    elif config.order == "fair":
+        text = (
+            f"whoever uses least of its share of the tree; past use counts {config.history_percent}"
+            f" of 100, with a half-life of {format_duration(config.half_life_ms)}"
+        )
     else:
         text = _ABOUT[config.order]
     if config.order in LEASED:

@@ -13,7 +13,11 @@ from msgspec.structs import replace
 
 from fairlead.model.base import Misuse, Ms
 from fairlead.model.jobs import PolicyConfig
+from fairlead.model.limits import WEIGHT_MAX
 from fairlead.model.units import parse_duration_ms
+from fairlead.policy.fair.orders import NAMES as FAIR
+from fairlead.policy.fair.orders import PAST
+from fairlead.policy.fair.terms import TERMS
 from fairlead.policy.finish import LEASED
 from fairlead.policy.registry import BACKFILL_MAX, check, policy_config
 
@@ -86,6 +90,25 @@ def _levels(value: Setting, key: str) -> tuple[Ms, ...]:
     return levels
 
 
+def _weights(value: Setting, key: str) -> tuple[int, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    if isinstance(parts, int):
+        parts = [str(parts)]
+    found = dict.fromkeys(TERMS, 0)
+    for part in parts:
+        name, _, number = part.strip().partition(":")
+        if name not in TERMS:
+            close = difflib.get_close_matches(name, TERMS, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise Misuse(
+                f"{key} has no term '{name}'",
+                field=key,
+                hint=f"{hint}the terms are {', '.join(TERMS)}; such as age:1000,fair:10000",
+            )
+        found[name] = _whole(0, WEIGHT_MAX)(number.strip(), f"{key}.{name}")
+    return tuple(found.values())
+
+
 _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "order": ("order", _text),
     "placement": ("placement", _text),
@@ -102,8 +125,18 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "promote": ("promote_percent", _or({"never": None}, _whole(1, PERCENT_MAX))),
     "lease": ("lease_ms", parse_duration_ms),
     "auction": ("auction_percent", _whole(1, 100)),
+    "history": ("history_percent", _whole(0, 100)),
+    "half_life": ("half_life_ms", parse_duration_ms),
+    "weights": ("weights", _weights),
+    "max_age": ("max_age_ms", parse_duration_ms),
 }
 KEYS = tuple(_SETTINGS)
+
+
+def _sums(config: PolicyConfig) -> bool:
+    return config.order == "multifactor"
+
+
 _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "min_run": (lambda config: config.preempt, "preemptive policies"),
     "preemptions_max": (lambda config: config.preempt, "preemptive policies"),
@@ -111,8 +144,15 @@ _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "promote": (lambda config: config.order == "las", "las"),
     "lease": (lambda config: config.order in LEASED, "ftf and themis"),
     "auction": (lambda config: config.order == "themis", "themis"),
-    "ageing_per_hour": (lambda config: config.order == "priority", "orders by priority"),
+    "ageing_per_hour": (
+        lambda config: config.order == "priority" or (config.order in FAIR and not _sums(config)),
+        "orders by priority",
+    ),
     "ageing_cap": (lambda config: config.order == "priority", "orders by priority"),
+    "history": (lambda config: config.order == "fair", "fair"),
+    "half_life": (lambda config: config.order in PAST, "orders by past use"),
+    "weights": (lambda config: _sums(config), "multifactor"),
+    "max_age": (lambda config: _sums(config), "multifactor"),
     "shortest": (
         lambda config: bool(config.backfill) and not config.preempt,
         "policies that backfill",
