@@ -15,7 +15,9 @@ from fairlead.model.limits import PRIORITY_MIN
 from fairlead.model.units import format_duration
 from fairlead.policy import order
 
-LONG, WIDE, UNDATED = "long jobs", "wide jobs", "jobs without a deadline"
+LONG, WIDE = "long jobs", "wide jobs"
+UNDATED, LOW = "jobs without a deadline", "jobs of low priority"
+HEAVY = "jobs of users who hold more than others"
 # Whom newcomers may keep from the top for ever, by the order alone.
 _BY_ORDER: dict[str, tuple[str, ...]] = {
     "fifo": (),
@@ -28,8 +30,15 @@ _BY_ORDER: dict[str, tuple[str, ...]] = {
     "ftf": (LONG, WIDE),
     "themis": (LONG, WIDE),
     "edf": (UNDATED,),
+    "fair": (HEAVY,),
+    "drf": (HEAVY,),
+    "maxmin": (HEAVY,),
+    "fairtree": (HEAVY,),
+    "multifactor": (LOW, HEAVY),
 }
+_NEW_USERS = "while users who hold less keep coming"
 _WHEN = {  # under which condition, where not always
+    **dict.fromkeys(("fair", "drf", "maxmin", "fairtree"), _NEW_USERS),
     "ftf": "while shorter or narrower ones bring more work than the cluster can do",
     "themis": "while shorter or narrower ones bring more work than the cluster can do",
 }
