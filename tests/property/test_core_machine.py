@@ -17,15 +17,18 @@ from hypothesis.stateful import (
 
 from fairlead.core.engine import Core
 from fairlead.core.invariants import check
+from fairlead.core.ledger import Request
 from fairlead.core.reconcile import reconcile
 from fairlead.model.events import (
     Cancelled,
     ForeignUsage,
+    Grown,
     MemberEnded,
     MemberStarted,
     NodeJoined,
     NodeLost,
     Placed,
+    Shrunk,
     StopDecided,
     Submitted,
 )
@@ -65,9 +68,15 @@ class CoreMachine(RuleBasedStateMachine):
             self.apply(stop)
         assert self.core.due(self.core.now) == []
 
-    @rule(shape=shapes(), limit=st.sampled_from([None, 1000]), retries=st.integers(0, 2))
-    def submit(self, shape, limit, retries):
-        spec = JobSpec(shape=shape, limit_ms=limit, retries=retries)
+    @rule(
+        shape=shapes(),
+        limit=st.sampled_from([None, 1000]),
+        retries=st.integers(0, 2),
+        more=st.integers(0, 3),
+    )
+    def submit(self, shape, limit, retries, more):
+        members_max = shape.members + more if more else 0
+        spec = JobSpec(shape=shape, limit_ms=limit, retries=retries, members_max=members_max)
         self.apply(Submitted(job=self.core.next_job, spec=spec))
 
     @rule(pick=picks)
@@ -84,7 +93,8 @@ class CoreMachine(RuleBasedStateMachine):
         job = self.some(LIVE, pick)
         if job is None:
             return multiple()
-        where = {"job": job.id, "attempt": job.attempt, "rank": rank % len(job.slots)}
+        numbers = range(len(job.slots) if job.team is None else job.team.unused)
+        where = {"job": job.id, "attempt": job.attempt, "rank": rank % len(numbers)}
         both = [MemberStarted(**where), MemberEnded(**where, exit=exit)]
         return multiple(*both[: 1 + pick % 2] * times)
 
@@ -107,6 +117,35 @@ class CoreMachine(RuleBasedStateMachine):
             self.apply(StopDecided(job=job.id, attempt=job.attempt, then=then))
             assert (self.core.ledger.room == held).all()
 
+    def resizable(self, pick):
+        found = [
+            job
+            for job in self.core.elastic.values()
+            if job.phase is Phase.RUNNING and not job.exits
+        ]
+        return found[pick % len(found)] if found else None
+
+    @rule(pick=picks, more=st.integers(1, 3))
+    def grow(self, pick, more):
+        job = self.resizable(pick)
+        if job is None or job.team.size == job.spec.members_max:
+            return
+        request = Request(msgspec.structs.replace(job.spec.shape, members=1, spread="any"))
+        slot = self.fit.one(request)
+        if slot is not None:
+            self.apply(Grown(job=job.id, attempt=job.attempt, slots=(slot,)))
+
+    @rule(pick=picks, least=picks)
+    def shrink(self, pick, least):
+        job = self.resizable(pick)
+        if job is None or job.team.size == job.spec.shape.members:
+            return
+        stay = job.spec.shape.members + least % (job.team.size - job.spec.shape.members)
+        held = self.core.ledger.room.copy()
+        self.apply(Shrunk(job=job.id, attempt=job.attempt, members=stay))
+        assert (self.core.ledger.room == held).all()
+        assert len(job.staying) == stay
+
     @rule(pick=picks)
     def cancel(self, pick):
         job = self.some((Phase.PENDING,), pick)
@@ -124,8 +163,15 @@ class CoreMachine(RuleBasedStateMachine):
         node = pick % len(self.core.nodes)
         now = self.core.nodes[node].spec
         boot = f"{now.boot}x" if reboot else now.boot
-        devices = spec.devices if reboot else now.devices
-        changed = msgspec.structs.replace(spec, name=now.name, boot=boot, devices=devices)
+        if not reboot:  # in one life a machine has its devices, and no less of anything
+            spec = msgspec.structs.replace(
+                spec,
+                devices=now.devices,
+                cpu_milli=max(spec.cpu_milli, now.cpu_milli),
+                memory_mib=max(spec.memory_mib, now.memory_mib),
+                disk_mib=max(spec.disk_mib, now.disk_mib),
+            )
+        changed = msgspec.structs.replace(spec, name=now.name, boot=boot)
         self.apply(NodeJoined(node=node, spec=changed))
 
     @rule(pick=picks, cpu=st.sampled_from([0, 1000, 50_000]))
@@ -179,7 +225,7 @@ class CoreMachine(RuleBasedStateMachine):
         """When every member is gone and what waits is cancelled, nothing is held by anybody."""
         core = self.core
         for job in list(core.jobs.values()):
-            for rank in range(len(job.slots)):
+            for rank in list(job.ranks):
                 self.apply(MemberEnded(job=job.id, attempt=job.attempt, rank=rank, exit=OK))
         for job_id in list(core.pending):
             self.apply(Cancelled(job=job_id))

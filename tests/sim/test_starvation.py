@@ -19,7 +19,7 @@ from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.model.jobs import JobSpec
 from fairlead.model.resources import Shape
-from fairlead.policy.bounds import HEAVY, LONG, LOW, UNDATED, WIDE, in_words, lines, may_starve
+from fairlead.policy.bounds import LONG, LOW, SERVED, UNDATED, WIDE, in_words, lines, may_starve
 from fairlead.policy.bounds import protected_after_ms as protected_after
 from fairlead.policy.explain import explain
 from fairlead.policy.registry import POLICIES, build, describe, policy_config
@@ -30,7 +30,7 @@ from fairlead.sim.workload import SimJob, Workload
 SECOND, HOUR = 1000, 3_600_000
 CORES, EVERY, SHORT = 4, 100 * SECOND, 600 * SECOND  # 600 s of work every 100 s: for 6 cores
 CAME, OVER = HOUR, 6 * HOUR
-RUN = {LONG: 10 * HOUR, WIDE: SHORT, UNDATED: 10 * HOUR, LOW: SHORT, HEAVY: SHORT}
+RUN = {LONG: 10 * HOUR, WIDE: SHORT, UNDATED: 10 * HOUR, LOW: SHORT, SERVED: SHORT}
 ALL = tuple(RUN)
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "policies.md"
 
@@ -53,7 +53,7 @@ def made(kind: str, run_ms: int | None = None) -> tuple[Workload, int]:
     shape = Shape(cpu_milli=1000 * (CORES if kind == WIDE else 1))
     spec = JobSpec(shape=shape, user="victim", priority=0, limit_ms=run_ms * 2, expected_ms=run_ms)
     jobs.append(SimJob("victim", CAME + 1, run_ms, spec))
-    if kind == HEAVY:
+    if kind == SERVED:
         spec = JobSpec(shape=Shape(cpu_milli=1000 * CORES // 2), user="victim", priority=100)
         jobs.insert(0, SimJob("held", 0, 2 * OVER, spec))
     jobs.sort(key=lambda job: job.submit_ms)

@@ -13,23 +13,25 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import msgspec
-
-from fairlead.core import due, future, machines
+from fairlead.core import due, future, machines, resize, watch
 from fairlead.core.desired import desired
 from fairlead.core.ending import after_failure
 from fairlead.core.ends import Ends
 from fairlead.core.jobs import TRANSITIONS, Job
 from fairlead.core.ledger import Ledger, Request
+from fairlead.core.named import Named
+from fairlead.core.nodes import Drained, NodeState
 from fairlead.core.shares import Shares, plus
 from fairlead.core.status import status_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import (
     AnyEvent,
     Cancelled,
+    Checkpointed,
     Event,
     Forecasted,
     ForeignUsage,
+    Grown,
     MemberEnded,
     MemberStarted,
     NodeJoined,
@@ -43,6 +45,7 @@ from fairlead.model.events import (
     QueueSet,
     ReservationDeleted,
     ReservationSet,
+    Shrunk,
     StopDecided,
     Submitted,
     TenantDeleted,
@@ -61,29 +64,11 @@ from fairlead.model.jobs import (
     Tenant,
     User,
 )
-from fairlead.model.messages import Desired, MemberKey
-from fairlead.model.resources import Node, Shape
+from fairlead.model.messages import Desired
+from fairlead.model.resources import Shape, Slot
 from fairlead.model.status import JobStatus
 
 REQUESTS_KEPT = 10_000  # idempotency keys remembered
-
-
-class NodeState:
-    """A node: its spec, whether it is up, and the members that hold resources or run there."""
-
-    __slots__ = ("members", "spec", "up")
-
-    def __init__(self, spec: Node) -> None:
-        self.spec = spec
-        self.up = True
-        self.members: dict[MemberKey, Job] = {}  # not confirmed gone, whatever their phase
-
-
-class Drained(msgspec.Struct, frozen=True):
-    """What changed since the last drain."""
-
-    statuses: list[JobStatus]
-    nodes: list[NodeId]
 
 
 class Core:
@@ -108,6 +93,7 @@ class Core:
         self.ledger = Ledger()
         self.users: dict[str, User] = {}
         self.shares = Shares(self)
+        self.named = Named(self)
         self.shapes: list[Request] = []
         self.shape_ids: dict[Shape, int] = {}
         self.fitting: set[Shape] = set()  # shapes known to fit the empty cluster; a cache
@@ -119,6 +105,7 @@ class Core:
         self.ends = Ends()
         self.reservations: dict[str, Reservation] = {}
         self.promises: dict[JobId, Job] = {}  # waiting jobs that were promised a start
+        self.elastic: dict[JobId, Job] = {}  # live jobs whose gangs may grow and shrink
         self.services: list[int] = []  # of the last jobs that ended well, in GPU-ms or core-ms
         self.services_seen = 0
         self.crowd_ms = 0  # how many jobs there were, summed over time
@@ -131,6 +118,8 @@ class Core:
             MemberStarted: self._member_started,
             MemberEnded: self._member_ended,
             StopDecided: self._stop_decided,
+            Grown: partial(resize.grown, self),
+            Shrunk: partial(resize.shrunk, self),
             Cancelled: self._cancelled,
             NodeJoined: partial(machines.node_joined, self),
             NodeLost: partial(machines.node_lost, self),
@@ -145,9 +134,11 @@ class Core:
             Forecasted: partial(future.forecasted, self),
             Outlived: partial(future.outlived, self),
             Promised: partial(future.promised, self),
+            Checkpointed: partial(future.checkpointed, self),
             Promoted: partial(future.promoted, self),
             ReservationSet: partial(future.reservation_set, self),
             ReservationDeleted: partial(future.reservation_deleted, self),
+            **self.named.handlers(),
         }
 
     # ---- change -------------------------------------------------------------------------------
@@ -182,7 +173,9 @@ class Core:
         """Something that users see of the job has changed."""
         self._changed[job.id] = job
 
-    def _ours(self, event: Placed | StopDecided | Cancelled, attempt: int | None = None) -> Job:
+    def _ours(
+        self, event: Placed | StopDecided | Grown | Shrunk | Cancelled, attempt: int | None = None
+    ) -> Job:
         """Return the job of a decision of ours; it must be there, in this attempt."""
         job = self.jobs.get(event.job)
         assert job is not None, f"job {event.job} is not pending or live: {event}"
@@ -224,9 +217,7 @@ class Core:
         self.waiting[job.spec.queue] -= 1
         self.shares.wait(job, -1)
         job.waited_ms += self.now - job.pending_ms
-        if job.promise is not None:
-            job.promise = None
-            del self.promises[job.id]
+        future.forget_promise(self, job)
 
     def _placed(self, event: Placed) -> None:
         job = self._ours(event, event.attempt - 1)
@@ -236,6 +227,7 @@ class Core:
         self._unwait(job)
         job.attempt, job.slots, job.placed_ms = event.attempt, event.slots, self.now
         job.started_ms, job.last_ms = None, self.now
+        job.beneficiary = None
         job.token_placed = self.seq
         job.because = event.because
         job.started, job.exits, job.worst, job.kill = set(), {}, None, False
@@ -246,15 +238,21 @@ class Core:
             self.ledger.take(slot.node, request, slot.devices)
             node.members[job.id, job.attempt, rank] = job
             self._dirty.add(slot.node)
+        resize.begin(self, job)
         self.account(job, 1, live=1)
+        self.named.take(job)
         future.believe(self, job, self.now)
 
     def account(self, job: Job, sign: int, *, live: int = 0) -> None:
-        """Book what a job's slots hold, to those who pay for it; -1 takes it back.
+        """Book what all of a job's slots hold, to those who pay for it; -1 takes it back.
 
         `live` is 1 where the job begins to hold anything, -1 where it ceases to.
         """
-        change = self.shares.hold(job, job.slots, sign, live)
+        self.book(job, job.slots, sign, live)
+
+    def book(self, job: Job, slots: tuple[Slot, ...], sign: int, live: int = 0) -> None:
+        """Book what some slots of a job hold."""
+        change = self.shares.hold(job, slots, sign, live)
         usage = self.usage.get(job.spec.tenant)
         self.usage[job.spec.tenant] = change if usage is None else plus(usage, change)
 
@@ -268,8 +266,8 @@ class Core:
             return
         job.started.add(event.rank)
         self._note_time(job, event.at_ms)
-        self._dirty.add(job.slots[event.rank].node)  # from now on it is only kept
-        if job.phase is Phase.STOPPING:
+        self._dirty.add(job.slot(event.rank).node)  # from now on it is only kept
+        if job.phase is not Phase.STARTING:
             return
         if len(job.started) < len(job.slots):
             return
@@ -301,7 +299,7 @@ class Core:
         job = self.jobs.get(job_id)
         if job is None or job.attempt != attempt or job.phase not in LIVE:
             return None
-        if not 0 <= rank < len(job.slots) or rank in job.exits:
+        if rank not in job.ranks or rank in job.exits:
             return None
         return job
 
@@ -311,10 +309,13 @@ class Core:
         self._ended(job, rank, exit, event)
 
     def _ended(self, job: Job, rank: int, exit: Exit, event: Event) -> None:
-        node = job.slots[rank].node
-        job.exits[rank] = exit
+        node = job.slot(rank).node
         del self.nodes[node].members[job.id, job.attempt, rank]
         self._dirty.add(node)
+        running = job.team is not None and job.phase is Phase.RUNNING
+        if running and resize.leaves(self, job, rank, exit, event):
+            return
+        job.exits[rank] = exit
         if job.worst is None or (job.worst.ok and not exit.ok):
             job.worst = exit
         if rank not in job.started and exit.why not in ("lost", "cannot-start"):
@@ -325,9 +326,7 @@ class Core:
         if not exit.ok and job.phase is not Phase.STOPPING:
             job.then, job.because = after_failure(job, rank, exit)
             if len(job.exits) < len(job.slots):  # the rest of the gang has to go first
-                for slot in job.slots:
-                    self._dirty.add(slot.node)
-                self._move(job, event, Phase.STOPPING)
+                self._halt(job, event)
                 return
         if len(job.exits) < len(job.slots):
             self._changed[job.id] = job
@@ -340,6 +339,8 @@ class Core:
         for slot in job.slots:
             self.ledger.give(slot.node, request, slot.devices)
         self.account(job, -1, live=-1)
+        resize.over(self, job)
+        self.named.give(job)
         self.ends.drop(job.id)
         self.wakeups += 1
         if job.started_ms is not None:
@@ -360,22 +361,27 @@ class Core:
             if then is Phase.SUCCEEDED:
                 future.served(self, job)
 
+    def _halt(self, job: Job, event: Event) -> None:
+        """The whole gang has to go."""
+        self._move(job, event, Phase.STOPPING)
+        resize.halt(job)
+        for slot in job.slots:
+            self._dirty.add(slot.node)
+
     def _stop_decided(self, event: StopDecided) -> None:
         job = self._ours(event, event.attempt)
         assert event.then is Phase.PENDING or event.then in FINAL
-        self._move(job, event, Phase.STOPPING)
+        self._halt(job, event)
         job.then, job.because = event.then, event.because
         job.kill = job.kill or event.now
         if event.then is Phase.PENDING:
-            job.preemptions += 1
+            watch.preempted(job, event.beneficiary)
             if job.started_ms is not None:
                 # By a node's clock that is slow it ran for less than the order that stops it has
                 # counted, would come first again at once, and be stopped again.
                 self._note_time(job, None)
         grace_ms = 0 if job.kill else job.spec.grace_ms
         self.ends.set(job.id, self.now + grace_ms, final=True)
-        for slot in job.slots:
-            self._dirty.add(slot.node)
 
     def _cancelled(self, event: Cancelled) -> None:
         job = self._ours(event)

@@ -31,7 +31,7 @@ def reconcile(core: Core, report: Report) -> tuple[list[AnyEvent], tuple[MemberK
         present.add(member.key)
         _compare(there, member, events, forget)
     for key, job in there.items():
-        if key not in present and report.seen >= job.token_placed:
+        if key not in present and report.seen >= job.launched_by(key[2]):
             gone = Exit(why="lost", detail=f"{report.node}: the agent has no record of it")
             events.append(MemberEnded(job=key[0], attempt=key[1], rank=key[2], exit=gone))
     return events, tuple(forget)

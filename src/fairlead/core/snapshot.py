@@ -10,6 +10,9 @@ import msgspec
 
 from fairlead.core.ends import believed_run_ms
 from fairlead.core.jobs import Job, Promise
+from fairlead.core.named import Ask, Holding
+from fairlead.core.nodes import NodeState
+from fairlead.core.team import Team
 from fairlead.model.base import JobId, Ms, Record
 from fairlead.model.jobs import (
     LIVE,
@@ -20,6 +23,7 @@ from fairlead.model.jobs import (
     PolicyConfig,
     Queue,
     Reservation,
+    Resource,
     Tenant,
     User,
 )
@@ -29,6 +33,47 @@ if TYPE_CHECKING:
     from fairlead.core.engine import Core
 
 VERSION = 1
+
+
+class TeamImage(Record, frozen=True):
+    """The members of an elastic job; see core/team.py."""
+
+    numbers: tuple[int, ...]
+    unused: int
+    leaving: tuple[int, ...] = ()
+    leave_ms: Ms = 0
+    joined: tuple[tuple[int, int], ...] = ()
+    generation: int = 0
+    resized_ms: Ms | None = None
+    lost: int = 0
+
+    @classmethod
+    def of(cls, team: Team | None) -> TeamImage | None:
+        """Return the image of a job's team."""
+        if team is None:
+            return None
+        return cls(
+            numbers=tuple(team.numbers),
+            unused=team.unused,
+            leaving=tuple(sorted(team.leaving)),
+            leave_ms=team.leave_ms,
+            joined=tuple(team.joined.items()),
+            generation=team.generation,
+            resized_ms=team.resized_ms,
+            lost=team.lost,
+        )
+
+    def team(self) -> Team:
+        """Return the team of the image."""
+        team = Team(0)
+        team.numbers, team.unused, team.leaving = list(self.numbers), self.unused, set(self.leaving)
+        team.leave_ms, team.joined, team.generation = (
+            self.leave_ms,
+            dict(self.joined),
+            self.generation,
+        )
+        team.resized_ms, team.lost = self.resized_ms, self.lost
+        return team
 
 
 class JobImage(Record, frozen=True):
@@ -55,12 +100,20 @@ class JobImage(Record, frozen=True):
     because: str = ""
     forecast: Forecast | None = None
     promise: tuple[Ms, tuple[Slot, ...], Ms] | None = None
+    held_until_ms: Ms | None = None  # the promise is a hold until then
     end_ms: Ms = 0  # believed, of a live job
     served_ms: Ms = 0
     preemptions: int = 0
     pending_ms: Ms = 0
     waited_ms: Ms = 0
     promoted_served_ms: Ms = 0
+    team: TeamImage | None = None
+    acquired: tuple[tuple[str, int], ...] = ()  # of named resources, while it runs
+    granted: tuple[str, ...] = ()  # keys of its last requests for them
+    checkpoint_ms: Ms | None = None
+    fruitless: int = 0
+    made_room: tuple[JobId, ...] = ()
+    beneficiary: JobId | None = None
     crowd_ms: int = 0
 
 
@@ -101,6 +154,8 @@ class Image(Record, frozen=True):
     crowd_ms: int = 0
     users: tuple[User, ...] = ()
     accounts: tuple[AccountImage, ...] = ()
+    resources: tuple[Resource, ...] = ()
+    asks: tuple[Ask, ...] = ()
 
 
 _encoder = msgspec.json.Encoder()
@@ -118,6 +173,7 @@ def dump(core: Core) -> bytes:
         )
         for index, node in enumerate(core.nodes)
     )
+    live = core.named.live
     jobs = tuple(
         JobImage(
             id=job.id,
@@ -140,13 +196,21 @@ def dump(core: Core) -> bytes:
             last_ms=job.last_ms,
             because=job.because,
             forecast=job.forecast,
-            promise=job.promise,
+            promise=None if job.promise is None else job.promise[:3],
+            held_until_ms=None if job.promise is None else job.promise.until_ms,
             end_ms=core.ends.get(job.id) if job.phase in LIVE else 0,
             served_ms=job.served_ms,
             preemptions=job.preemptions,
             pending_ms=job.pending_ms,
             waited_ms=job.waited_ms,
             promoted_served_ms=job.promoted_served_ms,
+            team=TeamImage.of(job.team),
+            acquired=tuple(holding.acquired.items()) if (holding := live.get(job.id)) else (),
+            granted=holding.granted if holding else (),
+            checkpoint_ms=job.checkpoint_ms,
+            fruitless=job.fruitless,
+            made_room=job.made_room,
+            beneficiary=job.beneficiary,
             crowd_ms=job.crowd_ms,
         )
         for _, job in sorted(core.jobs.items())
@@ -172,6 +236,8 @@ def dump(core: Core) -> bytes:
             for (queue, user), each in sorted(core.shares.accounts.items())
             if any(each.average) or any(each.held)
         ),
+        resources=tuple(core.named.resources[name] for name in sorted(core.named.resources)),
+        asks=tuple(core.named.asks.values()),
     )
     return _encoder.encode(image)
 
@@ -183,7 +249,7 @@ def digest(body: bytes) -> str:
 
 def load(body: bytes) -> Core:
     """Return the core of an image; raises msgspec.DecodeError if it is damaged."""
-    from fairlead.core.engine import Core, NodeState
+    from fairlead.core.engine import Core
 
     image = _decoder.decode(body)
     core = Core()
@@ -213,9 +279,21 @@ def load(body: bytes) -> Core:
             core.pending[job.id] = job
             core.arrivals.append(job.id)
             core.waiting[job.spec.queue] = core.waiting.get(job.spec.queue, 0) + 1
+    holdings = {
+        item.id: _holding(item)
+        for item in image.jobs
+        if item.phase in LIVE and (item.spec.counted or item.spec.may_acquire)
+    }
+    core.named.restore(image.resources, holdings, image.asks)
     past = ((each.queue, each.user, each.at_ms, each.average) for each in image.accounts)
     core.shares.restore(past)
     return core
+
+
+def _holding(item: JobImage) -> Holding:
+    holding = Holding(item.spec, item.attempt)
+    holding.acquired, holding.granted = dict(item.acquired), item.granted
+    return holding
 
 
 def _restore(core: Core, item: JobImage) -> None:
@@ -230,17 +308,22 @@ def _restore(core: Core, item: JobImage) -> None:
     job.forecast, job.served_ms, job.preemptions = item.forecast, item.served_ms, item.preemptions
     job.pending_ms, job.waited_ms = item.pending_ms, item.waited_ms
     job.promoted_served_ms, job.crowd_ms = item.promoted_served_ms, item.crowd_ms
+    job.checkpoint_ms, job.fruitless = item.checkpoint_ms, item.fruitless
+    job.made_room, job.beneficiary = item.made_room, item.beneficiary
     core.jobs[job.id] = job
     if job.phase not in LIVE:
         if item.promise is not None:
-            job.promise = Promise(*item.promise)
+            job.promise = Promise(*item.promise, item.held_until_ms)
             core.promises[job.id] = job
         return
     believed = believed_run_ms(job, core.policy)
     final = job.phase is Phase.STOPPING or believed == job.spec.limit_ms
     core.ends.set(job.id, item.end_ms, final=final)
+    if item.team is not None:
+        job.team = item.team.team()
+        core.elastic[job.id] = job
     request = core.shapes[job.shape_id]
-    for rank, slot in enumerate(job.slots):
+    for rank, slot in zip(job.ranks, job.slots, strict=True):
         core.ledger.take(slot.node, request, slot.devices)
         if rank not in job.exits:
             core.nodes[slot.node].members[job.id, job.attempt, rank] = job

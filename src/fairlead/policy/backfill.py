@@ -134,6 +134,14 @@ class Backfill:
             self._lead(core, entry)
             return
 
+    def start_of(self, core: Core, job: Job) -> Ms:
+        """Return when a job that does not fit is known to start at the latest; FAR: nobody knows.
+
+        Who ends before that may start before it.
+        """
+        start = promised_start(core, self.pipeline, job.id)
+        return FAR if start is None else start
+
     def _lead(self, core: Core, head: Entry) -> None:
         """This is the first job that does not fit: see when it can start."""
         job, pipeline = core.pending[head[2]], self.pipeline
@@ -252,6 +260,8 @@ class Backfill:
         run_ms = believed_run_ms(job, self.pipeline.config)
         if group in self._closed or run_ms >= self._refused.get(group, ANY):
             return
+        if self.pipeline.over_quota(core, job):
+            return  # by those that have started since it was looked at
         slots = self.pipeline.beside_claims(core, job)
         if slots is not None:
             yield self._place(job, slots, f"{self.pipeline.because}; backfilled")

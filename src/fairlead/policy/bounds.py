@@ -14,10 +14,11 @@ from fairlead.model.jobs import PolicyConfig
 from fairlead.model.limits import PRIORITY_MIN
 from fairlead.model.units import format_duration
 from fairlead.policy import order
+from fairlead.policy.fair.orders import NAMES as FAIR
 
 LONG, WIDE = "long jobs", "wide jobs"
 UNDATED, LOW = "jobs without a deadline", "jobs of low priority"
-HEAVY = "jobs of users who hold more than others"
+SERVED = "jobs of users who had more than their part"
 # Whom newcomers may keep from the top for ever, by the order alone.
 _BY_ORDER: dict[str, tuple[str, ...]] = {
     "fifo": (),
@@ -30,17 +31,14 @@ _BY_ORDER: dict[str, tuple[str, ...]] = {
     "ftf": (LONG, WIDE),
     "themis": (LONG, WIDE),
     "edf": (UNDATED,),
-    "fair": (HEAVY,),
-    "drf": (HEAVY,),
-    "maxmin": (HEAVY,),
-    "fairtree": (HEAVY,),
-    "multifactor": (LOW, HEAVY),
+    **dict.fromkeys(FAIR, (SERVED,)),
+    "multifactor": (SERVED, LOW),
 }
-_NEW_USERS = "while users who hold less keep coming"
 _WHEN = {  # under which condition, where not always
-    **dict.fromkeys(("fair", "drf", "maxmin", "fairtree"), _NEW_USERS),
     "ftf": "while shorter or narrower ones bring more work than the cluster can do",
     "themis": "while shorter or narrower ones bring more work than the cluster can do",
+    **dict.fromkeys(FAIR, "while users who had less keep coming"),
+    "multifactor": "while others who had less, or of higher priority, keep coming",
 }
 
 

@@ -32,6 +32,7 @@ from fairlead.model.resources import GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Slot, wid
 from fairlead.policy import finish, order, themis
 from fairlead.policy.fence import Fence
 from fairlead.policy.gittins import GittinsTable
+from fairlead.policy.given import Given
 from fairlead.policy.order import Key, Order
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.queue import Entry, GroupId, Queue
@@ -87,22 +88,38 @@ class Preempt:
         queue.sync(core)
         if pipeline.config.order in finish.LEASED:
             queue.resort(core)  # whoever waits is worse off than it was
-        draft = _Draft(core, pipeline)
-        victims: list[Job] = []
-        for _, job in self._in_order(core, draft):
-            if job.phase is Phase.PENDING:
-                draft.offer(job)
-            elif not draft.keep(job):
-                victims.append(job)
+        yield from pipeline.resize.make_room(core)
+        draft, victims = self._draft(core)
+        while victims:
+            # Nobody is preempted while others have more than they need.
+            shrunk = pipeline.resize.give_way(core, f"before job {victims[0].id} is preempted")
+            if shrunk is None:
+                break
+            yield shrunk
+            draft, victims = self._draft(core)
         winners = ", ".join(str(job.id) for job, _ in draft.chosen[:3]) or "jobs that came before"
         for job in victims:
             because = f"preempted: {pipeline.config.order} puts {winners} before it"
             yield StopDecided(job=job.id, attempt=job.attempt, then=Phase.PENDING, because=because)
         for job, slots in draft.chosen:
+            if pipeline.gate.block(core, job) is not None:
+                continue  # another that was chosen has taken what it needs
             if _free_now(core, core.shapes[job.shape_id], slots, self.fence(core, job)):
                 yield Placed(
                     job=job.id, attempt=job.attempt + 1, slots=slots, because=pipeline.because
                 )
+            else:
+                pipeline.resize.coming = True
+
+    def _draft(self, core: Core) -> tuple[_Draft, list[Job]]:
+        """Return what every job would get in its turn, and who runs but would get nothing."""
+        draft, victims = _Draft(core, self.pipeline), list[Job]()
+        for _, job in self._in_order(core, draft):
+            if job.phase is Phase.PENDING:
+                draft.offer(job)
+            elif not draft.keep(job):
+                victims.append(job)
+        return draft, victims
 
     def fence(self, core: Core, job: Job) -> Fence:
         """Return what reservations keep from a job that would start now."""
@@ -209,18 +226,21 @@ class _Draft:
         self.stopping: set[JobId] = set()
         self.chosen: list[tuple[Job, tuple[Slot, ...]]] = []
         self.closed: set[GroupId] = set()
+        self.given = Given(core)
         for _, job_id in core.ends.sorted:
             job = core.jobs[job_id]
             if job.phase is Phase.STOPPING:
-                self._move(job, 1)
+                self._move(job, job.slots, 1)
                 self.stopping.add(job.id)
+            else:
+                self._move(job, job.leaving, 1)
         running = stoppable(core, pipeline.config)
         for node, trial in self.solid.items():
             self.lack[node] = [min(amount, 0) for amount in trial.free]
         entry = pipeline.queue.entry
         self.preemptible = sorted((entry(job), job) for job in running)
         for _, job in self.preemptible:
-            for node in {slot.node for slot in job.slots}:
+            for node in {slot.node for slot in job.staying}:
                 self.holders.setdefault(node, []).append(job)
 
     def node(self, node: NodeId) -> Trial:
@@ -242,9 +262,9 @@ class _Draft:
             for row, (have, lack) in enumerate(zip(trial.free, self.lack[node], strict=True))
         )
 
-    def _move(self, job: Job, sign: int) -> None:
+    def _move(self, job: Job, slots: tuple[Slot, ...], sign: int) -> None:
         request = self.core.shapes[job.shape_id]
-        for slot in job.slots:
+        for slot in slots:
             self.node(slot.node).move(request, slot.devices, sign)
 
     def keep(self, job: Job) -> bool:
@@ -252,22 +272,22 @@ class _Draft:
 
         Where it shares a node with others whose turn is yet to come, those make room first.
         """
-        for node in {slot.node for slot in job.slots}:
+        for node in {slot.node for slot in job.staying}:
             self.holders[node].remove(job)
-        for node in {slot.node for slot in job.slots}:
+        for node in {slot.node for slot in job.staying}:
             trial = self.node(node)
             if not self._sound(node, trial):
                 trial = trial.copy()
                 for other in self.holders[node]:
                     self._give_back(trial, other, node)
                 if not self._sound(node, trial):
-                    self._move(job, 1)
+                    self._move(job, job.staying, 1)
                     return False
         return True
 
     def _give_back(self, trial: Trial, job: Job, node: NodeId) -> None:
         request = self.core.shapes[job.shape_id]
-        for slot in job.slots:
+        for slot in job.staying:
             if slot.node == node:
                 trial.move(request, slot.devices, 1)
 
@@ -280,7 +300,8 @@ class _Draft:
         request = core.shapes[job.shape_id]
         assert pipeline.preempt is not None
         fence = pipeline.preempt.fence(core, job)
-        slots = None if pipeline.over_quota(core, job) else self._slots(request, fence)
+        block = pipeline.block(core, job, self.given)
+        slots = None if block is not None else self._slots(request, fence)
         if slots is None:
             if not fence and not core.promises:  # else another of the group may be let in
                 self.closed.add(group)
@@ -290,6 +311,7 @@ class _Draft:
             self.node(slot.node).move(request, slot.devices, -1)
             self.taken.setdefault(slot.node, set()).update(rows)
         self.chosen.append((job, slots))
+        self.given.add(job, slots)
 
     def _crowd(
         self, node: NodeId, request: Request, most: int, least: int, fence: Fence

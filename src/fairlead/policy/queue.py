@@ -171,6 +171,10 @@ class Queue:
                     self._push(group, entry)
                 parked.clear()
 
+    def _clear(self) -> None:
+        for index in (self.groups, self._heads, self._queued, self.stuck, self.gated):
+            index.clear()
+
     def resort(self, core: Core) -> None:
         """Give all that wait their places anew, for orders that change while jobs wait.
 
@@ -180,10 +184,6 @@ class Queue:
             group.entries = sorted(self.entry(job) for _, job in group.waiting(core))
             group.start = 0
 
-    def _clear(self) -> None:
-        for index in (self.groups, self._heads, self._queued, self.stuck, self.gated):
-            index.clear()
-
     def _push(self, group: GroupId, entry: Entry) -> None:
         self._queued[group] = entry
         heapq.heappush(self._heads, (entry, group))
@@ -192,6 +192,8 @@ class Queue:
         """Return the group of a job."""
         tenant = job.spec.tenant
         payer = self._payer(job)
+        if job.spec.counted or job.spec.may_acquire:  # what may keep it from starting, too
+            payer = f"{payer}{SEP}{job.spec.counted}{job.spec.may_acquire}"
         if self._policy is not None:
             run_ms = believed_run_ms(job, self._policy)
             return (job.shape_id, f"{tenant} {run_ms} {job.spec.limit_ms}{payer}")

@@ -171,8 +171,6 @@ def check(config: PolicyConfig) -> None:
             field="levels",
             hint="set levels, such as 1h and 10h, or start from the policy las",
         )
-    if config.lease_ms < LEASE_MIN_MS:
-        raise Misuse("a lease is at least a second", field="lease", hint='such as "20m"')
     if config.preempt and config.order in FAIR:
         raise Misuse(
             f"the order {config.order} is not preemptive: shares change with every start",
@@ -185,6 +183,8 @@ def check(config: PolicyConfig) -> None:
             field="half_life",
             hint="set history to 0 to go by present use alone, or half_life to 1h or more",
         )
+    if config.lease_ms < LEASE_MIN_MS:
+        raise Misuse("a lease is at least a second", field="lease", hint='such as "20m"')
     if config.preempt and config.backfill != 0:
         raise Misuse(
             "a preemptive policy does not backfill: who comes first takes the place of who runs",
@@ -206,13 +206,13 @@ _ABOUT = {
     "srsf": "least remaining time x width first",
     "las": "least attained service first, in levels",
     "gittins": "highest Gittins index of past services first",
-    "ftf": "worst finish-time fairness first",
-    "themis": "the worst off by finish-time fairness bid for the GPUs of each lease",
     "edf": "earliest deadline first; jobs without one come last",
     "drf": "whoever uses least of its dominant resource",
     "maxmin": "whoever is farthest below its entitlement",
     "multifactor": "highest weighted sum of age, fair share and other terms",
     "fairtree": "users by shares and past use, level by level",
+    "ftf": "worst finish-time fairness first",
+    "themis": "the worst off by finish-time fairness bid for the GPUs of each lease",
 }
 
 

@@ -122,15 +122,26 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "min_run": ("min_run_ms", parse_duration_ms),
     "preemptions_max": ("preemptions_max", _or({"unlimited": None}, _whole(0, PERCENT_MAX))),
     "levels": ("levels_gpu_ms", _levels),
+    "elastic": ("elastic", _one_of("never", "idle", "beside")),
+    "resize_every": ("resize_every_ms", parse_duration_ms),
     "promote": ("promote_percent", _or({"never": None}, _whole(1, PERCENT_MAX))),
-    "lease": ("lease_ms", parse_duration_ms),
-    "auction": ("auction_percent", _whole(1, 100)),
+    "deadlock": ("deadlock", _one_of("avoid", "detect", "ordered")),
+    "reclaim": ("reclaim", _one_of("any", "lower-priority", "never")),
+    "within": ("within", _one_of("lower-priority", "never")),
+    "restart_cost": ("restart_ms", parse_duration_ms),
     "history": ("history_percent", _whole(0, 100)),
     "half_life": ("half_life_ms", parse_duration_ms),
     "weights": ("weights", _weights),
     "max_age": ("max_age_ms", parse_duration_ms),
+    "lease": ("lease_ms", parse_duration_ms),
+    "auction": ("auction_percent", _whole(1, 100)),
 }
 KEYS = tuple(_SETTINGS)
+_PREEMPTIVE = "preemptive policies, and for reclaim and within"
+
+
+def _may_preempt(config: PolicyConfig) -> bool:
+    return config.preempt or config.within != "never" or config.reclaim != "never"
 
 
 def _sums(config: PolicyConfig) -> bool:
@@ -138,8 +149,13 @@ def _sums(config: PolicyConfig) -> bool:
 
 
 _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
-    "min_run": (lambda config: config.preempt, "preemptive policies"),
-    "preemptions_max": (lambda config: config.preempt, "preemptive policies"),
+    "min_run": (lambda config: _may_preempt(config), _PREEMPTIVE),
+    "preemptions_max": (lambda config: _may_preempt(config), _PREEMPTIVE),
+    "restart_cost": (
+        lambda config: config.within != "never" or config.reclaim != "never",
+        "reclaim",
+    ),
+    "within": (lambda config: not config.preempt, "orders that do not preempt anyway"),
     "levels": (lambda config: config.order == "las", "las"),
     "promote": (lambda config: config.order == "las", "las"),
     "lease": (lambda config: config.order in LEASED, "ftf and themis"),

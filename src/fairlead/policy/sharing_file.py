@@ -117,11 +117,20 @@ class Sharing(Record, frozen=True):
 
 def read_sharing(document: object) -> Sharing:
     """Return what a parsed file says; Misuse with the path of the key where it cannot be."""
+    sharing = read_tables(document)
+    check_tree({queue.name: queue for queue in sharing.queues or ()})
+    return sharing
+
+
+def read_tables(document: object) -> Sharing:
+    """Return what a parsed file says, table by table: parents may be queues that it does not name.
+
+    Misuse with the path of the key.
+    """
     file = convert(document, _LEVEL)
     queues = users = tenants = None
     if file.queues is not None:
         queues = tuple(queue_of(name, table) for name, table in file.queues.items())
-        check_tree({queue.name: queue for queue in queues})
     if file.users is not None:
         users = tuple(user_of(name, table) for name, table in file.users.items())
     if file.tenants is not None:

@@ -28,9 +28,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from fairlead.core.queues import check_alone
 from fairlead.model.base import Misuse, Record
 from fairlead.model.document import Amount, Closed, Level, convert
-from fairlead.model.jobs import PolicyConfig, Queue, Tenant
+from fairlead.model.jobs import PolicyConfig, Queue, Tenant, User
 from fairlead.model.resources import Node
 from fairlead.model.units import (
     format_cpus,
@@ -39,7 +40,14 @@ from fairlead.model.units import (
     parse_size_mib,
 )
 from fairlead.policy import sharing_file
-from fairlead.policy.sharing_file import QueueTable, TenantTable, queue_of, tenant_of
+from fairlead.policy.sharing_file import (
+    QueueTable,
+    TenantTable,
+    UserTable,
+    queue_of,
+    tenant_of,
+    user_of,
+)
 
 CONFIG_BYTES_MAX = 2**20
 PREDICTOR = "online"  # needs no extras, and has quantiles: without these bands have no width
@@ -62,6 +70,12 @@ class PolicyTable(Closed, frozen=True):
     preemptions_max: int | str | None = None  # or "unlimited"
     levels: tuple[str, ...] | None = None  # of las: times of one GPU
     promote: int | str | None = None  # of las: per cent, or "never"
+    elastic: str | None = None  # jobs grow: "never", "idle" or "beside"
+    resize_every: str | None = None
+    deadlock: str | None = None  # "avoid", "detect" or "ordered"
+    reclaim: str | None = None  # from whom a queue takes back: "any", "lower-priority", "never"
+    within: str | None = None  # who gives way in a queue: "lower-priority" or "never"
+    restart_cost: str | None = None  # what starting again costs a preempted job, such as "2m"
     lease: str | None = None  # of ftf and themis
     auction: int | None = None  # of themis: per cent
 
@@ -81,6 +95,7 @@ class ConfigFile(Closed, frozen=True):
     predictor: str = ""
     tenants: dict[str, TenantTable] = {}
     queues: dict[str, QueueTable] = {}
+    users: dict[str, UserTable] = {}
     node: NodeTable = NodeTable()
 
 
@@ -91,6 +106,7 @@ _LEVEL = Level(
     each={
         "tenants": sharing_file.TENANT,
         "queues": sharing_file.QUEUE,
+        "users": sharing_file.USER,
     },
 )
 
@@ -102,6 +118,7 @@ class Config(Record, frozen=True):
     predictor: str = PREDICTOR
     tenants: tuple[Tenant, ...] = ()
     queues: tuple[Queue, ...] = ()
+    users: tuple[User, ...] = ()
     cpu_milli: int | None = None
     memory_mib: int | None = None
     disk_mib: int | None = None
@@ -211,11 +228,15 @@ def toml_line(text: str, field: str) -> int:
 
 def _checked(file: ConfigFile) -> Config:
     node = file.node
+    queues = tuple(queue_of(name, table) for name, table in file.queues.items())
+    users = tuple(user_of(name, table) for name, table in file.users.items())
+    check_alone(queues, users)
     return Config(
         policy=_policy(file.policy),
         predictor=_predictor(file.predictor),
         tenants=tuple(tenant_of(name, table) for name, table in file.tenants.items()),
-        queues=tuple(queue_of(name, table) for name, table in file.queues.items()),
+        queues=queues,
+        users=users,
         cpu_milli=None if node.cpus is None else parse_cpu_milli(node.cpus, "node.cpus"),
         memory_mib=None if node.memory is None else parse_size_mib(node.memory, "node.memory"),
         disk_mib=None if node.disk is None else parse_size_mib(node.disk, "node.disk"),

@@ -30,6 +30,13 @@ class RetryRequest(Closed, frozen=True):
     max: int = 0
 
 
+class MembersRequest(Closed, frozen=True):
+    """How many members: at least so many all the time, at most so many while others need less."""
+
+    min: int
+    max: int
+
+
 class ArrayRequest(Closed, frozen=True):
     """The indices of an array."""
 
@@ -47,8 +54,8 @@ class JobRequest(Closed, frozen=True):
     queue: str = ""
     priority: int | str | None = None
     resources: ResourcesRequest = ResourcesRequest()
-    members: int | None = None
-    nodes: int | None = None
+    members: int | str | MembersRequest | None = None
+    nodes: int | str | MembersRequest | None = None
     spread: Spread | None = None
     time_limit: Amount | None = None
     expected: Amount | None = None
@@ -56,9 +63,12 @@ class JobRequest(Closed, frozen=True):
     preemptible: bool = True
     retry: int | RetryRequest = 0
     preempt: PreemptRequest = PreemptRequest()
+    resize_signal: str | int | None = None
     array: str | ArrayRequest = ""
     labels: dict[str, str | int | float] | None = None
     output_limit: Amount | None = None
+    licenses: dict[str, int] | None = None
+    may_acquire: dict[str, int] | None = None
 
 
 class BodyRequest(Closed, frozen=True):
@@ -88,6 +98,7 @@ JOB = Level(
         "max_duration": "time_limit",
         "max_run_duration": "time_limit",
         "tags": "labels",
+        "licences": "licenses",
     },
     later=(
         *("any_of", "begin", "checkpoint", "depends_on", "env_passthrough", "idle"),
@@ -102,6 +113,8 @@ JOB = Level(
         ),
         "preempt": Level(PreemptRequest),
         "retry": Level(RetryRequest, later=("on", "backoff")),
+        "members": Level(MembersRequest),
+        "nodes": Level(MembersRequest),
         "array": Level(ArrayRequest, later=("max_parallel",)),
     },
 )

@@ -37,6 +37,10 @@ class TraceJob(Record, frozen=True):
     limit_ms: Ms | None = None
     expected_ms: Ms | None = None  # what was believed of its run time when it came
     deadline_ms: Ms | None = None  # when it had to be done, on the clock of submit_ms
+    # Elastic: it may have up to so many members; how much faster it is with shape.members, one
+    # more, …, in thousandths of its speed with shape.members. (): in proportion.
+    members_max: int = 0
+    speedups: tuple[int, ...] = ()
 
     def place_in_order(self) -> tuple[Ms, bool, int | str]:
         """Return the sort key (submit, id): numbers before words."""
@@ -58,13 +62,15 @@ class Trace(Record, frozen=True):
 class SimJob(msgspec.Struct, frozen=True):
     """One accepted job: the job as the scheduler sees it, and the truth that only the world knows.
 
-    `run_ms` is how long it runs if nobody stops it; the scheduler sees `spec.expected_ms`.
+    `run_ms` is how long it runs if nobody stops it, an elastic one with its least members;
+    the scheduler sees `spec.expected_ms`. `speedups` as in TraceJob.
     """
 
     id: int | str
     submit_ms: Ms
     run_ms: Ms
     spec: JobSpec
+    speedups: tuple[int, ...] = ()
 
 
 class Workload(msgspec.Struct, frozen=True):
@@ -130,7 +136,7 @@ def fit(
         if refusals[shape]:
             rejected[refusals[shape]] += 1
         else:
-            jobs.append(SimJob(job.id, job.submit_ms, job.run_ms, spec))
+            jobs.append(SimJob(job.id, job.submit_ms, job.run_ms, spec, job.speedups))
     if not jobs:
         (reason, count), *_ = rejected.most_common(1)
         raise Refused(
@@ -165,4 +171,5 @@ def _spec(job: TraceJob, shape: Shape, estimates: Estimates) -> JobSpec:
         limit_ms=job.limit_ms,
         expected_ms=expected,
         deadline_ms=job.deadline_ms,
+        members_max=job.members_max,
     )

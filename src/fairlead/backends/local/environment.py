@@ -38,6 +38,7 @@ def of_member(
         if not name.startswith("SLURM_") and (not ours or name in _CARRIED):
             env[name] = value
     env.setdefault("OMP_NUM_THREADS", str(max(1, -(-spec.shape.cpu_milli // 1000))))
+    env.setdefault("FAIRLEAD_STATE", state)  # so that the job's own `fairlead` finds this service
     env |= marker(state, launch.key)
     env |= {
         "FAIRLEAD_JOB_ID": str(launch.job),
@@ -67,11 +68,19 @@ def of_member(
 def _gang(launch: Launch) -> dict[str, str]:
     addresses = launch.nodes or ("127.0.0.1",)
     distinct = tuple(dict.fromkeys(addresses))
-    mine = addresses[launch.rank] if launch.rank < len(addresses) else addresses[0]
+    rank = launch.rank if launch.place is None else launch.place
+    mine = addresses[rank] if rank < len(addresses) else addresses[0]
+    members = launch.spec.shape.members
+    elastic = {
+        "FAIRLEAD_MEMBERS_MIN": str(members),
+        "FAIRLEAD_MEMBERS_MAX": str(launch.spec.members_max),
+        "FAIRLEAD_RESIZE_GENERATION": str(launch.generation),
+    }
     return {
-        "FAIRLEAD_RANK": str(launch.rank),
+        **(elastic if launch.spec.members_max else {}),
+        "FAIRLEAD_RANK": str(rank),
         "FAIRLEAD_LOCAL_RANK": str(launch.local_rank),
-        "FAIRLEAD_MEMBERS": str(launch.spec.shape.members),
+        "FAIRLEAD_MEMBERS": str(len(addresses) if launch.spec.members_max else members),
         "FAIRLEAD_NUM_NODES": str(len(distinct)),
         "FAIRLEAD_NODE_RANK": str(distinct.index(mine)),
         "FAIRLEAD_NODE_IPS": "\n".join(distinct),

@@ -30,9 +30,9 @@ _READ_BYTES = 65536  # what a pipe holds
 _WAIT_MIN_S, _WAIT_MAX_S = 0.0005, 0.05
 _FULL_S = 1.0  # between attempts to write to a full disk
 _DETAIL_CHARS_MAX = 500
-# What the agent sends: stop (notice, grace, kill), or kill without grace.
-STOP, KILL = signal.SIGTERM, signal.SIGUSR1
-_RESTORED = (STOP, KILL, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
+# What the agent sends: stop (notice, grace, kill), kill without grace, members came or left.
+STOP, KILL, RESIZED = SENT = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+_RESTORED = (*SENT, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
 # `Exit.code` of a command that could not be started, as shells have it.
 CODE_NOT_FOUND, CODE_NOT_EXECUTABLE = 127, 126
 
@@ -40,7 +40,7 @@ CODE_NOT_FOUND, CODE_NOT_EXECUTABLE = 127, 126
 def supervise(
     work: Assigned, state: str, journal: int, cgroups: Cgroups, files_max: tuple[int, int]
 ) -> NoReturn:
-    """Run one member to its end; called in the fork, with STOP and KILL blocked. Never returns.
+    """Run one member to its end; called in the fork, with SENT blocked. Never returns.
 
     `journal`: descriptor of the member's journal, locked. `files_max`: RLIMIT_NOFILE for the job.
     """
@@ -66,7 +66,7 @@ def _prepare(journal: int) -> int:
     signal.set_wakeup_fd(wake_in, warn_on_full_buffer=False)
     for ignored in (signal.SIGHUP, signal.SIGINT):
         signal.signal(ignored, signal.SIG_IGN)
-    for handled in (STOP, KILL, signal.SIGCHLD):
+    for handled in (*SENT, signal.SIGCHLD):
         signal.signal(handled, _noted)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     return wake
@@ -223,6 +223,8 @@ class _Supervisor:
                         self._stop(self.spec.grace_ms)
                     if KILL in signals:
                         self._stop(0)
+                    if RESIZED in signals:
+                        self._resized()
                 elif not self._copy():
                     poll.unregister(self.pipe)
             self._reap()
@@ -259,6 +261,12 @@ class _Supervisor:
         if self.status is None:  # not reaped, so the number is still ours
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.main, self.spec.stop_signal)
+
+    def _resized(self) -> None:
+        """Pass on that the file `members` is another one, if the job wants to be told."""
+        if self.spec.resize_signal and self.status is None and self.kill_at is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.main, self.spec.resize_signal)
 
     def _copy(self) -> bool:
         """Copy what the pipe holds to the output; whether more can come."""

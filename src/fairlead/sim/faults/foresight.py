@@ -21,10 +21,13 @@ from fairlead.model.events import (
     Placed,
     PolicySet,
     Promised,
+    QueueSet,
     ReservationDeleted,
     ReservationSet,
     StopDecided,
     TenantSet,
+    UserDeleted,
+    UserSet,
 )
 from fairlead.model.jobs import Phase, PolicyConfig, Reservation
 from fairlead.model.resources import Slot
@@ -36,7 +39,8 @@ if TYPE_CHECKING:
 
 CAUSES = (
     *(NodeJoined, NodeLost, ForeignUsage, Outlived, Forecasted),
-    *(PolicySet, TenantSet, ReservationSet, ReservationDeleted),
+    *(PolicySet, TenantSet, QueueSet, UserSet, UserDeleted),
+    *(ReservationSet, ReservationDeleted),
 )
 PREEMPTIONS_SPARE = 20
 TURN_MS: Ms = 10_000
@@ -113,6 +117,8 @@ class Foresight:
         later = old is not None and event.start_ms > max(old, at)
         if later and not (event.because and job in self.excused):
             raise Violation("promise-later", f"{event}: was {old}", job)
+        if event.until_ms is not None:  # room that was made for it was not foreseen by others
+            self.excused.update(self.promised)
         self.promised[job] = event.start_ms
         self.excused.discard(job)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -23,11 +24,13 @@ from fairlead.sim.workload import Trace, TraceJob, in_order
 
 T = TypeVar("T")
 
+SPEED_ONE = 1000
 FORMAT = "fairlead-trace"
 VERSION = 1
 
 Seconds = Annotated[float, Meta(ge=0, le=TIME_MS_MAX // 1000)]
 Amount = Annotated[int, Meta(ge=0, le=limits.AMOUNT_MAX)]
+Speedup = Annotated[float, Meta(gt=0, le=limits.MEMBERS_MAX)]
 Text = Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)]
 Word = Annotated[str, Meta(min_length=1, max_length=limits.NAME_CHARS_MAX)]
 
@@ -56,6 +59,8 @@ class Line(Record, frozen=True):
     gpu_memory_mib: Amount = 0
     gpu_type: Word | tuple[Word, ...] = ()
     members: Annotated[int, Meta(ge=1, le=limits.MEMBERS_MAX)] = 1
+    members_max: Annotated[int, Meta(ge=0, le=limits.MEMBERS_MAX)] = 0
+    speedups: tuple[Speedup, ...] = ()
     name: Text = ""
     user: Text = ""
     tenant: Word = "default"
@@ -111,6 +116,8 @@ def _job(line: Line) -> TraceJob:
         run_ms=round(1000 * line.run_s),
         processors=line.processors or 0,
         shape=_shape(line),
+        members_max=_members_max(line),
+        speedups=tuple(round(SPEED_ONE * each) for each in line.speedups),
         name=line.name,
         user=line.user,
         tenant=line.tenant,
@@ -118,6 +125,36 @@ def _job(line: Line) -> TraceJob:
         priority=line.priority,
         limit_ms=None if line.limit_s is None else max(1, round(1000 * line.limit_s)),
     )
+
+
+def _members_max(line: Line) -> int:
+    """Return the most members of an elastic job, 0 of one that is not; check its speedups."""
+    if not line.members_max:
+        if line.speedups:
+            raise Misuse(
+                "found speedups without members_max, expected both",
+                field="speedups",
+                hint="the speed of a job whose members never change is in its run_s",
+            )
+        return 0
+    if line.processors:
+        raise Misuse("found processors and members_max, expected one of them", field="members_max")
+    if line.members_max <= line.members:
+        raise Misuse(
+            f"members_max: found {line.members_max}, expected more than members, {line.members}",
+            field="members_max",
+        )
+    count = line.members_max - line.members + 1
+    if line.speedups and len(line.speedups) != count:
+        raise Misuse(
+            f"speedups: found {len(line.speedups)}, expected {count}: for {line.members}, "
+            f"{line.members + 1}, … {line.members_max} members",
+            field="speedups",
+        )
+    rising = all(a <= b for a, b in pairwise(line.speedups))
+    if line.speedups and (line.speedups[0] != 1 or not rising):
+        raise Misuse("speedups: expected to begin with 1 and never to fall", field="speedups")
+    return line.members_max
 
 
 def _shape(line: Line) -> Shape | None:
