@@ -274,7 +274,8 @@ def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("members", "" if job["phase"] == "PENDING" else _members(job)),
         ("time limit", format_duration(limit) if limit else ""),
         ("deadline", when.deadline(job["now_ms"], job.get("deadline_ms"))),
-        ("preempted", "never" if spec.get("preemptible") is False else ""),
+        ("preempted", _preempted(job, spec)),
+        ("work saved", output.clock(job.get("checkpoint_ms"))),
         ("submitted", output.clock(job["submitted_ms"])),
         ("waited", output.span(waited)),
         ("started", output.clock(job["started_ms"])),
@@ -285,6 +286,14 @@ def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("attempt", str(job["attempt"]) if job["attempt"] > 1 else ""),
         ("labels", ", ".join(f"{name}={value}" for name, value in spec.get("labels") or ())),
     ]
+
+
+def _preempted(job: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
+    """Return how often a job had to make room for others, "" if it never had to."""
+    times = job.get("preemptions") or 0
+    if spec.get("preemptible") is False:
+        return "never"
+    return "" if not times else "once" if times == 1 else f"{times} times"
 
 
 def _members(job: Mapping[str, Any]) -> str:
