@@ -318,6 +318,8 @@ def _event_line(event: dict[str, Any]) -> str:
     words = [str(event["kind"])]
     if event.get("attempt"):
         words.append(f"attempt {event['attempt']}")
+    if event.get("amount"):  # of a named resource
+        words.append(f"{event['amount']} {event['name']}")
     if event.get("rank"):
         words.append(f"rank {event['rank']}")
     if event.get("then"):

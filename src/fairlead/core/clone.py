@@ -43,6 +43,7 @@ def clone(core: Core) -> Core:
     copy.arrivals = list(core.pending)
     copy.reservations = dict(core.reservations)
     copy.services, copy.services_seen = list(core.services), core.services_seen
+    copy.crowd_ms = core.crowd_ms
     copy.ends = core.ends.copy()
     copy.limits = list(core.limits)
     copy.node_ids = dict(core.node_ids)

@@ -109,6 +109,7 @@ class Core:
         self.broken: dict[JobId, Job] = {}  # waiting gangs that lost a member
         self.services: list[int] = []  # of the last jobs that ended well, in GPU-ms or core-ms
         self.services_seen = 0
+        self.crowd_ms = 0  # how many jobs there were, summed over time
         self.limits: list[tuple[Ms, JobId, int]] = []  # heap: time, job, attempt
         self._changed: dict[JobId, Job] = {}
         self._dirty: set[NodeId] = set()
@@ -146,6 +147,7 @@ class Core:
     def apply(self, now: Ms, event: AnyEvent) -> None:
         """Apply one event at time `now` (ms, never before the last). O(1) but for node events."""
         assert now >= self.now, f"time runs backwards: {now} after {self.now}"
+        self.crowd_ms += len(self.jobs) * (now - self.now)
         self.now = self.clock = now
         self.seq += 1
         self._handlers[type(event)](event)
@@ -189,6 +191,7 @@ class Core:
         self.next_job += 1
         spec = event.spec
         job = Job(event.job, spec, self.intern(spec.shape), self.now, self.seq)
+        job.crowd_ms = self.crowd_ms
         self.jobs[job.id] = job
         if event.request:
             self.requests.setdefault(event.request, []).append(job.id)

@@ -41,6 +41,7 @@ def _check_jobs(core: Core) -> None:
         accounts = (job.served_ms, job.waited_ms, job.preemptions, job.promoted_served_ms)
         assert min(accounts) >= 0, f"an account below zero, {accounts}: {story}"
         assert job.promoted_served_ms <= job.attained_ms(core.now), story
+        assert 0 <= job.crowd_ms <= core.crowd_ms, story
         if job.phase is Phase.PENDING:
             assert job.then is None and job.team is None, story
             continue

@@ -32,6 +32,7 @@ class Job:
         "beneficiary",
         "broken",
         "checkpoint_ms",
+        "crowd_ms",
         "ended_ms",
         "exits",
         "failures",
@@ -90,6 +91,7 @@ class Job:
         self.forecast: Forecast | None = None
         self.promise: Promise | None = None
         self.served_ms: Ms = 0  # run time of earlier attempts
+        self.crowd_ms = 0  # the core's, when it was submitted
         self.preemptions = 0  # how often a policy stopped it so that it runs again later
         self.checkpoint_ms: Ms | None = None  # when it last said that its work is saved
         self.fruitless = 0  # preemptions since it last saved its work, or since it came

@@ -115,6 +115,7 @@ class JobImage(Record, frozen=True):
     fruitless: int = 0
     made_room: tuple[JobId, ...] = ()
     beneficiary: JobId | None = None
+    crowd_ms: int = 0
 
 
 class NodeImage(Record, frozen=True):
@@ -151,6 +152,7 @@ class Image(Record, frozen=True):
     reservations: tuple[Reservation, ...] = ()
     services: tuple[int, ...] = ()
     services_seen: int = 0
+    crowd_ms: int = 0
     users: tuple[User, ...] = ()
     accounts: tuple[AccountImage, ...] = ()
     resources: tuple[Resource, ...] = ()
@@ -211,6 +213,7 @@ def dump(core: Core) -> bytes:
             fruitless=job.fruitless,
             made_room=job.made_room,
             beneficiary=job.beneficiary,
+            crowd_ms=job.crowd_ms,
         )
         for _, job in sorted(core.jobs.items())
     )
@@ -228,6 +231,7 @@ def dump(core: Core) -> bytes:
         reservations=tuple(core.reservations.values()),
         services=tuple(core.services),
         services_seen=core.services_seen,
+        crowd_ms=core.crowd_ms,
         users=tuple(core.users[name] for name in sorted(core.users)),
         accounts=tuple(
             AccountImage(queue=queue, user=user, at_ms=each.at_ms, average=tuple(each.average))
@@ -259,6 +263,7 @@ def load(body: bytes) -> Core:
     core.users = {user.name: user for user in image.users}
     core.requests = {key: list(jobs) for key, jobs in image.requests}
     core.services, core.services_seen = list(image.services), image.services_seen
+    core.crowd_ms = image.crowd_ms
     core.reservations = {each.name: each for each in image.reservations}
     for index, node in enumerate(image.nodes):
         state = NodeState(node.spec)
@@ -306,7 +311,7 @@ def _restore(core: Core, item: JobImage) -> None:
     job.first_started_ms, job.last_ms = item.first_started_ms, item.last_ms
     job.forecast, job.served_ms, job.preemptions = item.forecast, item.served_ms, item.preemptions
     job.pending_ms, job.waited_ms = item.pending_ms, item.waited_ms
-    job.promoted_served_ms = item.promoted_served_ms
+    job.promoted_served_ms, job.crowd_ms = item.promoted_served_ms, item.crowd_ms
     job.checkpoint_ms, job.fruitless = item.checkpoint_ms, item.fruitless
     job.made_room, job.beneficiary = item.made_room, item.beneficiary
     job.broken = item.broken

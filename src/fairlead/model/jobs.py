@@ -205,6 +205,9 @@ class PolicyConfig(Record, frozen=True):
     preemptions_max: int | None = None  # a job that was preempted so often runs to its end
     levels_gpu_ms: tuple[int, ...] = ()  # las: attained service at which a job sinks a level
     promote_percent: int | None = None  # las: back to the top after waiting so much of its run
+    # For ftf and themis:
+    lease_ms: Ms = 20 * 60_000  # places change hands at most so often
+    auction_percent: int = 20  # themis: how many of 100 take part, those worst off
     # For orders by fair share:
     half_life_ms: Ms = limits.HALF_LIFE_MS_DEFAULT  # in which past use counts half
     # Elastic jobs grow never, into what no waiting job could use, or beside jobs that wait but
@@ -213,6 +216,8 @@ class PolicyConfig(Record, frozen=True):
     resize_every_ms: Ms = 60_000
     rebuild_ms: Ms = 300_000  # so long what is left of a gang that lost a member is held for it
     history_percent: int = 50  # how much past use counts beside present use, of 100
+    weights: tuple[int, ...] = ()  # multifactor: in the order of its terms; empty: the default
+    max_age_ms: Ms = limits.MAX_AGE_MS_DEFAULT  # multifactor: waiting longer adds nothing
     # Who gives back what a queue has lent: any job, or only those of lower priority than the
     # owner's; and whether a job may take the place of one of lower priority in its own queue.
     reclaim: Literal["never", "lower-priority", "any"] = "any"

@@ -8,7 +8,7 @@ from fairlead.core.fits import lacking, members_that_fit
 from fairlead.core.jobs import Job
 from fairlead.model.base import JobId, Ms, Record
 from fairlead.model.jobs import LIVE, Phase
-from fairlead.policy import explain_tree, order
+from fairlead.policy import bounds, explain_tree, order
 from fairlead.policy.deadlock.words import ACQUIRING, live_lines, pending_lines
 from fairlead.policy.explain_claims import (
     HeldUp,
@@ -163,22 +163,13 @@ def explain(
     before = stuck is None or jobs.index(stuck) > ahead
     code, words, behind = _reason(core, pipeline, job, shapes, stuck, before)
     counts = shapes.look(job).counts
-    protected = None
-    if pipeline.config.order == "priority":
-        protected = order.protected_after_ms(
-            job.spec.priority,
-            job.submitted_ms,
-            pipeline.config.ageing_per_hour,
-            pipeline.config.ageing_cap,
-        )
-    elif pipeline.config.order == "fifo":
-        protected = job.submitted_ms
+    protected = bounds.protected_after_ms(pipeline.config, job)
     return Explanation(
         job=job_id,
         phase=job.phase,
         reason=code,
         summary=words,
-        lines=_lines(core, pipeline, job, shapes, stuck, ahead, protected, max(core.now, now or 0)),
+        lines=_lines(core, pipeline, job, shapes, stuck, ahead, max(core.now, now or 0)),
         ahead=ahead,
         behind_job=behind,
         protected_after_ms=protected,
@@ -220,7 +211,6 @@ def _lines(
     shapes: _Shapes,
     stuck: Job | None,
     ahead: int,
-    protected: Ms | None,
     now: Ms,
 ) -> tuple[str, ...]:
     look = shapes.look(job)
@@ -249,15 +239,7 @@ def _lines(
     promised = promised_in_words(core, pipeline, job, now)
     if promised is not None:
         lines.append(promised)
-    if protected is None:
-        lines.append("bound: none; jobs that arrive later may always be ordered before it")
-    else:
-        wait = max(0, protected - now) // 1000
-        lines.append(
-            "bound: no job that arrives from now on is ordered before it"
-            if wait == 0
-            else f"bound: no job that arrives later than {wait} s from now is ordered before it"
-        )
+    lines += bounds.lines(config, job, now)
     if not look.fits and look.held is None:
         lines += _holders(core, now)
     return tuple(lines)

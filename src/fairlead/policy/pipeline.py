@@ -25,6 +25,8 @@ from fairlead.policy.backfill import Backfill
 from fairlead.policy.beside import find
 from fairlead.policy.deadlock.gate import Gate
 from fairlead.policy.deadlock.settle import settle
+from fairlead.policy.fair.orders import NAMES as FAIR
+from fairlead.policy.fair.turns import Turns
 from fairlead.policy.fence import Fence
 from fairlead.policy.firm import due, is_firm, is_held, kept_of_quota
 from fairlead.policy.given import Given
@@ -59,6 +61,7 @@ class Pipeline:
         self.scorer = score.build(config.placement)
         self.overtake_ms = config.overtake_ms
         self._core: Core | None = None
+        self.turns = Turns(self) if config.order in FAIR else None
         self.queue = self._queue(self.order)
         self.fit: Fit
         self._layout = -1
@@ -87,6 +90,8 @@ class Pipeline:
 
     def _queue(self, ranked: order.Order) -> Queue:
         """Return an empty queue; one for backfilling knows how long each job is believed to run."""
+        if self.turns is not None:
+            return self.turns.queue()
         if self.config.backfill == 0:
             return Queue(ranked)
         return Queue(ranked, lambda job: believed_run_ms(job, self.config))
@@ -99,11 +104,10 @@ class Pipeline:
             yield from hold(core, self.config.rebuild_ms)
         yield from self._due(core)
         yield from self._place_all(core)
-        if core.elastic and self.preempt is None:  # one that preempts asks them first
+        if self.preempt is None:  # one that preempts asks them first
             yield from self.resize.make_room(core)
-        yield from self.reclaim.decide(core)
-        if core.elastic:
-            yield from self.resize.grow(core)
+        yield from self.reclaim.decide(core, self.resize.served)
+        yield from self.resize.grow(core)
 
     def _place_all(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, and what makes room for them."""
@@ -112,6 +116,9 @@ class Pipeline:
             return
         if self.backfill is not None:
             yield from self.backfill.decide(core)
+            return
+        if self.turns is not None:
+            yield from self.turns.decide(core)
             return
         queue = self.queue
         queue.sync(core)

@@ -29,7 +29,7 @@ from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed, Promoted, StopDecided
 from fairlead.model.jobs import Phase, PolicyConfig
 from fairlead.model.resources import GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Slot, width_milli
-from fairlead.policy import order
+from fairlead.policy import finish, order, themis
 from fairlead.policy.fence import Fence
 from fairlead.policy.gittins import GittinsTable
 from fairlead.policy.given import Given
@@ -67,6 +67,10 @@ class Preempt:
             case "gittins":
                 assert self.gittins is not None
                 return self.gittins.order_at(now)
+            case "ftf":
+                return finish.worst_first(core, config.lease_ms)
+            case "themis":
+                return themis.order_of(core, config, stoppable(core, config))
             case _:
                 return self.pipeline.order
 
@@ -82,6 +86,8 @@ class Preempt:
         queue = pipeline.queue
         queue.order = self.order_at(core)
         queue.sync(core)
+        if pipeline.config.order in finish.LEASED:
+            queue.resort(core)  # whoever waits is worse off than it was
         yield from pipeline.resize.make_room(core)
         draft, victims = self._draft(core)
         while victims:
@@ -129,25 +135,20 @@ class Preempt:
         return heapq.merge(draft.preemptible, *waiting)
 
     def _promotions(self, core: Core) -> Iterator[AnyEvent]:
-        percent = self.pipeline.config.promote_percent
-        if self.pipeline.config.order != "las" or percent is None:
+        config = self.pipeline.config
+        if config.order != "las":
             return
         for job in list(core.pending.values()):
-            due = self._promotion_at(job, percent)
+            due = order.promoted_at(config, job)
             if due is not None and due <= core.clock:
                 yield Promoted(job=job.id)
-
-    def _promotion_at(self, job: Job, percent: int) -> Ms | None:
-        """Return when a waiting job is moved back to the top; None: it is there."""
-        served = job.served_ms - job.promoted_served_ms
-        if not level_of(self.pipeline.config, served, job):
-            return None
-        return job.pending_ms + max(0, served * percent // 100 - job.waited_ms)
 
     def wake_at(self, core: Core) -> Ms | None:
         """Return when an order changes by the clock alone: a level is reached, a promotion is due,
         a job has run long enough to be preempted."""
         config, now = self.pipeline.config, core.clock
+        if config.order in finish.LEASED:
+            return finish.next_round(core, config, core.ends.sorted)
         if config.order not in ("las", "gittins") and not (config.min_run_ms and core.pending):
             return None
         if self.gittins is not None:
@@ -163,17 +164,12 @@ class Preempt:
                 times += _next_level(config, job, now)
             elif self.gittins is not None:
                 times += self.gittins.next_fall(job, now)
-        if config.order == "las" and config.promote_percent is not None:
+        if config.order == "las":
             for job in core.pending.values():
-                due = self._promotion_at(job, config.promote_percent)
+                due = order.promoted_at(config, job)
                 if due is not None:
                     times.append(max(due, now + 1))
         return min(times, default=None)
-
-
-def level_of(config: PolicyConfig, served_ms: Ms, job: Job) -> int:
-    """Return how deep a job has sunk that has run so long since it was at the top."""
-    return order.level(served_ms * width_milli(job.spec.shape), config.levels_gpu_ms)
 
 
 def _next_level(config: PolicyConfig, job: Job, now: Ms) -> list[Ms]:
@@ -231,16 +227,14 @@ class _Draft:
         self.chosen: list[tuple[Job, tuple[Slot, ...]]] = []
         self.closed: set[GroupId] = set()
         self.given = Given(core)
-        running: list[Job] = []
         for _, job_id in core.ends.sorted:
             job = core.jobs[job_id]
             if job.phase is Phase.STOPPING:
                 self._move(job, job.slots, 1)
                 self.stopping.add(job.id)
-                continue
-            self._move(job, job.leaving, 1)
-            if _may_stop(core, pipeline.config, job):
-                running.append(job)
+            else:
+                self._move(job, job.leaving, 1)
+        running = stoppable(core, pipeline.config)
         for node, trial in self.solid.items():
             self.lack[node] = [min(amount, 0) for amount in trial.free]
         entry = pipeline.queue.entry
@@ -386,6 +380,13 @@ def _take(trial: Trial, node: NodeId, request: Request, most: int) -> list[Slot]
     return here
 
 
+def stoppable(core: Core, config: PolicyConfig) -> list[Job]:
+    """Return the live jobs that may be preempted now."""
+    live = (core.jobs[job_id] for _, job_id in core.ends.sorted)
+    going = (job for job in live if job.phase is not Phase.STOPPING)
+    return [job for job in going if _may_stop(core, config, job)]
+
+
 def _may_stop(core: Core, config: PolicyConfig, job: Job) -> bool:
     """Whether a live job may be preempted now."""
     if not job.spec.preemptible:
@@ -393,6 +394,8 @@ def _may_stop(core: Core, config: PolicyConfig, job: Job) -> bool:
     if config.preemptions_max is not None and job.preemptions >= config.preemptions_max:
         return False
     started = job.placed_ms if job.started_ms is None else job.started_ms
+    if config.order in finish.LEASED and not finish.lease_over(config, started, core.clock):
+        return False
     return started is None or core.clock - started >= config.min_run_ms
 
 

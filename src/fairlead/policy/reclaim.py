@@ -20,7 +20,8 @@ jobs; a guarantee goes before that, so borrowers so protected only go last.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from fairlead.core import watch
@@ -151,18 +152,20 @@ class Reclaim:
                 times.append(started + max(self.config.min_run_ms, watch.shield_ms(job)))
         return min((at for at in times if at > core.clock), default=None)
 
-    def decide(self, core: Core) -> Iterator[AnyEvent]:
-        """Yield stops, and for whom what they free is held."""
+    def decide(self, core: Core, served: Collection[JobId] = ()) -> Iterator[AnyEvent]:
+        """Yield stops, and for whom what they free is held.
+
+        `served` are waiting jobs for which members of elastic jobs leave: nobody else has to.
+        """
         if not self.active(core):
             return
         self.core = core
         self.pipeline.bind(core)
         self.pipeline.queue.sync(core)
         self._forget()
-        for looks, job in enumerate(self._heads()):
-            if looks == LOOKS_MAX:
-                return
-            yield from self._for(job)
+        for job in islice(self._heads(), LOOKS_MAX):
+            if job.id not in served:
+                yield from self._for(job)
 
     def _forget(self) -> None:
         """Who could take back nothing can still not, while nothing has started, ended, changed."""
@@ -208,9 +211,9 @@ class Reclaim:
         block = core.shares.block(job)
         if block is not None and block.code != QUOTA:
             return True
-        return pipeline.block_of_tenant(
-            core, job, job.spec.shape
-        ) is not None or not pipeline.possible(core, job)
+        if pipeline.block_of_tenant(core, job, job.spec.shape) is not None:
+            return True
+        return pipeline.gate.block(core, job) is not None or not pipeline.possible(core, job)
 
     def _for(self, job: Job) -> Iterator[AnyEvent]:
         """Take back for one waiting job, if that lets it start."""

@@ -28,7 +28,7 @@ from fairlead.core.fits import copies
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import Request
 from fairlead.core.shares import Block
-from fairlead.model.base import Ms
+from fairlead.model.base import JobId, Ms
 from fairlead.model.events import AnyEvent, Grown, Promised, Shrunk
 from fairlead.model.resources import Slot
 from fairlead.policy.firm import is_firm, is_held
@@ -50,6 +50,7 @@ class Resize:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.coming = False  # whether somebody waits for what is about to be free
+        self.served: set[JobId] = set()  # who
         self._units: dict[int, Request] = {}  # by shape: one member of it
         self._usable: dict[int, npt.NDArray[np.bool_]] = {}  # by shape: nodes for a member of it
         self._layout = -1
@@ -59,6 +60,7 @@ class Resize:
     def make_room(self, core: Core) -> Iterator[AnyEvent]:
         """Yield who has to shrink so that waiting jobs can start, in their order."""
         self.coming = False
+        self.served.clear()
         if not core.elastic or not core.pending:
             return
         if not any(excess(job) or job.leaving for job in core.elastic.values()):
@@ -66,6 +68,7 @@ class Resize:
         room = Roomier(core, self.pipeline)
         for job, needed in self._waiting(core, room):
             self.coming = True
+            self.served.add(job.id)
             if needed is None:
                 continue
             for victim, count in needed.counts.items():

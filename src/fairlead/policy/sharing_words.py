@@ -18,6 +18,7 @@ from fairlead.model.units import format_duration
 
 Table: TypeAlias = dict[str, Any]
 _PRIORITY = 50
+_KEYS = ("parent", "weight", "quota", "borrow", "lend", "limit", "max_running", "max_pending")
 _UNSET: Mapping[str, str] = {"weight": "1", "priority": str(_PRIORITY), "parent": "the cluster"}
 
 
@@ -85,7 +86,9 @@ def in_words(key: str, value: object) -> str:
 
 def differences(before: Table, after: Table) -> list[str]:
     """Return "weight 1 -> 2", one per key."""
-    keys = dict.fromkeys([*before, *after])
+    keys = dict.fromkeys(
+        [*(key for key in _KEYS if key in before or key in after), *before, *after]
+    )
     return [
         f"{key} {in_words(key, before.get(key))} -> {in_words(key, after.get(key))}"
         for key in keys

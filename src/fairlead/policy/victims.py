@@ -149,7 +149,8 @@ class _Search(Generic[Id]):
     def __init__(
         self, candidates: Sequence[Candidate[Id]], scene: Scene, places: Sequence[int]
     ) -> None:
-        self.candidates, self.scene = candidates, scene
+        self.candidates: Sequence[Candidate[Id]] = candidates
+        self.scene = scene
         # Cheap ones first: what is found early cuts off more of what follows.
         self.order = sorted(places, key=lambda p: (candidates[p].lost, candidates[p].id))
         self.best: tuple[int, list[Id]] | None = None

@@ -77,6 +77,8 @@ class PolicyTable(Closed, frozen=True):
     reclaim: str | None = None  # from whom a queue takes back: "any", "lower-priority", "never"
     within: str | None = None  # who gives way in a queue: "lower-priority" or "never"
     restart_cost: str | None = None  # what starting again costs a preempted job, such as "2m"
+    lease: str | None = None  # of ftf and themis
+    auction: int | None = None  # of themis: per cent
 
 
 class NodeTable(Closed, frozen=True):

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fairlead.core.engine import Core
+from fairlead.core.jobs import Job
 from fairlead.core.named import GOING_ON, Ask
 from fairlead.model.base import JobId, Refused
 from fairlead.model.events import AnyEvent, Granted, StopDecided
@@ -20,6 +21,7 @@ from fairlead.model.jobs import KINDS, JobSpec, Phase, PolicyConfig
 from fairlead.policy.deadlock.banker import Amounts, Claim, grant, unsafe_set
 from fairlead.policy.deadlock.detect import Waiter, deadlocked, helped, knot, victim
 
+TIRED_AFTER = 3  # preemptions
 SHOWN = 4  # jobs that a sentence names
 
 
@@ -97,7 +99,7 @@ def obstacle(core: Core, config: PolicyConfig, ask: Ask) -> str:
         return ""
     others = [job for job in jobs if job != ask.job]
     return (
-        f"{free} {ask.name} are free, but to grant {ask.amount} now could end in a deadlock with "
+        f"{free} {ask.name} free, but to grant {ask.amount} now could end in a deadlock with "
         f"{jobs_in_words(others)}, which may ask for more"
     )
 
@@ -170,12 +172,20 @@ def waiters_of(core: Core) -> tuple[dict[JobId, Waiter], dict[str, int]]:
     waiters: dict[JobId, Waiter] = {}
     for job in waits:
         held = named.live[job].held()
-        spec = core.jobs[job].spec
-        cost = (int(not spec.preemptible), spec.priority, sum(held.values()))
-        waiters[job] = Waiter(held, waits[job], cost)
+        waiters[job] = Waiter(held, waits[job], _cost(core.jobs[job], sum(held.values())))
         for name, amount in held.items():
             work[name] = work.get(name, 0) - amount
     return waiters, work
+
+
+def _cost(job: Job, held: int) -> tuple[int, ...]:
+    """Return how dear it is to stop a job: by its priority, then by what it holds.
+
+    Among jobs that were stopped often the youngest goes: by what they hold two could take turns for
+    ever in stopping each other.
+    """
+    tired = job.preemptions >= TIRED_AFTER
+    return (tired, not job.spec.preemptible, job.spec.priority, -job.id if tired else held)
 
 
 def next_stop(core: Core) -> StopDecided | None:

@@ -11,6 +11,7 @@ from fairlead.model.base import Ms
 from fairlead.model.jobs import FORECAST_PERCENTS, Forecast, JobSpec, PolicyConfig, Queue, Tenant
 from fairlead.model.limits import EXIT_REQUEUE
 from fairlead.model.resources import Device, Node, Shape, Spread
+from fairlead.policy.finish import LEASED
 from fairlead.policy.registry import POLICIES, policy_config
 from fairlead.sim.faults import menu_sharing
 from fairlead.sim.faults.plan import (
@@ -292,14 +293,24 @@ def _weather(rng: Random) -> Weather:
 
 def _policy(rng: Random) -> PolicyConfig:
     config = policy_config(f"{rng.choice(sorted(POLICIES))}+{rng.choice(PLACEMENTS)}")
+    config = replace(
+        config,
+        reclaim=rng.choice(("any", "any", "lower-priority", "never")),
+        within=rng.choice(("never", "lower-priority")) if not config.preempt else "never",
+        half_life_ms=rng.choice((MINUTE, HOUR, 7 * 24 * HOUR)),
+    )
     if not config.preempt:
-        return config
+        least, most = rng.choice((0, 0, 10_000, MINUTE)), rng.choice((None, None, 1, 3))
+        return replace(config, min_run_ms=least, preemptions_max=most)
+    turns = config.order in ("las", *LEASED)
+    if config.order in LEASED:
+        config = replace(config, lease_ms=rng.choice((10_000, MINUTE, 20 * MINUTE)))
     levels = rng.choice((config.levels_gpu_ms, (MINUTE,), (30_000, 5 * MINUTE)))
     return replace(
         config,
         min_run_ms=rng.choice((0, 0, 10_000, MINUTE)),
         # Jobs here begin anew after each preemption: two that take turns for ever would never end.
-        preemptions_max=rng.choice((1, 3, 10) if config.order == "las" else (None, None, 1, 3)),
+        preemptions_max=rng.choice((1, 3, 10) if turns else (None, None, 1, 3)),
         levels_gpu_ms=levels if config.levels_gpu_ms else (),
     )
 
