@@ -270,7 +270,7 @@ def test_nobody_grows_beyond_a_limit_and_what_is_beyond_makes_room_under_it(limi
         world.turn(TenantSet(tenant=Tenant(name="default", quota=(4000,) + (None,) * 4)))
     wide = world.submit(1, 8)
     assert sizes(wide) == [4]
-    assert "at most 4," in world.why(wide).lines[1] or "quota" in world.why(wide).lines[1]
+    assert "at most 4" in world.why(wide).lines[1] or "quota" in world.why(wide).lines[1]
     rigid = world.submit(2)
     assert (sizes(wide), rigid.phase) == ([2], P.PENDING)
     world.left(wide)

@@ -53,7 +53,7 @@ def clone(core: Core) -> Core:
         state.members = {key: copy.jobs[key[0]] for key in node.members}
         copy.nodes.append(state)
     copy.users = dict(core.users)
-    copy.shares = core.shares.copy(copy)
+    copy._shares = core.shares.copy(copy)
     copy.named = core.named.copy(copy)
     return copy
 

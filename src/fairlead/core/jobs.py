@@ -145,7 +145,9 @@ class Job:
         if self.started_ms is None or self.phase is Phase.PENDING:
             return 0
         saved = self.started_ms if self.checkpoint_ms is None else self.checkpoint_ms
-        return max(0, now - max(saved, self.started_ms))
+        unsaved = max(0, now - max(saved, self.started_ms))
+        every = self.spec.checkpoint_every_ms
+        return unsaved % every if every else unsaved
 
 
 class Promise(NamedTuple):

@@ -174,49 +174,7 @@ def dump(core: Core) -> bytes:
         )
         for index, node in enumerate(core.nodes)
     )
-    live = core.named.live
-    jobs = tuple(
-        JobImage(
-            id=job.id,
-            spec=job.spec,
-            submitted_ms=job.submitted_ms,
-            token=job.token,
-            token_placed=job.token_placed,
-            phase=job.phase,
-            attempt=job.attempt,
-            failures=job.failures,
-            slots=job.slots,
-            started=tuple(sorted(job.started)),
-            exits=tuple(job.exits.items()),
-            worst=job.worst,
-            then=job.then,
-            kill=job.kill,
-            placed_ms=job.placed_ms,
-            started_ms=job.started_ms,
-            first_started_ms=job.first_started_ms,
-            last_ms=job.last_ms,
-            because=job.because,
-            forecast=job.forecast,
-            promise=None if job.promise is None else job.promise[:3],
-            held_until_ms=None if job.promise is None else job.promise.until_ms,
-            end_ms=core.ends.get(job.id) if job.phase in LIVE else 0,
-            served_ms=job.served_ms,
-            preemptions=job.preemptions,
-            pending_ms=job.pending_ms,
-            waited_ms=job.waited_ms,
-            promoted_served_ms=job.promoted_served_ms,
-            team=TeamImage.of(job.team),
-            broken=job.broken,
-            acquired=tuple(holding.acquired.items()) if (holding := live.get(job.id)) else (),
-            granted=holding.granted if holding else (),
-            checkpoint_ms=job.checkpoint_ms,
-            fruitless=job.fruitless,
-            made_room=job.made_room,
-            beneficiary=job.beneficiary,
-            crowd_ms=job.crowd_ms,
-        )
-        for _, job in sorted(core.jobs.items())
-    )
+    jobs = tuple(_image(core, job) for _, job in sorted(core.jobs.items()))
     image = Image(
         version=VERSION,
         seq=core.seq,
@@ -242,6 +200,49 @@ def dump(core: Core) -> bytes:
         asks=tuple(core.named.asks.values()),
     )
     return _encoder.encode(image)
+
+
+def _image(core: Core, job: Job) -> JobImage:
+    holding = core.named.live.get(job.id)
+    return JobImage(
+        id=job.id,
+        spec=job.spec,
+        submitted_ms=job.submitted_ms,
+        token=job.token,
+        token_placed=job.token_placed,
+        phase=job.phase,
+        attempt=job.attempt,
+        failures=job.failures,
+        slots=job.slots,
+        started=tuple(sorted(job.started)),
+        exits=tuple(job.exits.items()),
+        worst=job.worst,
+        then=job.then,
+        kill=job.kill,
+        placed_ms=job.placed_ms,
+        started_ms=job.started_ms,
+        first_started_ms=job.first_started_ms,
+        last_ms=job.last_ms,
+        because=job.because,
+        forecast=job.forecast,
+        promise=None if job.promise is None else job.promise[:3],
+        held_until_ms=None if job.promise is None else job.promise.until_ms,
+        end_ms=core.ends.get(job.id) if job.phase in LIVE else 0,
+        served_ms=job.served_ms,
+        preemptions=job.preemptions,
+        pending_ms=job.pending_ms,
+        waited_ms=job.waited_ms,
+        promoted_served_ms=job.promoted_served_ms,
+        team=TeamImage.of(job.team),
+        broken=job.broken,
+        acquired=tuple(holding.acquired.items()) if holding else (),
+        granted=holding.granted if holding else (),
+        checkpoint_ms=job.checkpoint_ms,
+        fruitless=job.fruitless,
+        made_room=job.made_room,
+        beneficiary=job.beneficiary,
+        crowd_ms=job.crowd_ms,
+    )
 
 
 def digest(body: bytes) -> str:

@@ -69,6 +69,8 @@ class JobSpec(Record, frozen=True):
     counted: tuple[tuple[str, int], ...] = ()
     may_acquire: tuple[tuple[str, int], ...] = ()
     restart_ms: Ms | None = None  # what it costs to start again; None: what the policy says
+    checkpoint_path: str = ""  # what it writes when it saves its work, from workdir
+    checkpoint_every_ms: Ms | None = None  # believed as long as it says nothing itself
 
 
 FORECAST_PERCENTS = (5, 10, 25, 50, 75, 90, 95)

@@ -154,7 +154,7 @@ _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "preemptions_max": (lambda config: _may_preempt(config), _PREEMPTIVE),
     "restart_cost": (
         lambda config: config.within != "never" or config.reclaim != "never",
-        "reclaim",
+        "reclaim and within",
     ),
     "within": (lambda config: not config.preempt, "orders that do not preempt anyway"),
     "levels": (lambda config: config.order == "las", "las"),
