@@ -104,7 +104,7 @@ class Pipeline:
             yield from hold(core, self.config.rebuild_ms)
         yield from self._due(core)
         yield from self._place_all(core)
-        if core.elastic and self.preempt is None:  # one that preempts asks them first
+        if self.preempt is None:  # one that preempts asks them first
             yield from self.resize.make_room(core)
         yield from self.reclaim.decide(core, self.resize.served)
         yield from self.resize.grow(core)
