@@ -30,6 +30,7 @@ class Job:
         "attempt",
         "because",
         "beneficiary",
+        "broken",
         "checkpoint_ms",
         "crowd_ms",
         "ended_ms",
@@ -74,6 +75,7 @@ class Job:
         self.attempt = 0
         self.failures = 0  # attempts that failed by the job's own fault, for `retries`
         self.slots: tuple[Slot, ...] = ()  # held now, or by the last attempt: one per member
+        self.broken = False  # stops, or waits, since a member was lost: what is left is held for it
         self.team: Team | None = None  # of an elastic job that is live
         self.started: set[int] = set()  # ranks confirmed running at some time in this attempt
         self.exits: dict[int, Exit] = {}  # ranks confirmed gone, in order

@@ -35,8 +35,21 @@ def closed(shares: Shares, job: Job) -> frozenset[str]:
     return frozenset(
         model
         for model, row in shares.models.items()
-        if (not shape.gpu_models or model in shape.gpu_models) and shares.short(job, row, milli)
+        if (not shape.gpu_models or model in shape.gpu_models) and _short(shares, job, row, milli)
     )
+
+
+def _short(shares: Shares, job: Job, row: int, amount: int) -> bool:
+    """Whether a user or a queue has no room for so much of one resource."""
+    user, account = shares.user(job.spec.user), shares.people.get(job.spec.user)
+    most = None if user is None else user.most.get(shares.rows[row])
+    if most is not None and (account.held[row] if account else 0) + amount > most:
+        return True
+    leaf = shares.branch(job.spec.queue)
+    if row in shares.governed and leaf.available(row) < amount:
+        return True
+    limits = ((each.most[row], each.held[row]) for each in leaf.above()[:-1])
+    return any(most is not None and held + amount > most for most, held in limits)
 
 
 def request(shares: Shares, job: Job) -> Request:

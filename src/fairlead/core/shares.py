@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fairlead.core import models
 from fairlead.core.capacity import MODEL, potentials
 from fairlead.core.cohort import Branch
-from fairlead.core.decay import decayed
+from fairlead.core.decay import decayed_by, factor
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import Request
 from fairlead.model.amounts import of, show
@@ -68,9 +68,10 @@ class Account:
         passed = now - self.at_ms
         if not passed or not (any(self.average) or any(self.held)):
             return self.average
+        f = factor(passed, half_life_ms)
         return [
-            decayed(average, self.held[row], passed, half_life_ms)
-            for row, average in enumerate(self.average)
+            decayed_by(f, average, held)
+            for average, held in zip(self.average, self.held, strict=False)
         ]
 
 
@@ -112,6 +113,7 @@ class Shares:
         self.generation = 0  # grows when queues, users, or what there is of a resource change
         self.kept: dict[JobId, Kept] = {}  # for jobs with a hold (event Promised)
         self.narrowed: dict[tuple[ShapeId, frozenset[str]], Request] = {}  # core/models.py
+        self.stale = False  # queues or users are others than when all was booked
         self._layout = -1
         self._asked: dict[int, tuple[tuple[int, int], ...]] = {}  # by shape
         self._ever: dict[str, dict[str, int]] = {}  # by queue; what it could have at the most
@@ -123,7 +125,7 @@ class Shares:
         """A job waits, or waits no more."""
         self._account(job).wait(job.shape_id, sign)
         self._person(job).wait(job.shape_id, sign)
-        branch: Branch | None = self._branch(job.spec.queue)
+        branch: Branch | None = self.branch(job.spec.queue)
         while branch is not None:
             branch.waiting += sign
             branch = branch.parent
@@ -136,14 +138,19 @@ class Shares:
         """
         core = self.core
         held = self.holdings(job, slots, sign)
-        account, person = self._account(job), self._person(job)
+        account = self._account(job)
         if account.at_ms != core.now:
             account.bring_up(core.now, core.policy.half_life_ms)
+        self._hold(job, held, live)
+        return held[:D]
+
+    def _hold(self, job: Job, held: list[int], live: int) -> None:
+        account, person = self._account(job), self._person(job)
         account.live += live
         person.live += live
         account.held = plus(account.held, held)
         person.held = plus(person.held, held)
-        leaf = self._branch(job.spec.queue)
+        leaf = self.branch(job.spec.queue)
         for row in self.governed:
             leaf.use(row, held[row])
         branch: Branch | None = leaf
@@ -151,7 +158,6 @@ class Shares:
             branch.held = plus(branch.held, held)
             branch.live += live
             branch = branch.parent
-        return held[:D]
 
     def holdings(self, job: Job, slots: tuple[Slot, ...], sign: int = 1) -> list[int]:
         """Return what a job holds with these slots, by row; O(slots)."""
@@ -169,7 +175,7 @@ class Shares:
         self._book(self.kept.pop(job.id), -1)
 
     def _book(self, kept: Kept, sign: int) -> None:
-        leaf = self._branch(kept.job.spec.queue)
+        leaf = self.branch(kept.job.spec.queue)
         for row, amount in kept.amounts:
             if row in self.governed:
                 leaf.use(row, sign * amount)
@@ -200,7 +206,8 @@ class Shares:
             found = self.people[job.spec.user] = Account(len(self.rows), self.core.now)
         return found
 
-    def _branch(self, queue: str) -> Branch:
+    def branch(self, queue: str) -> Branch:
+        """Return the branch of a queue."""
         found = self.branches.get(queue)
         if found is None:  # a queue that nobody made: jobs of old logs
             found = self.branches[queue] = Branch(queue, self.root, len(self.rows))
@@ -213,9 +220,22 @@ class Shares:
             for account in self.accounts.values():
                 account.bring_up(self.core.now, old)
 
-    def rebuild(self) -> None:
-        """Queues or users have changed: book everything anew."""
+    def outdate(self) -> None:
+        """Queues or users have changed: the past counts until now, all else is booked anew later.
+
+        What is kept of the past must not depend on when somebody next looks.
+        """
         core = self.core
+        for key, account in list(self.accounts.items()):
+            account.bring_up(core.now, core.policy.half_life_ms)
+            if key[0] not in core.queues and not account.live and not account.waiting:
+                del self.accounts[key]
+        self.stale = True
+
+    def rebuild(self) -> None:
+        """Book everything anew; not what is kept of the past."""
+        core = self.core
+        self.stale = False
         named: set[str] = set()
         for queue in core.queues.values():
             named |= {*queue.quota, *queue.borrow, *queue.lend, *queue.most}
@@ -239,7 +259,6 @@ class Shares:
             most or live_max is not None for most, live_max in limits
         )
         for account in self.accounts.values():
-            account.bring_up(core.now, core.policy.half_life_ms)
             account.held, account.live, account.waiting = [0] * len(self.rows), 0, 0
             account.waits = {}
         self.people.clear()
@@ -248,15 +267,12 @@ class Shares:
         self.sync()
         for job in core.jobs.values():
             if job.phase in LIVE:
-                self.hold(job, job.slots, 1, 1)
+                self._hold(job, self.holdings(job, job.slots), 1)
             else:
                 self.wait(job, 1)
         for job in core.promises.values():
             if job.promise is not None and job.promise.until_ms is not None:
                 self.keep(job)
-        for key in [key for key in self.accounts if key[0] not in core.queues]:
-            if not self.accounts[key].live and not self.accounts[key].waiting:
-                del self.accounts[key]
 
     def copy(self, core: Core) -> Shares:
         """Return the same accounts for a copy of the core."""
@@ -419,18 +435,6 @@ class Shares:
         """Return what a waiting job may be placed by now: on GPU types with room in its quotas."""
         return models.request(self, job) if self.models else self.core.shapes[job.shape_id]
 
-    def short(self, job: Job, row: int, amount: int) -> bool:
-        """Whether a user or a queue has no room for so much of one resource."""
-        user, account = self.user(job.spec.user), self.people.get(job.spec.user)
-        most = None if user is None else user.most.get(self.rows[row])
-        if most is not None and (account.held[row] if account else 0) + amount > most:
-            return True
-        leaf = self._branch(job.spec.queue)
-        if row in self.governed and leaf.available(row) < amount:
-            return True
-        limits = ((each.most[row], each.held[row]) for each in leaf.above()[:-1])
-        return any(most is not None and held + amount > most for most, held in limits)
-
     def block_more(self, job: Job, shape: Shape) -> Block | None:
         """Return why a live job may not hold so much more; None: it may."""
         if not self.limited:
@@ -459,7 +463,7 @@ class Shares:
     def _block_of_queue(
         self, job: Job, asked: tuple[tuple[int, int], ...], live: int
     ) -> Block | None:
-        leaf = self._branch(job.spec.queue)
+        leaf = self.branch(job.spec.queue)
         for branch in leaf.above()[:-1]:
             queue = self.core.queues.get(branch.name)
             if queue is None:

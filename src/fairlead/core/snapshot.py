@@ -108,6 +108,7 @@ class JobImage(Record, frozen=True):
     waited_ms: Ms = 0
     promoted_served_ms: Ms = 0
     team: TeamImage | None = None
+    broken: bool = False
     acquired: tuple[tuple[str, int], ...] = ()  # of named resources, while it runs
     granted: tuple[str, ...] = ()  # keys of its last requests for them
     checkpoint_ms: Ms | None = None
@@ -233,6 +234,7 @@ def _image(core: Core, job: Job) -> JobImage:
         waited_ms=job.waited_ms,
         promoted_served_ms=job.promoted_served_ms,
         team=TeamImage.of(job.team),
+        broken=job.broken,
         acquired=tuple(holding.acquired.items()) if holding else (),
         granted=holding.granted if holding else (),
         checkpoint_ms=job.checkpoint_ms,
@@ -278,6 +280,8 @@ def load(body: bytes) -> Core:
     for job in sorted(core.jobs.values(), key=lambda job: job.token):
         if job.phase is Phase.PENDING:
             core.pending[job.id] = job
+            if job.broken:
+                core.broken[job.id] = job
             core.arrivals.append(job.id)
             core.waiting[job.spec.queue] = core.waiting.get(job.spec.queue, 0) + 1
     holdings = {
@@ -311,6 +315,7 @@ def _restore(core: Core, item: JobImage) -> None:
     job.promoted_served_ms, job.crowd_ms = item.promoted_served_ms, item.crowd_ms
     job.checkpoint_ms, job.fruitless = item.checkpoint_ms, item.fruitless
     job.made_room, job.beneficiary = item.made_room, item.beneficiary
+    job.broken = item.broken
     core.jobs[job.id] = job
     if job.phase not in LIVE:
         if item.promise is not None:
