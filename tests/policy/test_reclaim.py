@@ -188,6 +188,19 @@ def test_a_hold_lapses_when_the_victims_do_not_go_and_is_made_again():
     assert len(life.stops()) == 2
 
 
+def test_a_hold_is_kept_to_its_end_also_for_a_job_that_will_not_run_for_long():
+    life = Life(NLP, CV, Queue(name="small"), policy="easy")
+    life.submit(0, "cv", 2, count=4, limit_ms=3_600_000)
+    third = life.submit(1_000, "small", 2, limit_ms=5_000)
+    owner = life.submit(2_000, "nlp", 4, limit_ms=1_000)
+    first, second = sorted(life.stopping())
+    life.end(3_000, first)
+    life.turn(50_000)  # the other one is late, and what the owner would have done is long over
+    assert life.phase(third) is Phase.PENDING
+    life.end(60_000, second)
+    assert life.phase(owner) is Phase.RUNNING
+
+
 def test_a_hold_is_given_back_when_the_job_is_cancelled():
     life = Life(NLP, CV)
     life.submit(0, "cv", 1, count=8)
