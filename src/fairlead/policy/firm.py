@@ -60,7 +60,7 @@ def due(core: Core) -> list[Job]:
 def window(job: Job, promise: Promise) -> tuple[Ms, Ms]:
     """Return from when until when what a job was promised is not for others."""
     if promise.until_ms is not None:
-        # From now on, and still where those that make room are late; it may start until it lapses.
+        # From now on, and as long as it would run if it started at the last moment.
         return 0, min(promise.until_ms + promise.run_ms, FAR)
     pad = PAD_MS if in_time(job.spec, promise) else 0
     return promise.start_ms - pad, promise.end_ms
