@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairlead.model.base import JobId, Ms
-from fairlead.sim.faults.network import Answer, Ask, Cancel, Submit, decode_answer
+from fairlead.model.messages import Launch
+from fairlead.sim.faults.network import (
+    Acquire,
+    Answer,
+    Ask,
+    Cancel,
+    Release,
+    Submit,
+    decode_answer,
+)
 from fairlead.sim.faults.plan import RequestPlan
 
 if TYPE_CHECKING:
@@ -96,6 +105,25 @@ class Clients:
             self.world.at(plan.at_ms, call.send)
             if plan.eager and plan.key:
                 self.world.at(plan.at_ms + 1, call.send)
+
+    def process_starts(self, launch: Launch) -> None:
+        """A job whose first process has started takes what it needs, and gives it back."""
+        known = self.world.plan.jobs.get(launch.spec.name)
+        if known is None or launch.rank:
+            return
+        key = (launch.job, launch.attempt)
+        for name, amount, after, length in known.takes:
+            self.world.at(after, self._use, Acquire, *key, name, amount)
+            if length is not None:
+                self.world.at(after + length, self._use, Release, *key, name, amount)
+
+    def _use(
+        self, kind: type[Acquire | Release], job: JobId, attempt: int, name: str, amount: int
+    ) -> None:
+        ask = kind(number=self.number(), job=job, attempt=attempt, name=name, amount=amount)
+        call = Call(self.world, ask, self.world.rng.choice((None, 1)))
+        self.calls.append(call)
+        call.send()
 
     def number(self) -> int:
         """Return a number for the next call."""

@@ -118,6 +118,8 @@ class Foresight:
         if event.start_ms < at:
             raise Violation("promise-in-the-past", f"{event} at {at}", job)
         later = old is not None and event.start_ms > max(old, at)
+        if event.until_ms is not None and old is not None and old <= at:
+            later = False  # it was late already; now others make room for it
         if later and not (event.because and job in self.excused):
             raise Violation("promise-later", f"{event}: was {old}", job)
         if event.until_ms is not None:  # room that was made for it was not foreseen by others
@@ -190,6 +192,9 @@ class Foresight:
         job, config = event.job, self.policy
         attempt = self.oracles.live[job]
         allowed = config.preempt
+        if event.beneficiary is None and self.oracles.named.deadlocked(event):
+            self.preempted[job] = event.attempt
+            return  # one of those that wait for each other has to go, whatever protects it
         if event.beneficiary is not None:
             allowed = True
             self.oracles.takings.judge(event, config)

@@ -284,6 +284,7 @@ class Machine:
             return
         member.tree = True
         self.world.oracles.process_starts(self, member)
+        self.world.clients.process_starts(member.launch)
         folder.started_ms = self.clock()
         if not member.fate.mute:
             self._notify(member.key)

@@ -48,7 +48,10 @@ def draw(seed: int, hours: float = 1.0) -> Plan:
     for index in range(round(rng.randint(8, 60) * hours) + 1):
         requests.append(_request(rng, f"r{index}", until, nodes, jobs, load))
     leaves = menu_sharing.leaves(queues)
-    jobs = {name: _in_queue(rng, job, leaves) for name, job in jobs.items()}
+    resources = menu_sharing.resources(rng) if rng.random() < 0.5 else ()
+    for name, job in jobs.items():
+        placed = _in_queue(rng, job, leaves)
+        jobs[name] = menu_sharing.needs(rng, placed, resources) if resources else placed
     enabled = [kind for kind in KINDS if rng.random() < 0.35]
     incidents = [
         _incident(rng, kind, until, nodes, queues)
@@ -66,6 +69,7 @@ def draw(seed: int, hours: float = 1.0) -> Plan:
         policy=_policy(rng),
         tenants=tuple(_tenant(rng, nodes) for _ in range(rng.randint(0, 2))),
         queues=queues,
+        resources=resources,
         users=tuple(menu_sharing.user(rng, nodes) for _ in range(rng.choice((0, 0, 1, 2)))),
         skews={node.name: _skew(rng) for node in nodes if rng.random() < 0.2},
         snapshot_events=rng.choice((20, 100, 100_000)),
@@ -242,6 +246,7 @@ def _incident(
         tenant=_tenant(rng, nodes) if kind == "quota" else None,
         queue=_queue(rng, nodes, queues) if kind == "queue" else None,
         user=menu_sharing.user(rng, nodes) if kind == "user" else None,
+        resource=rng.choice(menu_sharing.resources(rng)) if kind == "resource" else None,
         reservation=_reservation(rng, nodes, node) if kind == "reserve" else None,
         forecast=_forecast(rng, 10 * MINUTE, None) if kind == "forecast" else None,
     )
@@ -298,6 +303,7 @@ def _policy(rng: Random) -> PolicyConfig:
         config,
         reclaim=rng.choice(("any", "any", "lower-priority", "never")),
         within=rng.choice(("never", "lower-priority")) if not config.preempt else "never",
+        deadlock=rng.choice(("avoid", "detect", "ordered")),
         half_life_ms=rng.choice((MINUTE, HOUR, 7 * 24 * HOUR)),
     )
     if not config.preempt:

@@ -6,8 +6,10 @@ from random import Random
 
 from msgspec.structs import replace
 
-from fairlead.model.jobs import EVERYBODY, Queue, User
+from fairlead.model.base import Ms
+from fairlead.model.jobs import EVERYBODY, Queue, Resource, User
 from fairlead.model.resources import DIMENSIONS, GPU, WHOLE_GPU_MILLI, Node
+from fairlead.sim.faults.plan import JobPlan
 
 USERS = ("ada", "bob", "eve")
 # Name and parent. Jobs go to those that have nothing below them.
@@ -60,6 +62,39 @@ def queue(rng: Random, nodes: tuple[Node, ...], base: Queue) -> Queue:
         most=part(0.15),
         live_max=rng.choice((None, None, None, 1, 3)),
     )
+
+
+def resources(rng: Random) -> tuple[Resource, ...]:
+    """Return named resources of every kind."""
+    return (
+        Resource(name="matlab", kind="licence", amount=rng.randint(2, 4)),
+        Resource(name="data", kind="volume", amount=rng.randint(1, 2)),
+        Resource(name="gate", kind="lock", amount=1),
+    )
+
+
+def needs(rng: Random, job: JobPlan, there: tuple[Resource, ...]) -> JobPlan:
+    """Return a job that needs some of them, from its start or while it runs."""
+    if rng.random() < 0.7:
+        return job
+    counted: dict[str, int] = {}
+    takes: list[tuple[str, int, Ms, Ms | None]] = []
+    most: dict[str, int] = {}
+    for each in rng.sample(there, rng.randint(1, len(there))):
+        if rng.random() < 0.4:
+            counted[each.name] = 1
+        elif each.amount:
+            amount = rng.randint(1, each.amount)
+            length = rng.choice((None, 1_000, 60_000))
+            takes.append((each.name, amount, rng.choice((0, 100, 5_000)), length))
+            most[each.name] = amount
+    spec = replace(
+        job.spec,
+        counted=tuple(sorted(counted.items())),
+        may_acquire=tuple(sorted(most.items())),
+        deadline_ms=None,
+    )
+    return replace(job, spec=spec, takes=tuple(takes))
 
 
 def user(rng: Random, nodes: tuple[Node, ...]) -> User:

@@ -13,6 +13,7 @@ from fairlead.model.events import (
     PolicySet,
     QueueSet,
     ReservationDeleted,
+    ResourceSet,
     TenantSet,
     UserDeleted,
     UserSet,
@@ -62,8 +63,33 @@ class Configure(Ask, frozen=True, tag="configure"):
     """Set a policy, a tenant, a queue or a user, predict a run time, delete a reservation."""
 
     event: (
-        PolicySet | TenantSet | QueueSet | UserSet | UserDeleted | Forecasted | ReservationDeleted
+        PolicySet
+        | TenantSet
+        | QueueSet
+        | UserSet
+        | UserDeleted
+        | Forecasted
+        | ReservationDeleted
+        | ResourceSet
     )
+
+
+class Acquire(Ask, frozen=True, tag="acquire"):
+    """A running job asks for more of a named resource."""
+
+    job: JobId
+    attempt: int
+    name: str
+    amount: int
+
+
+class Release(Ask, frozen=True, tag="release"):
+    """A running job gives some of it back."""
+
+    job: JobId
+    attempt: int
+    name: str
+    amount: int
 
 
 class Reserve(Ask, frozen=True, tag="reserve"):
@@ -90,7 +116,9 @@ class Answer(Record, frozen=True):
 encode = msgspec.json.Encoder().encode
 decode_word = msgspec.json.Decoder(Word).decode
 decode_desired = msgspec.json.Decoder(Desired).decode
-decode_ask = msgspec.json.Decoder(Submit | Cancel | Configure | Reserve | GiveUp).decode
+decode_ask = msgspec.json.Decoder(
+    Submit | Cancel | Configure | Acquire | Release | Reserve | GiveUp
+).decode
 decode_answer = msgspec.json.Decoder(Answer).decode
 
 

@@ -11,6 +11,7 @@ from fairlead.model.events import (
     PolicySet,
     QueueSet,
     ReservationDeleted,
+    ResourceSet,
     TenantSet,
     UserDeleted,
     UserSet,
@@ -54,6 +55,7 @@ class Operator:
             "quota": self._configure,
             "queue": self._configure,
             "user": self._configure,
+            "resource": self._configure,
             "foreign": self._foreign,
             "reserve": self._reserve,
             "unreserve": self._unreserve,
@@ -74,6 +76,8 @@ class Operator:
             self._call(Configure(number=self._number(), event=TenantSet(tenant=tenant)))
         for queue in plan.queues:
             self._call(Configure(number=self._number(), event=QueueSet(queue=queue)))
+        for resource in plan.resources:
+            self._call(Configure(number=self._number(), event=ResourceSet(resource=resource)))
         for user in plan.users:
             self._call(Configure(number=self._number(), event=UserSet(user=user)))
         for incident in plan.incidents:
@@ -89,6 +93,8 @@ class Operator:
         for queue in self.world.oracles.shadow.queues.values():
             free = QueueSet(queue=Queue(name=queue.name, parent=queue.parent))
             self._call(Configure(number=self._number(), event=free))
+        for resource in plan.resources:
+            self._call(Configure(number=self._number(), event=ResourceSet(resource=resource)))
         for name in self.world.oracles.shadow.users:
             self._call(Configure(number=self._number(), event=UserDeleted(name=name)))
         for name in list(self.world.oracles.shadow.reservations):
@@ -104,7 +110,10 @@ class Operator:
         if not service.up or self.waiting:
             return
         quotas = any(tenant.quota for tenant in service.core.tenants.values())
-        if quotas or service.core.shares.limited or service.core.reservations:
+        short = any(
+            service.core.named.amount(each.name) < each.amount for each in self.world.plan.resources
+        )
+        if quotas or short or service.core.shares.limited or service.core.reservations:
             self.heal()  # a late call has set it again
             return
         for known in service.core.nodes:
@@ -218,9 +227,11 @@ class Operator:
         self.world.service.step_clock(incident.amount)
 
     def _configure(self, incident: Incident) -> None:
-        event: PolicySet | TenantSet | QueueSet | UserSet
+        event: PolicySet | TenantSet | QueueSet | UserSet | ResourceSet
         if incident.queue is not None:
             event = QueueSet(queue=incident.queue)
+        elif incident.resource is not None:
+            event = ResourceSet(resource=incident.resource)
         elif incident.user is not None:
             event = UserSet(user=incident.user)
         elif incident.policy is not None:

@@ -38,6 +38,7 @@ from fairlead.model.status import JobStatus
 from fairlead.sim.faults.elastic import Elastic
 from fairlead.sim.faults.foresight import Foresight
 from fairlead.sim.faults.known import Attempt, KnownNode, Process, Violation
+from fairlead.sim.faults.named import Named
 from fairlead.sim.faults.network import SLOW_MS, Answer, Ask, Cancel, Submit
 from fairlead.sim.faults.sharing import Sharing
 from fairlead.sim.faults.takings import Takings
@@ -78,6 +79,7 @@ class Oracles:
         self.sharing = Sharing(self)
         self.elastic = Elastic(self)
         self.takings = Takings(self)
+        self.named = Named(self)
 
     @property
     def submitted(self) -> int:
@@ -155,6 +157,7 @@ class Oracles:
                 self.world.tell(getattr(event, "job", 0), "log {}: {}", seq, text[:300])
             self.foresight.before(at, event)
             self.sharing.before(event)
+            self.named.before(seq, event)
             self._durable(seq, at, event)
             self.shadow.apply(at, event)
             self.elastic.after(event)
@@ -479,6 +482,7 @@ class Oracles:
         for name, load in self.loads.items():
             if not load.idle:
                 raise Violation("leaked", f"{name} carries {load.host} {load.milli}")
+        self.named.at_the_end()
 
 
 def _has_to_go(attempt: Attempt, rank: int) -> bool:

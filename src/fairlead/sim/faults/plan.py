@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from fairlead.model.base import Ms, Record
-from fairlead.model.jobs import Forecast, JobSpec, PolicyConfig, Queue, Tenant, User
+from fairlead.model.jobs import Forecast, JobSpec, PolicyConfig, Queue, Resource, Tenant, User
 from fairlead.model.resources import Node, Shape
 
 EPOCH_MS: Ms = 1_000_000_000  # what good wall clocks show when the world begins
@@ -35,6 +35,7 @@ IncidentKind: TypeAlias = Literal[
     "quota",  # TenantSet, often below what is in use
     "queue",  # QueueSet: other quotas and limits, often below what is in use
     "user",  # UserSet
+    "resource",  # ResourceSet: another amount, often below what is held
     "foreign",  # others use a part of a node, or stop to
     "reserve",  # nodes or parts of them are reserved, now or soon, for a while or until told
     "unreserve",  # the n-th reservation known is deleted
@@ -67,6 +68,9 @@ class JobPlan(Record, frozen=True):
     cancel_after_ms: Ms | None = None  # the client asks for it so long after it was answered
     cancel_now: bool = False  # … and again half a second later, without grace
     forecast: Forecast | None = None  # what the service predicts when it takes the job
+    # What it takes of named resources while it runs, each time: name, amount, so long after its
+    # first process has started, and for how long (None: to its end).
+    takes: tuple[tuple[str, int, Ms, Ms | None], ...] = ()
 
     def fate(self, attempt: int, rank: int) -> Fate:
         """Return what this member of this attempt does."""
@@ -111,6 +115,7 @@ class Incident(Record, frozen=True):
     tenant: Tenant | None = None
     queue: Queue | None = None
     user: User | None = None
+    resource: Resource | None = None
     reservation: ReservePlan | None = None
     forecast: Forecast | None = None
 
@@ -139,6 +144,7 @@ class Plan(Record, frozen=True):
     tenants: tuple[Tenant, ...] = ()
     queues: tuple[Queue, ...] = ()  # parents first
     users: tuple[User, ...] = ()
+    resources: tuple[Resource, ...] = ()
     skews: dict[str, Ms] = {}  # by how much the clocks of some nodes are wrong
     snapshot_events: int = 100_000  # the service saves an image after so many events
     heartbeat_ms: Ms = 60_000

@@ -21,10 +21,12 @@ from fairlead.core.turn import Scheduler, Turn
 from fairlead.model.base import JobId, Misuse, Ms, NodeId, StoreFailed
 from fairlead.model.events import (
     AnyEvent,
+    Asked,
     Cancelled,
     Forecasted,
     ForeignUsage,
     NodeJoined,
+    Released,
     ReservationSet,
     StopDecided,
     Submitted,
@@ -32,13 +34,16 @@ from fairlead.model.events import (
 from fairlead.model.jobs import Phase, Reservation
 from fairlead.model.messages import Report
 from fairlead.model.resources import Slot
+from fairlead.policy.deadlock.settle import check_order
 from fairlead.policy.registry import build
 from fairlead.sim.faults.network import (
+    Acquire,
     Answer,
     Ask,
     Cancel,
     Configure,
     GiveUp,
+    Release,
     Reserve,
     Submit,
     Word,
@@ -66,6 +71,8 @@ class Batch:
         self.next_job = core.next_job
         self.requests: dict[str, tuple[JobId, ...]] = {}
         self.stopped: set[JobId] = set()
+        self.used: set[int] = set()  # calls for named resources
+        self.asked: dict[JobId, list[tuple[str, int]]] = {}
 
 
 class Service:
@@ -253,6 +260,8 @@ class Service:
             if node is None or _life(core.nodes[node].spec.boot) > _life(ask.boot):
                 return [], Answer(number=number)  # a later life of it has come already
             return lost_node(core, ask.node, "switched off"), Answer(number=number)
+        if isinstance(ask, Acquire | Release):
+            return self._plan_use(batch, ask), Answer(number=number)
         if isinstance(ask, Reserve):
             return self._plan_reserve(core, ask.reservation), Answer(number=number)
         assert isinstance(ask, Configure)
@@ -298,6 +307,34 @@ class Service:
             slots=() if shape is None else slots,
         )
         return [ReservationSet(reservation=reservation)]
+
+    def _plan_use(self, batch: Batch, ask: Acquire | Release) -> list[AnyEvent]:
+        """Return that a running job asks, within what it has declared, or gives back some."""
+        core = batch.core
+        holding = core.named.current(ask.job, ask.attempt)
+        if holding is None or core.jobs[ask.job].phase is not Phase.RUNNING:
+            return []
+        if ask.job in batch.stopped or ask.number in batch.used:
+            return []
+        batch.used.add(ask.number)
+        job, attempt, name, amount = ask.job, ask.attempt, ask.name, ask.amount
+        if isinstance(ask, Release):
+            return [Released(job=job, attempt=attempt, name=name, amount=amount)]
+        mine = batch.asked.setdefault(ask.job, [])
+        waiting = [each for each in core.named.waiting() if each.job == ask.job]
+        names = [each.name for each in waiting] + [name for name, _ in mine]
+        asked = [(each.name, each.amount) for each in waiting] + mine
+        already = sum(amount for name, amount in asked if name == ask.name)
+        already += holding.acquired.get(ask.name, 0)
+        if already + ask.amount > dict(holding.spec.may_acquire).get(ask.name, 0):
+            return []
+        total = core.named.amount(ask.name)
+        if holding.held().get(ask.name, 0) + ask.amount > total:
+            return []
+        check_order(core, core.policy, ask.job, ask.name, names)
+        mine.append((ask.name, ask.amount))
+        key = str(ask.number)
+        return [Asked(job=job, attempt=attempt, name=name, amount=amount, key=key)]
 
     def _plan_cancel(self, batch: Batch, ask: Cancel) -> list[AnyEvent]:
         events: list[AnyEvent] = []
