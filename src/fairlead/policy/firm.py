@@ -59,7 +59,9 @@ def due(core: Core) -> list[Job]:
 def window(job: Job, promise: Promise) -> tuple[Ms, Ms]:
     """Return from when until when what a job was promised is not for others."""
     if promise.until_ms is not None:
-        return 0, promise.end_ms  # from now on, and still where those that make room are late
+        # From now on, also where those that make room are late, and as long as it is held: the
+        # job may be believed to run for less.
+        return 0, max(promise.end_ms, promise.until_ms)
     pad = PAD_MS if in_time(job.spec, promise) else 0
     return promise.start_ms - pad, promise.end_ms
 
