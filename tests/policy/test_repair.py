@@ -14,11 +14,11 @@ from strategies import LOST, TERMINATED, image, node
 P = Phase
 
 
-def broken(*cpus, lose=0, policy="fifo-skip", members=None, **more):
+def broken(*cpus, lose=0, policy="fifo-skip", members=None, run_ms=10**6, **more):
     """Return a world and its gang of one member a node of 4 cores, after it lost a node."""
     world = World(*cpus, policy=policy, **more)
     count = len(cpus) if members is None else members
-    gang = world.submit(count, cpus=4, spread="distinct-nodes", limit_ms=10**6)
+    gang = world.submit(count, cpus=4, spread="distinct-nodes", limit_ms=run_ms)
     assert gang.phase is P.RUNNING
     world.turn(NodeLost(node=lose))
     assert gang.phase is P.STOPPING
@@ -47,6 +47,17 @@ def test_a_gang_that_cannot_be_rebuilt_in_time_is_released_as_a_whole(policy):
     world.turn()
     assert small.phase is P.RUNNING
     assert not any(isinstance(each, Promised) and each.until_ms for each in world.wait(100))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_what_is_held_stays_held_though_the_gang_would_have_run_for_less(policy):
+    world, gang = broken(4, 4, 4, policy=policy, run_ms=1000)
+    world.gone(gang, TERMINATED)
+    world.wait(200)
+    small = world.submit(1, cpus=4, limit_ms=1000, expected_ms=1, priority=90)
+    assert (gang.promise.run_ms, small.phase) == (1000, P.PENDING)
+    world.wait(100)
+    assert small.phase is P.RUNNING
 
 
 def test_it_starts_at_once_where_there_is_room_elsewhere():
