@@ -78,6 +78,10 @@ class PolicyTable(Closed, frozen=True):
     restart_cost: str | None = None  # what starting again costs a preempted job, such as "2m"
     lease: str | None = None  # of ftf and themis
     auction: int | None = None  # of themis: per cent
+    history: int | None = None  # of fair: how much past use counts, of 100
+    half_life: str | None = None  # after it past use counts half
+    weights: str | None = None  # of multifactor: "age:1000,fair:10000"
+    max_age: str | None = None  # of multifactor
 
 
 class NodeTable(Closed, frozen=True):
