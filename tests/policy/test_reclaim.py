@@ -149,7 +149,7 @@ def test_without_the_hold_the_third_job_would_take_the_place():
     owner = life.submit(2_000, "nlp", 4)
     first, _ = sorted(life.stopping())
     life.core.apply(2_500, Promised(job=owner, start_ms=2_500, because="taken away by the test"))
-    life.scheduler.policy.reclaim.decide = lambda core: iter(())
+    life.scheduler.policy.reclaim.decide = lambda core, served=(): iter(())
     life.end(3_000, first)
     assert {first, third} & life.running()  # the victim itself comes back, if nobody else
 

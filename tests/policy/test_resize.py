@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.core.invariants import check
+from fairlead.core.ledger import Request
 from fairlead.core.turn import Scheduler
 from fairlead.model.events import (
     Cancelled,
@@ -26,6 +27,7 @@ from fairlead.model.events import (
 )
 from fairlead.model.jobs import LIVE, Phase, Queue, Tenant, User
 from fairlead.policy.explain import explain
+from fairlead.policy.plan import Plan, Shadow
 from fairlead.policy.registry import build, policy_config
 from strategies import LOST, OK, TERMINATED, cluster, node, spec
 
@@ -46,8 +48,8 @@ POLICIES = (
 class World:
     """Nodes of 4 cores, jobs of one core a member; what is decided happens, but for ends."""
 
-    def __init__(self, *cpus: int, policy: str = DEFAULT, **settings):
-        self.core = cluster(*(node(f"n{i}", cpus=each) for i, each in enumerate(cpus)))
+    def __init__(self, *cpus: int, policy: str = DEFAULT, gpus: int = 0, **settings):
+        self.core = cluster(*(node(f"n{i}", cpus=each, gpus=gpus) for i, each in enumerate(cpus)))
         self.scheduler = Scheduler(self.core, build)
         self.now, self.log = 0, []
         config = msgspec.structs.replace(policy_config(policy), **settings)
@@ -230,7 +232,7 @@ def test_beside_jobs_that_cannot_start_anyway_it_grows_if_that_is_asked_for():
     assert (sizes(wide), big.phase) == ([2], P.PENDING), "1 free and 1 beyond the least: not 3"
     world.gone(rigid)
     assert sizes(wide) == [1]
-    assert world.wait(100) == [], "nobody takes what another is waiting for"
+    assert world.wait(80) == [], "nobody takes what another is waiting for"
     world.left(wide)
     assert big.phase is P.RUNNING
 
@@ -268,7 +270,7 @@ def test_nobody_grows_beyond_a_limit_and_what_is_beyond_makes_room_under_it(limi
         world.turn(TenantSet(tenant=Tenant(name="default", quota=(4000,) + (None,) * 4)))
     wide = world.submit(1, 8)
     assert sizes(wide) == [4]
-    assert "at most 4," in world.why(wide).lines[1] or "quota" in world.why(wide).lines[1]
+    assert "at most 4" in world.why(wide).lines[1] or "quota" in world.why(wide).lines[1]
     rigid = world.submit(2)
     assert (sizes(wide), rigid.phase) == ([2], P.PENDING)
     world.left(wide)
@@ -310,9 +312,9 @@ def test_what_is_beyond_the_least_goes_before_anybody_is_preempted(policy):
     assert second.phase is P.PENDING
 
 
-@pytest.mark.parametrize("policy", ["easy", "conservative"])
-def test_a_plan_knows_when_those_are_gone_who_leave(policy):
-    """The head needs what leaves within the grace: nobody long is let in beside it meanwhile."""
+@pytest.mark.parametrize("policy", POLICIES)
+def test_what_leaves_is_held_for_whom_it_leaves(policy):
+    """Bit by bit it comes free, and smaller jobs would fit in: by its id it is the wide one's."""
     world = World(4, policy=policy)
     wide = world.submit(1, 3, limit_ms=10**8, grace_ms=30_000)
     assert sizes(wide) == [3]
@@ -320,11 +322,32 @@ def test_a_plan_knows_when_those_are_gone_who_leave(policy):
     assert sizes(wide) == [1]
     long = world.submit(1, limit_ms=10**7)
     assert long.phase is P.PENDING
-    short = world.submit(1, limit_ms=20_000)
-    assert short.phase is P.RUNNING, "it is gone before them"
-    world.gone(short)
-    world.left(wide)
+    first, second = sorted(wide.team.leaving)
+    for rank in (second, first):
+        assert (head.phase, long.phase) == (P.PENDING, P.PENDING)
+        world.turn(MemberEnded(job=1, attempt=1, rank=rank, exit=TERMINATED))
     assert (head.phase, long.phase) == (P.RUNNING, P.PENDING)
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_a_plan_knows_when_those_are_gone_who_leave(nodes, gpus):
+    world = World(*[12 // nodes] * nodes, gpus=12 // nodes)
+    wide = world.submit(3, 12, limit_ms=10**7, gpus=gpus, grace_ms=20_000)
+    world.wait(5)
+    world.turn(Shrunk(job=1, attempt=1, members=4))
+    assert len(wide.leaving) == 8
+    pipeline = world.scheduler.policy
+    for members, at in ((1, 25_000), (8, 25_000), (9, 10**7), (12, 10**7)):
+        request = Request(spec(members=members, gpus=gpus).shape)
+        found = Plan(world.core, pipeline.fit).earliest(request, 1000)
+        assert found is not None
+        assert (found[0], len(found[1])) == (at, members)
+        assert Shadow(Plan(world.core, pipeline.fit), request, 1000).start_ms == at
+        plan = Plan(world.core, pipeline.fit)
+        for node_id in range(nodes):
+            plan.line(node_id)
+        assert plan.earliest(request, 1000)[0] == at
 
 
 @pytest.mark.parametrize("policy", POLICIES)

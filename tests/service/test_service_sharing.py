@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fairlead.core.turn import recover
 from fairlead.model.document import convert
-from fairlead.model.jobs import Queue, Tenant, User
+from fairlead.model.jobs import PolicyConfig, Queue, Tenant, User
 from fairlead.model.resources import Node
 from fairlead.policy.sharing_words import queue_table, tenant_table, user_table
 from fairlead.service.commands import Configure
@@ -340,6 +340,7 @@ def test_shares_say_who_is_entitled_to_what_and_borrows_it_from_whom(desk):
 def test_why_shows_the_chain_of_queues_and_who_borrows(desk):
     async def story():
         await desk.start(4000)
+        await desk.shell.ask(Configure([], [], [], PolicyConfig(reclaim="never")))
         await queue(desk, "research", quota={"cpus": 2})
         await queue(desk, "nlp", parent="research", borrow={"cpus": 2})
         await queue(desk, "other", quota={"cpus": 1})

@@ -269,10 +269,13 @@ def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("command", shlex.join(spec.get("command") or ())),
         ("workdir", spec.get("workdir") or ""),
         ("asks for", _asked(shape) + (f", {members} members" if members > 1 else "")),
+        ("licenses", _named(spec.get("counted"))),
+        ("may acquire", _named(spec.get("may_acquire"))),
         ("members", "" if job["phase"] == "PENDING" else _members(job)),
         ("time limit", format_duration(limit) if limit else ""),
         ("deadline", when.deadline(job["now_ms"], job.get("deadline_ms"))),
-        ("preempted", "never" if spec.get("preemptible") is False else ""),
+        ("preempted", _preempted(job, spec)),
+        ("work saved", output.clock(job.get("checkpoint_ms"))),
         ("submitted", output.clock(job["submitted_ms"])),
         ("waited", output.span(waited)),
         ("started", output.clock(job["started_ms"])),
@@ -283,6 +286,14 @@ def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("attempt", str(job["attempt"]) if job["attempt"] > 1 else ""),
         ("labels", ", ".join(f"{name}={value}" for name, value in spec.get("labels") or ())),
     ]
+
+
+def _preempted(job: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
+    """Return how often a job had to make room for others, "" if it never had to."""
+    times = job.get("preemptions") or 0
+    if spec.get("preemptible") is False:
+        return "never"
+    return "" if not times else "once" if times == 1 else f"{times} times"
 
 
 def _members(job: Mapping[str, Any]) -> str:
@@ -311,6 +322,10 @@ def _asked(shape: dict[str, Any]) -> str:
     if shape.get("members", 1) > 1:
         parts.append("each")
     return ", ".join(parts)
+
+
+def _named(amounts: Sequence[tuple[str, int]] | None) -> str:
+    return ", ".join(f"{amount} {name}" for name, amount in amounts or ())
 
 
 def _event_line(event: dict[str, Any]) -> str:

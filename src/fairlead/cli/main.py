@@ -51,6 +51,9 @@ COMMANDS = {
     "resource": Entry(_NAMED, "resource", "Licences, volumes, locks: who holds how many."),
     "acquire": Entry(_NAMED, "acquire", "In a job: take some of a named resource."),
     "release": Entry(_NAMED, "release", "In a job: give back some of a named resource."),
+    "checkpoint": Entry(
+        "fairlead.cli.checkpoint", "checkpoint", "In a job: say that its work is saved."
+    ),
     "doctor": Entry("fairlead.cli.service", "doctor", "Check this machine and the service."),
     "report": Entry("fairlead.cli.report", "report", "Make an HTML page of what happened."),
     "store": Entry("fairlead.cli.store", "store", "Check, rebuild or export the database."),

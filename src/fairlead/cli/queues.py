@@ -25,6 +25,10 @@ def _in_user_words(command: Command) -> Command:
 
     @wraps(command)
     def call(**options: Any) -> None:
+        name = options["name"]
+        if not name or "/" in name:  # in a path it would be no name
+            hint = "letters, digits, and signs such as - _ ."
+            raise misuse(f"'{name}' cannot be a name", field="name", hint=hint)
         try:
             command(**options)
         except Failure as failure:

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from fairlead.cli import output, selectors
-from fairlead.cli.client import Client, connect, quoted
+from fairlead.cli.client import connect, quoted
 from fairlead.cli.errors import FAILED, misuse, notice
+from fairlead.cli.inside import attempt_of, job_of
 from fairlead.model.units import parse_duration_ms
 
 _HEADER = ("NAME", "KIND", "AMOUNT", "HELD", "HOLDERS", "WAITING")
@@ -122,8 +123,8 @@ def acquire(name: str, amount: int, wait: str | None, job: str | None, as_json: 
     seconds = None if wait is None else parse_duration_ms(wait, "--wait") / 1000
     until = None if seconds is None else time.monotonic() + seconds
     client, key = connect(), os.urandom(16).hex()
-    body = {"name": name, "amount": amount, "key": key, **_attempt(job)}
-    path = f"/jobs/{_job(client, job)}/acquire"
+    body = {"name": name, "amount": amount, "key": key, **attempt_of(job)}
+    path = f"/jobs/{job_of(job)}/acquire"
 
     def ask() -> Any:
         left = _POLL_S if until is None else max(0.0, until - time.monotonic())
@@ -149,31 +150,12 @@ def acquire(name: str, amount: int, wait: str | None, job: str | None, as_json: 
 def release(name: str, amount: int | None, job: str | None, as_json: bool) -> None:
     """Give back what a running job acquired of a named resource; without AMOUNT all of it."""
     client = connect()
-    body = {"name": name, **({} if amount is None else {"amount": amount}), **_attempt(job)}
-    answer = client.post(f"/jobs/{_job(client, job)}/release", body)
+    body = {"name": name, **({} if amount is None else {"amount": amount}), **attempt_of(job)}
+    answer = client.post(f"/jobs/{job_of(job)}/release", body)
     if as_json:
         output.print_json(answer)
     else:
         print(f"job {answer['id']} released {answer['released']} {name}, holds {answer['held']}")
-
-
-def _job(client: Client, job: str | None) -> str:
-    """Return the path of the job that is meant: the one this runs in, if none is named."""
-    if job is not None:
-        return selectors.one(job)
-    inside = os.environ.get("FAIRLEAD_JOB_ID", "")
-    if not inside:
-        raise misuse(
-            "this does not run in a job of Fairlead",
-            hint="call it in the job's own script, or name a job: --job ID",
-        )
-    return inside
-
-
-def _attempt(job: str | None) -> dict[str, int]:
-    """Return the attempt that this runs in: what is left of an earlier one has nothing to say."""
-    count = os.environ.get("FAIRLEAD_RESTART_COUNT", "")
-    return {"attempt": int(count) + 1} if job is None and count.isdecimal() else {}
 
 
 def _jobs(those: list[dict[str, Any]]) -> str:

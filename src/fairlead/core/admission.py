@@ -159,7 +159,9 @@ def _never(core: Core, spec: JobSpec, who: str, resource: str, amount: int, most
         if _takes(core, each, spec) and amount <= _ever(core, each, resource, amount)
     ]
     hint = f"ask for at most {of(resource, most)}" if most else "ask for none"
-    if others and not who.startswith("user"):
+    if who.startswith("user"):
+        hint += ", or raise the limit of the user"
+    elif others:
         hint += f", or submit to a queue that may: {', '.join(others[:10])}"
     return Refused(
         f"can never run: {who} may use at most {of(resource, most)} at once, this job asks for "
@@ -216,8 +218,9 @@ def _check_quota(core: Core, spec: JobSpec) -> None:
     ):
         if most is not None and asked > most:
             raise Refused(
-                f"can never run: tenant '{tenant.name}' may use {most} {DIMENSIONS[row]} at once, "
-                f"this job asks for {asked}",
+                f"can never run: tenant '{tenant.name}' may use at most "
+                f"{of(DIMENSIONS[row], most)} at once, this job asks for "
+                f"{show(DIMENSIONS[row], asked)}",
                 field="resources",
                 hint="ask for less, or raise the quota of the tenant",
                 code="over-quota",

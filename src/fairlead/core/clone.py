@@ -38,6 +38,7 @@ def clone(core: Core) -> Core:
     copy.jobs = {job_id: _job(job) for job_id, job in core.jobs.items()}
     copy.pending = {job_id: copy.jobs[job_id] for job_id in core.pending}
     copy.promises = {job_id: copy.jobs[job_id] for job_id in core.promises}
+    copy.broken = {job_id: copy.jobs[job_id] for job_id in core.broken}
     copy.elastic = {job_id: copy.jobs[job_id] for job_id in core.elastic}
     copy.arrivals = list(core.pending)
     copy.reservations = dict(core.reservations)
@@ -52,7 +53,7 @@ def clone(core: Core) -> Core:
         state.members = {key: copy.jobs[key[0]] for key in node.members}
         copy.nodes.append(state)
     copy.users = dict(core.users)
-    copy.shares = core.shares.copy(copy)
+    copy._shares = core.shares.copy(copy)
     copy.named = core.named.copy(copy)
     return copy
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from fairlead.core import due, future, machines, resize, watch
+from fairlead.core import due, future, groups, machines, resize, watch
 from fairlead.core.desired import desired
 from fairlead.core.ending import after_failure
 from fairlead.core.ends import Ends
@@ -92,7 +92,7 @@ class Core:
         self.requests: dict[str, list[JobId]] = {}  # idempotency key -> the jobs it made
         self.ledger = Ledger()
         self.users: dict[str, User] = {}
-        self.shares = Shares(self)
+        self._shares = Shares(self)
         self.named = Named(self)
         self.shapes: list[Request] = []
         self.shape_ids: dict[Shape, int] = {}
@@ -106,6 +106,7 @@ class Core:
         self.reservations: dict[str, Reservation] = {}
         self.promises: dict[JobId, Job] = {}  # waiting jobs that were promised a start
         self.elastic: dict[JobId, Job] = {}  # live jobs whose gangs may grow and shrink
+        self.broken: dict[JobId, Job] = {}  # waiting gangs that lost a member
         self.services: list[int] = []  # of the last jobs that ended well, in GPU-ms or core-ms
         self.services_seen = 0
         self.crowd_ms = 0  # how many jobs there were, summed over time
@@ -124,12 +125,12 @@ class Core:
             NodeJoined: partial(machines.node_joined, self),
             NodeLost: partial(machines.node_lost, self),
             ForeignUsage: partial(machines.foreign_usage, self),
-            TenantSet: self._tenant_set,
-            TenantDeleted: self._tenant_deleted,
-            QueueSet: self._queue_set,
-            QueueDeleted: self._queue_deleted,
-            UserSet: self._user_set,
-            UserDeleted: self._user_deleted,
+            TenantSet: partial(groups.tenant_set, self),
+            TenantDeleted: partial(groups.tenant_deleted, self),
+            QueueSet: partial(groups.queue_set, self),
+            QueueDeleted: partial(groups.queue_deleted, self),
+            UserSet: partial(groups.user_set, self),
+            UserDeleted: partial(groups.user_deleted, self),
             PolicySet: self._policy_set,
             Forecasted: partial(future.forecasted, self),
             Outlived: partial(future.outlived, self),
@@ -149,6 +150,8 @@ class Core:
         self.crowd_ms += len(self.jobs) * (now - self.now)
         self.now = self.clock = now
         self.seq += 1
+        if self._shares.stale and not isinstance(event, groups.BOOKED_LATER):
+            self._shares.rebuild()  # before jobs change: they are booked as they were
         self._handlers[type(event)](event)
 
     def intern(self, shape: Shape) -> int:
@@ -203,6 +206,8 @@ class Core:
         job.token = self.seq
         job.pending_ms = self.now
         self.pending[job.id] = job
+        if job.broken:
+            self.broken[job.id] = job
         queue = job.spec.queue
         self.waiting[queue] = self.waiting.get(queue, 0) + 1
         self.shares.wait(job, 1)
@@ -214,6 +219,7 @@ class Core:
 
     def _unwait(self, job: Job) -> None:
         del self.pending[job.id]
+        self.broken.pop(job.id, None)
         self.waiting[job.spec.queue] -= 1
         self.shares.wait(job, -1)
         job.waited_ms += self.now - job.pending_ms
@@ -230,7 +236,7 @@ class Core:
         job.beneficiary = None
         job.token_placed = self.seq
         job.because = event.because
-        job.started, job.exits, job.worst, job.kill = set(), {}, None, False
+        job.started, job.exits, job.worst, job.kill, job.broken = set(), {}, None, False, False
         for rank, slot in enumerate(event.slots):
             node = self.nodes[slot.node]
             free = self.ledger.has_room(slot.node, request, slot.devices)
@@ -325,6 +331,7 @@ class Core:
                 self._run(job, event)
         if not exit.ok and job.phase is not Phase.STOPPING:
             job.then, job.because = after_failure(job, rank, exit)
+            job.broken = exit.why == "lost" and len(job.slots) > 1
             if len(job.exits) < len(job.slots):  # the rest of the gang has to go first
                 self._halt(job, event)
                 return
@@ -372,7 +379,7 @@ class Core:
         job = self._ours(event, event.attempt)
         assert event.then is Phase.PENDING or event.then in FINAL
         self._halt(job, event)
-        job.then, job.because = event.then, event.because
+        job.then, job.because, job.broken = event.then, event.because, False
         job.kill = job.kill or event.now
         if event.then is Phase.PENDING:
             watch.preempted(job, event.beneficiary)
@@ -391,10 +398,6 @@ class Core:
         del self.jobs[job.id]
         self.wakeups += 1
 
-    def _tenant_set(self, event: TenantSet) -> None:
-        self.set_tenants({**self.tenants, event.tenant.name: event.tenant})
-        self.wakeups += 1
-
     def set_tenants(self, tenants: dict[str, Tenant]) -> None:
         """Replace the table of tenants (by `apply` and by a snapshot alone)."""
         self.tenants = tenants
@@ -402,32 +405,17 @@ class Core:
         if quotas != self.quota_tenants:
             self.quota_tenants = quotas
 
-    def _tenant_deleted(self, event: TenantDeleted) -> None:
-        tenants = {name: each for name, each in self.tenants.items() if name != event.name}
-        self.set_tenants(tenants)
+    def groups_changed(self) -> None:
+        """Queues or users are others now."""
+        self._shares.outdate()
         self.wakeups += 1
 
-    def _queue_set(self, event: QueueSet) -> None:
-        self.queues[event.queue.name] = event.queue
-        self.shares.rebuild()
-        self.wakeups += 1
-
-    def _queue_deleted(self, event: QueueDeleted) -> None:
-        assert not self.waiting.pop(event.name, 0), f"jobs wait in queue {event.name}"
-        assert event.name != "default" and event.name in self.queues, event
-        del self.queues[event.name]
-        self.shares.rebuild()
-        self.wakeups += 1
-
-    def _user_set(self, event: UserSet) -> None:
-        self.users[event.user.name] = event.user
-        self.shares.rebuild()
-        self.wakeups += 1
-
-    def _user_deleted(self, event: UserDeleted) -> None:
-        self.users.pop(event.name, None)
-        self.shares.rebuild()
-        self.wakeups += 1
+    @property
+    def shares(self) -> Shares:
+        """Return what queues and users hold, as queues and users are now."""
+        if self._shares.stale:
+            self._shares.rebuild()
+        return self._shares
 
     def _policy_set(self, event: PolicySet) -> None:
         self.shares.settle(event.policy.half_life_ms)

@@ -122,7 +122,7 @@ def checkpointed(core: Core, event: Checkpointed) -> None:
     job = core.jobs.get(event.job)
     if job is None or job.attempt != event.attempt or job.phase not in LIVE:
         return
-    at_ms = core.now if event.at_ms is None else min(event.at_ms, core.now)
+    at_ms = core.now if event.at_ms is None else event.at_ms
     if job.placed_ms is not None and at_ms < job.placed_ms:
         return  # of before this attempt, by a clock that is wrong or a file that is old
     if job.checkpoint_ms is None or at_ms > job.checkpoint_ms:

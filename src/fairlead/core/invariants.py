@@ -31,6 +31,8 @@ def check(core: Core) -> None:
 def _check_jobs(core: Core) -> None:
     elastic = {job.id for job in core.jobs.values() if job.team is not None}
     assert elastic == {job.id for job in core.elastic.values()}, f"elastic: {elastic}"
+    broken = {job.id for job in core.pending.values() if job.broken}
+    assert broken == set(core.broken), f"gangs that lost a member: {broken}"
     for job_id, job in core.jobs.items():
         story = f"job {job_id} ({job.phase}, attempt {job.attempt}): {job.because}"
         assert job.id == job_id < core.next_job, story
@@ -226,7 +228,9 @@ def _check_future(core: Core) -> None:
         if job.promise is None:
             continue
         shape, slots = job.spec.shape, job.promise.slots
-        assert len(slots) == shape.members, f"job {job.id} is promised {slots}"
+        # Of a gang that lost a member only what it still had is held.
+        whole = len(slots) == shape.members or (held and job.broken)
+        assert whole and 1 <= len(slots) <= shape.members, f"job {job.id} is promised {slots}"
         assert job.promise.run_ms > 0, f"job {job.id} is promised no time"
         assert max(slot.node for slot in slots) < len(core.nodes), f"job {job.id}: {slots}"
         width = shape.gpus or bool(shape.gpu_milli)

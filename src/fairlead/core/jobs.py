@@ -30,6 +30,7 @@ class Job:
         "attempt",
         "because",
         "beneficiary",
+        "broken",
         "checkpoint_ms",
         "crowd_ms",
         "ended_ms",
@@ -74,6 +75,7 @@ class Job:
         self.attempt = 0
         self.failures = 0  # attempts that failed by the job's own fault, for `retries`
         self.slots: tuple[Slot, ...] = ()  # held now, or by the last attempt: one per member
+        self.broken = False  # stops, or waits, since a member was lost: what is left is held for it
         self.team: Team | None = None  # of an elastic job that is live
         self.started: set[int] = set()  # ranks confirmed running at some time in this attempt
         self.exits: dict[int, Exit] = {}  # ranks confirmed gone, in order
@@ -143,7 +145,9 @@ class Job:
         if self.started_ms is None or self.phase is Phase.PENDING:
             return 0
         saved = self.started_ms if self.checkpoint_ms is None else self.checkpoint_ms
-        return max(0, now - max(saved, self.started_ms))
+        unsaved = max(0, now - max(saved, self.started_ms))
+        every = self.spec.checkpoint_every_ms
+        return unsaved % every if every else unsaved
 
 
 class Promise(NamedTuple):

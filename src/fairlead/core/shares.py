@@ -110,6 +110,7 @@ class Shares:
         self.limited = False  # whether anything here could keep a job from starting
         self.generation = 0  # grows when queues, users, or what there is of a resource change
         self.kept: dict[JobId, Kept] = {}  # for jobs with a hold (event Promised)
+        self.stale = False  # queues or users are others than when all was booked
         self._layout = -1
         self._asked: dict[int, tuple[tuple[int, int], ...]] = {}  # by shape
         self._ever: dict[str, dict[str, int]] = {}  # by queue; what it could have at the most
@@ -134,9 +135,14 @@ class Shares:
         """
         core = self.core
         held = self.holdings(job, slots, sign)
-        account, person = self._account(job), self._person(job)
+        account = self._account(job)
         if account.at_ms != core.now:
             account.bring_up(core.now, core.policy.half_life_ms)
+        self._hold(job, held, live)
+        return held[:D]
+
+    def _hold(self, job: Job, held: list[int], live: int) -> None:
+        account, person = self._account(job), self._person(job)
         account.live += live
         person.live += live
         account.held = plus(account.held, held)
@@ -149,7 +155,6 @@ class Shares:
             branch.held = plus(branch.held, held)
             branch.live += live
             branch = branch.parent
-        return held[:D]
 
     def holdings(self, job: Job, slots: tuple[Slot, ...], sign: int = 1) -> list[int]:
         """Return what a job holds with these slots, by row; O(slots)."""
@@ -211,9 +216,22 @@ class Shares:
             for account in self.accounts.values():
                 account.bring_up(self.core.now, old)
 
-    def rebuild(self) -> None:
-        """Queues or users have changed: book everything anew."""
+    def outdate(self) -> None:
+        """Queues or users have changed: the past counts until now, all else is booked anew later.
+
+        What is kept of the past must not depend on when somebody next looks.
+        """
         core = self.core
+        for key, account in list(self.accounts.items()):
+            account.bring_up(core.now, core.policy.half_life_ms)
+            if key[0] not in core.queues and not account.live and not account.waiting:
+                del self.accounts[key]
+        self.stale = True
+
+    def rebuild(self) -> None:
+        """Book everything anew; not what is kept of the past."""
+        core = self.core
+        self.stale = False
         named: set[str] = set()
         for queue in core.queues.values():
             named |= {*queue.quota, *queue.borrow, *queue.lend, *queue.most}
@@ -237,7 +255,6 @@ class Shares:
             most or live_max is not None for most, live_max in limits
         )
         for account in self.accounts.values():
-            account.bring_up(core.now, core.policy.half_life_ms)
             account.held, account.live, account.waiting = [0] * len(self.rows), 0, 0
             account.waits = {}
         self.people.clear()
@@ -246,15 +263,12 @@ class Shares:
         self.sync()
         for job in core.jobs.values():
             if job.phase in LIVE:
-                self.hold(job, job.slots, 1, 1)
+                self._hold(job, self.holdings(job, job.slots), 1)
             else:
                 self.wait(job, 1)
         for job in core.promises.values():
             if job.promise is not None and job.promise.until_ms is not None:
                 self.keep(job)
-        for key in [key for key in self.accounts if key[0] not in core.queues]:
-            if not self.accounts[key].live and not self.accounts[key].waiting:
-                del self.accounts[key]
 
     def copy(self, core: Core) -> Shares:
         """Return the same accounts for a copy of the core."""

@@ -108,6 +108,7 @@ class JobImage(Record, frozen=True):
     waited_ms: Ms = 0
     promoted_served_ms: Ms = 0
     team: TeamImage | None = None
+    broken: bool = False
     acquired: tuple[tuple[str, int], ...] = ()  # of named resources, while it runs
     granted: tuple[str, ...] = ()  # keys of its last requests for them
     checkpoint_ms: Ms | None = None
@@ -173,48 +174,7 @@ def dump(core: Core) -> bytes:
         )
         for index, node in enumerate(core.nodes)
     )
-    live = core.named.live
-    jobs = tuple(
-        JobImage(
-            id=job.id,
-            spec=job.spec,
-            submitted_ms=job.submitted_ms,
-            token=job.token,
-            token_placed=job.token_placed,
-            phase=job.phase,
-            attempt=job.attempt,
-            failures=job.failures,
-            slots=job.slots,
-            started=tuple(sorted(job.started)),
-            exits=tuple(job.exits.items()),
-            worst=job.worst,
-            then=job.then,
-            kill=job.kill,
-            placed_ms=job.placed_ms,
-            started_ms=job.started_ms,
-            first_started_ms=job.first_started_ms,
-            last_ms=job.last_ms,
-            because=job.because,
-            forecast=job.forecast,
-            promise=None if job.promise is None else job.promise[:3],
-            held_until_ms=None if job.promise is None else job.promise.until_ms,
-            end_ms=core.ends.get(job.id) if job.phase in LIVE else 0,
-            served_ms=job.served_ms,
-            preemptions=job.preemptions,
-            pending_ms=job.pending_ms,
-            waited_ms=job.waited_ms,
-            promoted_served_ms=job.promoted_served_ms,
-            team=TeamImage.of(job.team),
-            acquired=tuple(holding.acquired.items()) if (holding := live.get(job.id)) else (),
-            granted=holding.granted if holding else (),
-            checkpoint_ms=job.checkpoint_ms,
-            fruitless=job.fruitless,
-            made_room=job.made_room,
-            beneficiary=job.beneficiary,
-            crowd_ms=job.crowd_ms,
-        )
-        for _, job in sorted(core.jobs.items())
-    )
+    jobs = tuple(_image(core, job) for _, job in sorted(core.jobs.items()))
     image = Image(
         version=VERSION,
         seq=core.seq,
@@ -240,6 +200,49 @@ def dump(core: Core) -> bytes:
         asks=tuple(core.named.asks.values()),
     )
     return _encoder.encode(image)
+
+
+def _image(core: Core, job: Job) -> JobImage:
+    holding = core.named.live.get(job.id)
+    return JobImage(
+        id=job.id,
+        spec=job.spec,
+        submitted_ms=job.submitted_ms,
+        token=job.token,
+        token_placed=job.token_placed,
+        phase=job.phase,
+        attempt=job.attempt,
+        failures=job.failures,
+        slots=job.slots,
+        started=tuple(sorted(job.started)),
+        exits=tuple(job.exits.items()),
+        worst=job.worst,
+        then=job.then,
+        kill=job.kill,
+        placed_ms=job.placed_ms,
+        started_ms=job.started_ms,
+        first_started_ms=job.first_started_ms,
+        last_ms=job.last_ms,
+        because=job.because,
+        forecast=job.forecast,
+        promise=None if job.promise is None else job.promise[:3],
+        held_until_ms=None if job.promise is None else job.promise.until_ms,
+        end_ms=core.ends.get(job.id) if job.phase in LIVE else 0,
+        served_ms=job.served_ms,
+        preemptions=job.preemptions,
+        pending_ms=job.pending_ms,
+        waited_ms=job.waited_ms,
+        promoted_served_ms=job.promoted_served_ms,
+        team=TeamImage.of(job.team),
+        broken=job.broken,
+        acquired=tuple(holding.acquired.items()) if holding else (),
+        granted=holding.granted if holding else (),
+        checkpoint_ms=job.checkpoint_ms,
+        fruitless=job.fruitless,
+        made_room=job.made_room,
+        beneficiary=job.beneficiary,
+        crowd_ms=job.crowd_ms,
+    )
 
 
 def digest(body: bytes) -> str:
@@ -277,6 +280,8 @@ def load(body: bytes) -> Core:
     for job in sorted(core.jobs.values(), key=lambda job: job.token):
         if job.phase is Phase.PENDING:
             core.pending[job.id] = job
+            if job.broken:
+                core.broken[job.id] = job
             core.arrivals.append(job.id)
             core.waiting[job.spec.queue] = core.waiting.get(job.spec.queue, 0) + 1
     holdings = {
@@ -310,6 +315,7 @@ def _restore(core: Core, item: JobImage) -> None:
     job.promoted_served_ms, job.crowd_ms = item.promoted_served_ms, item.crowd_ms
     job.checkpoint_ms, job.fruitless = item.checkpoint_ms, item.fruitless
     job.made_room, job.beneficiary = item.made_room, item.beneficiary
+    job.broken = item.broken
     core.jobs[job.id] = job
     if job.phase not in LIVE:
         if item.promise is not None:

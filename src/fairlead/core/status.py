@@ -43,4 +43,5 @@ def status_of(nodes: Sequence[NodeState], job: Job) -> JobStatus:
         deadline_ms=spec.deadline_ms,
         expected_ms=None if job.forecast is None else job.forecast.expected_ms,
         preemptions=job.preemptions,
+        checkpoint_ms=job.checkpoint_ms,
     )

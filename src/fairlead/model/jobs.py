@@ -69,6 +69,8 @@ class JobSpec(Record, frozen=True):
     counted: tuple[tuple[str, int], ...] = ()
     may_acquire: tuple[tuple[str, int], ...] = ()
     restart_ms: Ms | None = None  # what it costs to start again; None: what the policy says
+    checkpoint_path: str = ""  # what it writes when it saves its work, from workdir
+    checkpoint_every_ms: Ms | None = None  # believed as long as it says nothing itself
 
 
 FORECAST_PERCENTS = (5, 10, 25, 50, 75, 90, 95)
@@ -214,6 +216,7 @@ class PolicyConfig(Record, frozen=True):
     # could not start there anyway; and not sooner after their last change than this.
     elastic: Literal["never", "idle", "beside"] = "idle"
     resize_every_ms: Ms = 60_000
+    rebuild_ms: Ms = 300_000  # so long what is left of a gang that lost a member is held for it
     history_percent: int = 50  # how much past use counts beside present use, of 100
     weights: tuple[int, ...] = ()  # multifactor: in the order of its terms; empty: the default
     max_age_ms: Ms = limits.MAX_AGE_MS_DEFAULT  # multifactor: waiting longer adds nothing

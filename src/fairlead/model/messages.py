@@ -86,6 +86,7 @@ class MemberState(Record, frozen=True):
     exit: Exit | None = None
     started_ms: Ms | None = None  # by the node's own clock; for display and accounting only
     ended_ms: Ms | None = None
+    checkpoint_ms: Ms | None = None  # when its work was last saved
 
     @property
     def key(self) -> MemberKey:

@@ -15,7 +15,6 @@ from fairlead.model.limits import PRIORITY_MIN
 from fairlead.model.units import format_duration
 from fairlead.policy import order
 from fairlead.policy.fair.orders import NAMES as FAIR
-from fairlead.policy.fair.why import bound_in_words
 
 LONG, WIDE = "long jobs", "wide jobs"
 UNDATED, LOW = "jobs without a deadline", "jobs of low priority"
@@ -90,9 +89,7 @@ def protected_after_ms(config: PolicyConfig, job: Job) -> Ms | None:
 def lines(config: PolicyConfig, job: Job, now: Ms) -> list[str]:
     """Return what `why` says of the bound on a job's wait."""
     protected = protected_after_ms(config, job)
-    if config.order in FAIR:
-        text = f"bound: {bound_in_words(config)}"
-    elif protected is None:
+    if protected is None:
         when = _WHEN.get(config.order, "")
         text = f"bound: none; jobs that arrive later may always be ordered before it {when}"
     elif (wait := max(0, protected - now) // 1000) == 0:

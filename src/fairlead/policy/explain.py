@@ -18,7 +18,7 @@ from fairlead.policy.explain_claims import (
     promised_in_words,
     shape_key,
 )
-from fairlead.policy.explain_preempted import held_in_words, preempted_lines
+from fairlead.policy.explain_preempted import held_in_words, preempted_in_words, preempted_lines
 from fairlead.policy.fair.why import standing_lines
 from fairlead.policy.firm import is_held
 from fairlead.policy.pipeline import Pipeline
@@ -139,7 +139,8 @@ def reasons(core: Core, pipeline: Pipeline, now: Ms | None = None) -> dict[JobId
         if job is stuck:
             before = False
         code, words, _ = _reason(core, pipeline, job, shapes, stuck, before)
-        result[job.id] = f"{code}: {words}"
+        again = f"; {preempted_in_words(job)}" if job.preemptions else ""
+        result[job.id] = f"{code}: {words}{again}"
     return result
 
 

@@ -41,16 +41,21 @@ def held_in_words(core: Core, job: Job, now: Ms) -> str:
     )
 
 
+def preempted_in_words(job: Job) -> str:
+    """Return how often a job was preempted, and for whom lately."""
+    times = "once" if job.preemptions == 1 else f"{job.preemptions} times"
+    line = f"preempted {times}"
+    last = [str(each) for each in dict.fromkeys(job.made_room) if each]
+    if last:
+        line += f", lately for job{'s' if len(last) > 1 else ''} {', '.join(last)}"
+    return line
+
+
 def preempted_lines(core: Core, job: Job, now: Ms) -> list[str]:
     """Return what is to say of the preemptions and checkpoints of a job, one line each."""
     lines = []
     if job.preemptions:
-        times = "once" if job.preemptions == 1 else f"{job.preemptions} times"
-        line = f"preempted {times}"
-        last = [str(each) for each in dict.fromkeys(job.made_room) if each]
-        if last:
-            line += f", lately for job{'s' if len(last) > 1 else ''} {', '.join(last)}"
-        lines.append(line)
+        lines.append(preempted_in_words(job))
     cycle = watch.cycle_of(core.jobs, job)
     if cycle is not None:
         shield = format_duration(cycle.shield_ms, exact=False)

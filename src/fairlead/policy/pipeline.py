@@ -36,6 +36,7 @@ from fairlead.policy.plan import Plans, next_claim
 from fairlead.policy.preempt import Preempt
 from fairlead.policy.queue import Entry, Group, Queue
 from fairlead.policy.reclaim import Reclaim
+from fairlead.policy.repair import hold
 from fairlead.policy.reserved import closed_nodes
 from fairlead.policy.resize import Resize
 
@@ -99,6 +100,8 @@ class Pipeline:
         """Yield placements, best first. Reads only; the caller applies each at once."""
         self.bind(core)
         yield from settle(core, self.config)
+        if core.broken:
+            yield from hold(core, self.config.rebuild_ms)
         yield from self._due(core)
         yield from self._place_all(core)
         if core.elastic and self.preempt is None:  # one that preempts asks them first

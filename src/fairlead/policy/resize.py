@@ -29,15 +29,17 @@ from fairlead.core.jobs import Job
 from fairlead.core.ledger import Request
 from fairlead.core.shares import Block
 from fairlead.model.base import JobId, Ms
-from fairlead.model.events import AnyEvent, Grown, Shrunk
+from fairlead.model.events import AnyEvent, Grown, Promised, Shrunk
 from fairlead.model.resources import Slot
+from fairlead.policy.firm import is_firm, is_held
 from fairlead.policy.plan import Plan, Walled
 from fairlead.policy.queue import Entry, GroupId
-from fairlead.policy.roomier import Roomier, excess, may_resize, steps
+from fairlead.policy.roomier import Needed, Roomier, excess, may_resize, steps
 
 if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
 
+MARGIN_MS: Ms = 60_000  # after the last grace is over, for agents to say so
 DOUBLINGS_MAX = 10  # of the time between two changes
 COUNTED = ("QOSMaxJobsPerUserLimit", "QOSMaxJobsLimit")  # limits that no amount changes
 
@@ -64,23 +66,48 @@ class Resize:
         if not any(excess(job) or job.leaving for job in core.elastic.values()):
             return
         room = Roomier(core, self.pipeline)
-        for job in self._waiting(core, room):
+        for job, needed in self._waiting(core, room):
             self.coming = True
             self.served.add(job.id)
-            for victim, count in (self._needed.pop(job.id, None) or {}).items():
+            if needed is None:
+                continue
+            for victim, count in needed.counts.items():
                 yield self._shrunk(core.jobs[victim], count, f"job {job.id} needs the room")
+            if not is_firm(job) and self.pipeline.fit.gang(core.shapes[job.shape_id]) is None:
+                yield self._held(core, job, needed.slots)
 
-    def _waiting(self, core: Core, room: Roomier) -> Iterator[Job]:
-        """Yield the waiting jobs for which members have to leave, or are leaving, in order."""
-        self._needed: dict[int, dict[int, int]] = {}
+    def _held(self, core: Core, job: Job, slots: tuple[Slot, ...]) -> Promised:
+        """Hold what leaves for the job that it leaves for: nobody else may take it bit by bit."""
+        nodes = {slot.node for slot in slots}
+        leaves = [
+            each.team.leave_ms
+            for each in core.elastic.values()
+            if each.team is not None and any(slot.node in nodes for slot in each.leaving)
+        ]
+        start = max([core.clock, *leaves])
+        return Promised(
+            job=job.id,
+            start_ms=start,
+            slots=slots,
+            because="what members of elastic jobs leave is held for it",
+            until_ms=start + MARGIN_MS,
+        )
+
+    def _waiting(self, core: Core, room: Roomier) -> Iterator[tuple[Job, Needed | None]]:
+        """Yield the waiting jobs for which members have to leave, or are leaving, in order.
+
+        None: what leaves is held for it already.
+        """
         pipeline, limit = self.pipeline, None
         for group, job in self._in_order(core):
             if limit is not None and core.clock + group[1] > limit:
                 continue
+            if is_held(job):
+                yield job, None
+                continue
             needed = None if not pipeline.possible(core, job) else room.needed(job)
             if needed is not None:
-                self._needed[job.id] = needed
-                yield job
+                yield job, needed
                 continue
             self._closed.add(group[0])
             if pipeline.over_quota(core, job) or not pipeline.possible(core, job):

@@ -1,8 +1,8 @@
 """What would be free for one waiting job if others were gone: on the nodes, and of its quota.
 
-Whoever is stopping counts as gone. What is reserved, promised for deadlines or held for others is
-not for it. Changes only its own copies. Cost: O(nodes that fit + branches) to make, O(slots of the
-job) for each that is thought away.
+Whoever is stopping counts as gone, and so do members that leave an elastic gang. What is reserved,
+promised for deadlines or held for others is not for it. Changes only its own copies. Cost:
+O(nodes that fit + branches) to make, O(slots of the job) for each that is thought away.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Room:
         found: dict[JobId, list[int]] = {}
         for job in jobs:
             its = self.core.shapes[job.shape_id]
-            count = sum(slot.node == node for slot in job.slots)
+            count = sum(slot.node == node for slot in job.staying)
             if count:
                 milli = WHOLE_GPU_MILLI * its.gpus + its.milli
                 found[job.id] = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
@@ -61,6 +61,13 @@ def steps(core: Core) -> list[Step]:
     return found
 
 
+class Needed(NamedTuple):
+    """What it takes that a waiting job fits: who leaves, how many of each, and where it starts."""
+
+    counts: dict[JobId, int]
+    slots: tuple[Slot, ...]
+
+
 class Roomier:
     """The nodes as they would be, for one pass."""
 
@@ -80,10 +87,10 @@ class Roomier:
                 trial = trials[slot.node] = Trial.now(self.core.ledger, slot.node)
             trial.move(self.core.shapes[job.shape_id], slot.devices, 1)
 
-    def needed(self, job: Job) -> dict[JobId, int] | None:
+    def needed(self, job: Job) -> Needed | None:
         """Return how many members of which jobs have to leave so that a waiting job fits.
 
-        Empty: it fits as soon as those are gone who leave already. None: it does not fit anyhow.
+        Nobody: it fits as soon as those are gone who leave already. None: it does not fit anyhow.
         What it is given counts as taken from here on.
         """
         everybody = len(self.steps)
@@ -111,7 +118,7 @@ class Roomier:
             if trial is None:
                 trial = self.trials[slot.node] = Trial.now(self.core.ledger, slot.node)
             trial.move(self.core.shapes[job.shape_id], slot.devices, -1)
-        return counts
+        return Needed(counts, slots)
 
     def _spare(self, job: Job, counts: dict[JobId, int]) -> None:
         """Let members stay whose leaving is of no use: they are on other nodes, or of others."""

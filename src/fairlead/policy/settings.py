@@ -124,6 +124,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "levels": ("levels_gpu_ms", _levels),
     "elastic": ("elastic", _one_of("never", "idle", "beside")),
     "resize_every": ("resize_every_ms", parse_duration_ms),
+    "rebuild": ("rebuild_ms", _or({"never": 0}, parse_duration_ms)),
     "promote": ("promote_percent", _or({"never": None}, _whole(1, PERCENT_MAX))),
     "deadlock": ("deadlock", _one_of("avoid", "detect", "ordered")),
     "reclaim": ("reclaim", _one_of("any", "lower-priority", "never")),
@@ -153,7 +154,7 @@ _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "preemptions_max": (lambda config: _may_preempt(config), _PREEMPTIVE),
     "restart_cost": (
         lambda config: config.within != "never" or config.reclaim != "never",
-        "reclaim",
+        "reclaim and within",
     ),
     "within": (lambda config: not config.preempt, "orders that do not preempt anyway"),
     "levels": (lambda config: config.order == "las", "las"),

@@ -22,6 +22,7 @@ from fairlead.policy.explain import Explanation, explain
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.registry import describe
 from fairlead.service import (
+    checkpoints,
     counting,
     foresight,
     openapi,
@@ -428,6 +429,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *(Endpoint(*each) for each in reservations_api.ROUTES),
     *(Endpoint(*each) for each in sharing_api.ROUTES),
     *(Endpoint(*each) for each in counting.ENDPOINTS),
+    *(Endpoint(*each) for each in checkpoints.ROUTES),
     Endpoint("GET", "/api/v1/history", Api.history, LIST_QUERY),
     Endpoint("GET", "/api/v1/events", Api.stream_events, ("after",)),
     Endpoint("GET", "/api/v1/status", Api.show_status),

@@ -70,18 +70,19 @@ class PolicyTable(Closed, frozen=True):
     preemptions_max: int | str | None = None  # or "unlimited"
     levels: tuple[str, ...] | None = None  # of las: times of one GPU
     promote: int | str | None = None  # of las: per cent, or "never"
+    history: int | None = None  # of fair: how much past use counts, of 100
+    half_life: str | None = None  # after it past use counts half
+    weights: str | None = None  # of multifactor: "age:1000,fair:10000"
+    max_age: str | None = None  # of multifactor
     elastic: str | None = None  # jobs grow: "never", "idle" or "beside"
-    resize_every: str | None = None
+    resize_every: str | None = None  # no sooner after their last change
+    rebuild: str | None = None  # how long the rest of a gang is held that lost a member
     deadlock: str | None = None  # "avoid", "detect" or "ordered"
     reclaim: str | None = None  # from whom a queue takes back: "any", "lower-priority", "never"
     within: str | None = None  # who gives way in a queue: "lower-priority" or "never"
     restart_cost: str | None = None  # what starting again costs a preempted job, such as "2m"
     lease: str | None = None  # of ftf and themis
     auction: int | None = None  # of themis: per cent
-    history: int | None = None  # of fair: how much past use counts, of 100
-    half_life: str | None = None  # after it past use counts half
-    weights: str | None = None  # of multifactor: "age:1000,fair:10000"
-    max_age: str | None = None  # of multifactor
 
 
 class NodeTable(Closed, frozen=True):

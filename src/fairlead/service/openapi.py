@@ -128,6 +128,11 @@ _ANSWERS["list_reservations"] = {
     "properties": {"reservations": {"type": "array", "items": _RESERVATION}, "now_ms": _INTEGER},
 }
 
+_ANSWERS["checkpoint_job"] = {
+    "type": "object",
+    "properties": {"id": _INTEGER, "checkpoint_ms": _INTEGER, "now_ms": _INTEGER},
+}
+
 _CANCEL = {"reason": _TEXT, "now": _FLAG}
 _BODIES: dict[str, dict[str, Any]] = {
     "submit": {
@@ -164,12 +169,14 @@ _BODIES: dict[str, dict[str, Any]] = {
     "edit_resource": {"$ref": _REF.format(name="ResourceRequest")},
     "acquire": {"$ref": _REF.format(name="AcquireRequest")},
     "release": {"$ref": _REF.format(name="ReleaseRequest")},
+    "checkpoint_job": {"type": "object", "properties": {"attempt": _INTEGER}},
 }
 _ANSWERS |= openapi_sharing.ANSWERS
 _BODIES |= openapi_sharing.BODIES
 _BODIES["plan_jobs"] = _BODIES["submit"]
 _OPTIONAL = (
     "cancel_job",
+    "checkpoint_job",
     "drain_node",
     "set_queue",
     "set_user",

@@ -22,6 +22,14 @@ class PreemptRequest(Closed, frozen=True):
 
     signal: str | int = "TERM"
     grace: Amount | None = None
+    restart_cost: Amount | None = None
+
+
+class CheckpointRequest(Closed, frozen=True):
+    """How the job saves its work: what it then writes, and how often."""
+
+    path: str = ""
+    every: Amount | None = None
 
 
 class RetryRequest(Closed, frozen=True):
@@ -63,6 +71,7 @@ class JobRequest(Closed, frozen=True):
     preemptible: bool = True
     retry: int | RetryRequest = 0
     preempt: PreemptRequest = PreemptRequest()
+    checkpoint: CheckpointRequest = CheckpointRequest()
     resize_signal: str | int | None = None
     array: str | ArrayRequest = ""
     labels: dict[str, str | int | float] | None = None
@@ -101,7 +110,7 @@ JOB = Level(
         "licences": "licenses",
     },
     later=(
-        *("any_of", "begin", "checkpoint", "depends_on", "env_passthrough", "idle"),
+        *("any_of", "begin", "depends_on", "env_passthrough", "idle"),
         *("launch", "logs", "matrix", "min_nodes", "notify", "schedule", "setup"),
         "time_min",
     ),
@@ -112,6 +121,7 @@ JOB = Level(
             later=("shm_size", "exclusive"),
         ),
         "preempt": Level(PreemptRequest),
+        "checkpoint": Level(CheckpointRequest),
         "retry": Level(RetryRequest, later=("on", "backoff")),
         "members": Level(MembersRequest),
         "nodes": Level(MembersRequest),

@@ -146,6 +146,9 @@ def _parse(raw: object, defaults: Defaults) -> tuple[JobSpec, Sequence[int]]:
         labels=_labels(request.labels) if request.labels else (),
         deadline_ms=_deadline(request.deadline, defaults.now_ms),
         preemptible=request.preemptible,
+        restart_ms=_restart(request.preempt.restart_cost),
+        checkpoint_path=_path(request.checkpoint.path, "checkpoint.path"),
+        checkpoint_every_ms=_positive(request.checkpoint.every, "checkpoint.every"),
         members_max=members_max or nodes_max,
         resize_signal=_resize_signal(request.resize_signal, members_max or nodes_max),
         counted=_named(request.licenses, "licenses") if request.licenses else (),
@@ -321,11 +324,20 @@ def _env(own: Mapping[str, str | int | float], base: Mapping[str, str]) -> dict[
     return env
 
 
+def _path(path: str, field: str) -> str:
+    if "\0" in path or len(path) > PATH_CHARS_MAX:
+        raise Misuse("this is not the name of a file or folder", field=field)
+    return path
+
+
+def _restart(asked: Amount | None) -> Ms | None:
+    return None if asked is None else parse_duration_ms(asked, "preempt.restart_cost")
+
+
 def _workdir(path: str, base: str) -> str:
     if not path:
         return base
-    if "\0" in path or len(path) > PATH_CHARS_MAX:
-        raise Misuse("this is not the name of a folder", field="workdir")
+    _path(path, "workdir")
     return path if path[0] == "/" else posixpath.normpath(posixpath.join(base, path))
 
 

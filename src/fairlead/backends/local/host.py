@@ -23,7 +23,7 @@ from types import FrameType
 
 import msgspec
 
-from fairlead.backends.local import environment, files, process, supervisor
+from fairlead.backends.local import checkpoints, environment, files, process, supervisor
 from fairlead.backends.local.agent import Action, Agent, MemberRecord, Start, Stop
 from fairlead.backends.local.cgroup import Cgroups, Group
 from fairlead.backends.local.connection import Connection
@@ -54,6 +54,7 @@ class Host:
         self.pidfds: dict[MemberKey, int] = {}
         self.forked: dict[MemberKey, int] = {}  # supervisors that are children of this process
         self.unsettled: set[MemberKey] = set()  # no supervisor to watch, no end known
+        self.saves = checkpoints.Watch(state)
         self.todo: collections.deque[Action] = collections.deque()
         self.memberships = Memberships(state, self.pidfds)
         self.peer: Connection | None = None
@@ -178,6 +179,8 @@ class Host:
 
     def _beat(self) -> None:
         self.reported = -1
+        for key, at_ms in self.saves.look(self.agent.members.values()):
+            self.agent.checkpointed(key, at_ms)
         for key, record in self.agent.members.items():
             self.memberships.tell(key)  # a full disk may have kept it from us
             if record.state.started_ms is not None or record.state.state == "ended":

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
-from fairlead.backends.local import environment, files, process
+from fairlead.backends.local import checkpoints, environment, files, process
 from fairlead.backends.local.cgroup import Cgroups, Group
 from fairlead.backends.local.files import Assigned, Ended, Started, Supervised
 from fairlead.backends.local.output import Output
@@ -102,6 +102,7 @@ class _Supervisor:
         self.status: int | None = None  # of the main process, once it is reaped
         self.kill_at: float | None = None  # monotonic seconds; set while stopping
         self.started_ms: Ms | None = None
+        self.lines = checkpoints.Lines()
 
     def run(self) -> None:
         try:
@@ -176,11 +177,14 @@ class _Supervisor:
 
     def _spawn(self, env: dict[str, str]) -> Exit | None:
         self.pipe, output = os.pipe2(os.O_CLOEXEC)
+        self.reports, report = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.pipe, False)
+        os.set_blocking(self.reports, False)
         actions = (
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, output, 1),
             (os.POSIX_SPAWN_DUP2, output, 2),
+            (os.POSIX_SPAWN_DUP2, report, checkpoints.REPORT_FD),
         )
         command, failure = self.spec.command, None
         for program in _programs(command[0], env["PATH"]):
@@ -198,6 +202,7 @@ class _Supervisor:
             except OSError as error:
                 failure = error
         os.close(output)
+        os.close(report)
         return None if self.main else _cannot_execute(command[0], failure)
 
     def _tell_agent(self, at_ms: Ms) -> None:
@@ -215,6 +220,7 @@ class _Supervisor:
         poll = select.poll()
         poll.register(self.wake, select.POLLIN)
         poll.register(self.pipe, select.POLLIN)
+        poll.register(self.reports, select.POLLIN)
         while not self._over():
             for fd, _ in poll.poll(self._timeout_ms()):
                 if fd == self.wake:
@@ -225,6 +231,9 @@ class _Supervisor:
                         self._stop(0)
                     if RESIZED in signals:
                         self._resized()
+                elif fd == self.reports:
+                    if not self._hear():
+                        poll.unregister(self.reports)
                 elif not self._copy():
                     poll.unregister(self.pipe)
             self._reap()
@@ -275,6 +284,16 @@ class _Supervisor:
         except BlockingIOError:
             return True
         self.output.write(data)
+        return bool(data)
+
+    def _hear(self) -> bool:
+        """Take in what the job says on its descriptor; whether more can come."""
+        try:
+            data = os.read(self.reports, _READ_BYTES)
+        except BlockingIOError:
+            return True
+        if self.lines.saved(data):
+            checkpoints.touch(self.task)
         return bool(data)
 
     def _drain(self) -> None:

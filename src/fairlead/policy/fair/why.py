@@ -31,21 +31,6 @@ def standing_lines(core: Core, config: PolicyConfig, job: Job) -> Lines:
     return _shares(core, config, job)
 
 
-def bound_in_words(config: PolicyConfig) -> str:
-    """Return how long a job may be ordered behind others."""
-    if config.order == "multifactor":
-        return "none; those whose other terms weigh more may always be ordered before it"
-    if config.overtake_ms is None and config.backfill == 0:
-        return "none; what fits overtakes, so a wide job may wait for ever"
-    past = "past use counts less with time"
-    if config.order in ("drf", "maxmin") or not config.history_percent:
-        past = "past use does not count"
-    return (
-        f"none in time; while its user waits, what it holds ends and {past}, so that its share "
-        "falls below that of all who are served; only users who have used less, such as new ones, still come before"
-    )
-
-
 def _percent(part: int, whole: int) -> str:
     thousandths = (2000 * part + whole) // (2 * whole) if whole else 0
     return f"{thousandths // 10}.{thousandths % 10} %"

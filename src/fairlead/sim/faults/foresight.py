@@ -186,10 +186,17 @@ class Foresight:
     def _preempted(self, at: Ms, event: StopDecided) -> None:
         job, config = event.job, self.policy
         attempt = self.oracles.live[job]
-        if not config.preempt or not self.oracles.specs[job].preemptible:
+        allowed = config.preempt
+        if event.beneficiary is not None:
+            allowed = True
+            self.oracles.takings.judge(event, config)
+        if not allowed or not self.oracles.specs[job].preemptible:
             raise Violation("preempted-in-spite", f"{event}", job)
         count = self.preemptions[job] = self.preemptions.get(job, 0) + 1
-        if config.preemptions_max is not None and count > config.preemptions_max:
+        most = config.preemptions_max
+        if event.beneficiary is not None and not self.oracles.takings.within(event):
+            most = None  # a guarantee goes before that protection
+        if most is not None and count > most:
             raise Violation("preempted-too-often", f"{event}: {count} times", job)
         since = attempt.placed_ms  # it may be believed to run since then, not earlier
         if at - since < config.min_run_ms:

@@ -293,8 +293,15 @@ def _weather(rng: Random) -> Weather:
 
 def _policy(rng: Random) -> PolicyConfig:
     config = policy_config(f"{rng.choice(sorted(POLICIES))}+{rng.choice(PLACEMENTS)}")
+    config = replace(
+        config,
+        reclaim=rng.choice(("any", "any", "lower-priority", "never")),
+        within=rng.choice(("never", "lower-priority")) if not config.preempt else "never",
+        half_life_ms=rng.choice((MINUTE, HOUR, 7 * 24 * HOUR)),
+    )
     if not config.preempt:
-        return config
+        least, most = rng.choice((0, 0, 10_000, MINUTE)), rng.choice((None, None, 1, 3))
+        return replace(config, min_run_ms=least, preemptions_max=most)
     turns = config.order in ("las", *LEASED)
     if config.order in LEASED:
         config = replace(config, lease_ms=rng.choice((10_000, MINUTE, 20 * MINUTE)))

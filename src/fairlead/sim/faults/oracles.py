@@ -37,6 +37,7 @@ from fairlead.sim.faults.foresight import Foresight
 from fairlead.sim.faults.known import Attempt, KnownNode, Process, Violation
 from fairlead.sim.faults.network import SLOW_MS, Answer, Ask, Cancel, Submit
 from fairlead.sim.faults.sharing import Sharing
+from fairlead.sim.faults.takings import Takings
 from fairlead.sim.faults.truth import Load
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Oracles:
         self._turns = 0
         self.foresight = Foresight(self)
         self.sharing = Sharing(self)
+        self.takings = Takings(self)
 
     @property
     def submitted(self) -> int:
@@ -152,7 +154,9 @@ class Oracles:
             self._durable(seq, at, event)
             self.shadow.apply(at, event)
             self.foresight.after(event)
+            self.takings.after(event)
         self.foresight.batch()
+        self.takings.batch()
         self.shadow.forget_changes()
         for status in statuses:
             self._status(status)

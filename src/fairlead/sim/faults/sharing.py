@@ -53,27 +53,30 @@ class Sharing:
     def _placed(self, event: Placed) -> None:
         shadow = self.oracles.shadow
         mine = self.oracles.specs[event.job]
-        asked = self._amounts(mine, event.slots)
+        asked = self.amounts(mine, event.slots)
         held: list[tuple[JobSpec, Amounts]] = [(mine, asked)]
         for job in shadow.jobs.values():
             if job.phase in LIVE:
-                held.append((job.spec, self._amounts(job.spec, job.slots)))
+                held.append((job.spec, self.amounts(job.spec, job.slots)))
         self._check_user(event, mine, asked, held)
-        for queue in self._path(mine.queue):
-            here = [each for each in held if queue in self._path(each[0].queue)]
+        for queue in self.path(mine.queue):
+            here = [each for each in held if queue in self.path(each[0].queue)]
             if queue.live_max is not None and len(here) > queue.live_max:
                 self._broken(event, f"queue {queue.name}: {len(here)} of {queue.live_max} jobs")
             self._check_most(event, f"queue {queue.name}", queue.most, asked, here)
         for name, amount in asked.items():
-            if amount and any(
-                name in {**each.quota, **each.borrow, **each.lend} for each in self.queues.values()
-            ):
+            if amount and self.governed(name):
                 self._check_cohort(event, name, mine.queue, held)
+
+    def governed(self, name: str) -> bool:
+        """Whether somebody is guaranteed a part of a resource."""
+        queues = self.queues.values()
+        return any(name in {**each.quota, **each.borrow, **each.lend} for each in queues)
 
     def _broken(self, event: Placed, what: str) -> None:
         raise Violation("over-quota", f"{event}: {what}", event.job)
 
-    def _amounts(self, spec: JobSpec, slots: tuple[Slot, ...]) -> Amounts:
+    def amounts(self, spec: JobSpec, slots: tuple[Slot, ...]) -> Amounts:
         """Return what these slots hold, by resource."""
         shape = spec.shape
         found = {
@@ -93,7 +96,8 @@ class Sharing:
                     found[name] = found.get(name, 0) + amount
         return found
 
-    def _path(self, name: str) -> list[Queue]:
+    def path(self, name: str) -> list[Queue]:
+        """Return a queue and all above it."""
         found = []
         while name in self.queues:
             found.append(self.queues[name])
@@ -133,9 +137,9 @@ class Sharing:
         for spec, amounts in held[1:]:
             before[spec.queue] = before.get(spec.queue, 0) + amounts.get(name, 0)
         own = {**before, queue: before.get(queue, 0) + held[0][1][name]}
-        for each in self._path(queue):
-            used, quota = self._used(each.name, name, own), self._subtree(each.name, name)
-            if used == self._used(each.name, name, before):
+        for each in self.path(queue):
+            used, quota = self.used(each.name, name, own), self.subtree(each.name, name)
+            if used == self.used(each.name, name, before):
                 return  # it takes what this queue lends to nobody: nothing changes above
             borrow = each.borrow.get(name)
             if borrow is not None and used > quota + borrow:
@@ -143,8 +147,8 @@ class Sharing:
                 self._broken(event, what)
         top = [each.name for each in self.queues.values() if each.parent not in self.queues]
         used = self._used_of_all(top, name, own)
-        quota = max(0, self._capacity(name) - sum(self._subtree(child, name) for child in top))
-        quota += sum(self._subtree(child, name) - self._local(child, name) for child in top)
+        quota = max(0, self._capacity(name) - sum(self.subtree(child, name) for child in top))
+        quota += sum(self.subtree(child, name) - self._local(child, name) for child in top)
         if used > quota and used > self._used_of_all(top, name, before):
             self._broken(event, f"the cluster lends {used} {name} of {quota}")
 
@@ -163,21 +167,24 @@ class Sharing:
             for device in shadow.nodes[node].spec.devices
         )
 
-    def _below(self, queue: str) -> list[str]:
+    def below(self, queue: str) -> list[str]:
+        """Return the queues right below one."""
         return [each.name for each in self.queues.values() if each.parent == queue]
 
-    def _subtree(self, queue: str, name: str) -> int:
-        below = self._below(queue)
-        lent = sum(self._subtree(child, name) - self._local(child, name) for child in below)
+    def subtree(self, queue: str, name: str) -> int:
+        """Return the quota of a queue with what those below it lend."""
+        below = self.below(queue)
+        lent = sum(self.subtree(child, name) - self._local(child, name) for child in below)
         return self.queues[queue].quota.get(name, 0) + lent
 
     def _local(self, queue: str, name: str) -> int:
         lend = self.queues[queue].lend.get(name)
-        return 0 if lend is None else max(0, self._subtree(queue, name) - lend)
+        return 0 if lend is None else max(0, self.subtree(queue, name) - lend)
 
-    def _used(self, queue: str, name: str, own: Amounts) -> int:
-        below = sum(self._excess(child, name, own) for child in self._below(queue))
+    def used(self, queue: str, name: str, own: Amounts) -> int:
+        """Return what is used of a queue's quota; `own`: what is held in each queue itself."""
+        below = sum(self._excess(child, name, own) for child in self.below(queue))
         return own.get(queue, 0) + below
 
     def _excess(self, queue: str, name: str, own: Amounts) -> int:
-        return max(0, self._used(queue, name, own) - self._local(queue, name))
+        return max(0, self.used(queue, name, own) - self._local(queue, name))
