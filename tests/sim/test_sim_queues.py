@@ -61,14 +61,15 @@ def test_due_is_by_weight_level_by_level_among_those_who_have_jobs():
         Queue(name="other"),
         Queue(name="idle", weight=100),
     ]
+    who = [("a", "x"), ("a", "y"), ("b", "x"), ("other", "z")]
     made = outcome(
-        job(1, 0, HOUR, queue="a", user="x"),
-        job(2, 0, HOUR, queue="a", user="y"),
-        job(3, 0, HOUR, queue="b", user="x"),
-        job(4, 0, HOUR, queue="other", user="z"),
-        job(5, 0, HOUR, queue="other", user="z"),
+        *(
+            job(4 * place + each, 0, HOUR, queue=queue, user=user)
+            for place, (queue, user) in enumerate(who)
+            for each in range(1, 5)
+        )
     )
-    found = shares_of(made, queues, [User(name="x", weight=4)])
+    found = shares_of(made, queues, [User(name="x", weight=4)], until_ms=HOUR)
     assert found is not None
     lab, due = 3 / 4, {row.name: row.entitled_ratio for row in found.queues}
     assert due == pytest.approx({"a": lab * 2 / 3, "b": lab / 3, "other": 1 / 4})
@@ -76,6 +77,23 @@ def test_due_is_by_weight_level_by_level_among_those_who_have_jobs():
     a = lab * 2 / 3
     assert people == pytest.approx({"x": a * 4 / 5 + lab / 3, "y": a / 5, "z": 1 / 4})
     assert {row.name: row.weight for row in found.users} == {"x": 4, "y": 1, "z": 1}
+
+
+def test_who_has_nothing_waiting_is_due_no_more_than_it_uses():
+    # a has one core and wants no more, though its weight is high; the rest is b's and c's.
+    made = outcome(
+        job(1, 0, HOUR, queue="a"),
+        *(job(number, 0, HOUR, queue="b") for number in (2, 3, 4)),
+        job(5, 0, HOUR, queue="b"),
+        job(6, 0, HOUR, queue="c"),
+    )
+    found = shares_of(made, [Queue(name="a", weight=9)])
+    assert found is not None and found.contended_s == 3600
+    assert rows(found.queues) == {
+        "b": pytest.approx((0.75, 0.375)),
+        "a": pytest.approx((0.25, 0.25)),
+        "c": pytest.approx((0.0, 0.375)),
+    }
 
 
 def test_preempted_work_counts_once_and_its_pause_as_waiting():
@@ -113,7 +131,8 @@ def test_jobs_go_to_the_queue_of_their_name_and_obey_it():
         {
             "queues": {
                 "a": {"time_limit": "1h", "priorities": "60-80"},
-                "b": {"parent": "a", "quota": {"cpus": 2}},
+                "lab": {},
+                "b": {"parent": "lab", "quota": {"cpus": 2}},
             }
         }
     )

@@ -30,13 +30,21 @@ from fairlead.cli.sim_output import (
     words_of,
 )
 from fairlead.cli.sim_queues import in_queues, print_shares, queued, shares_in_json
-from fairlead.cli.sim_source import find_source, first_difference_in_words, from_log, predictor
+from fairlead.cli.sim_source import (
+    Source,
+    find_source,
+    first_difference_in_words,
+    from_log,
+    predictor,
+)
 from fairlead.cli.world import behaviour
 
 if TYPE_CHECKING:
     from fairlead.sim.generate import Pattern
+    from fairlead.sim.metrics import Summary
     from fairlead.sim.queues import Column
-    from fairlead.sim.replay import Predictor, Rules
+    from fairlead.sim.replay import Outcome, Predictor, Rules
+    from fairlead.sim.shares import Shares
     from fairlead.sim.workload import Estimates
 
 _DEFAULT = click.core.ParameterSource.DEFAULT
@@ -225,12 +233,8 @@ def compare(
     results = [(outcome, summarise(outcome)) for outcome in outcomes]
     shares = [(outcome.policy, sharing.shares(outcome)) for outcome in outcomes]
     if html is not None:
-        from fairlead.sim.report import render, source_of
-
         told = [each for _, each in shares if each is not None]
-        page = render(source_of(found.trace, _repeat(context)), where, results, told)
-        with output_file(html) as file:
-            file.write(page)
+        _write_page(html, found, _repeat(context), results, told)
     summaries = [summary for _, summary in results]
     if found.was is not None:
         summaries.insert(0, summarise(found.was))
@@ -245,6 +249,20 @@ def compare(
     print_left_out(summaries[0])
     if html is not None:
         click.echo(f"wrote {html}")
+
+
+def _write_page(
+    path: str,
+    found: Source,
+    command: str,
+    results: list[tuple[Outcome, Summary]],
+    shares: list[Shares],
+) -> None:
+    from fairlead.sim.report import render, source_of
+
+    page = render(source_of(found.trace, command), found.cluster, results, shares)
+    with output_file(path) as file:
+        file.write(page)
 
 
 def _repeat(context: click.Context) -> str:

@@ -31,7 +31,7 @@ def rho(elapsed: int, remaining: int, ideal: Fraction | int) -> Fraction:
 
     All in one unit of time, the ideal above zero.
     """
-    return Fraction(elapsed + remaining) / ideal
+    return Fraction(elapsed + remaining, ideal)
 
 
 def ideal_ms(run_ms: Ms, width: int, capacity: int, crowd: Fraction) -> Fraction:
@@ -41,7 +41,7 @@ def ideal_ms(run_ms: Ms, width: int, capacity: int, crowd: Fraction) -> Fraction
     narrower is no quicker for that.
     """
     crowd = max(crowd, Fraction(1))
-    return run_ms * max(Fraction(1), width * crowd / max(capacity, 1))
+    return run_ms * max(Fraction(1), Fraction(width * crowd, max(capacity, 1)))
 
 
 def unfair(rhos: Mapping[Name, Fraction]) -> list[Name]:

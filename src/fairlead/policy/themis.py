@@ -58,7 +58,7 @@ def auction(gpus: int, bids: Sequence[Bid]) -> Auction:
                 others *= value
         first, rest = before[index], after[len(bids) - 1 - index]
         alone = max(first[part] * rest[gpus - part] for part in range(gpus + 1))
-        kept.append(Fraction(others) / alone)
+        kept.append(Fraction(others, alone))
         won.append(got * kept[-1].numerator // kept[-1].denominator)
     return Auction(best, kept, won, gpus - sum(won))
 

@@ -1,8 +1,9 @@
 """What queues and users got of a cluster, beside what their weights entitle them to.
 
 Counted is the time in which somebody waits: while there is enough for all, who asks for little
-gets little, and that is no unfairness. In that time whoever has jobs is entitled to a part by
-weight, level by level, users inside their queue; who has none leaves its part to its siblings.
+gets little, and that is no unfairness. In that time all that is in use is due by weight, level by
+level, users inside their queue; who has nothing waiting is due no more than it uses, and leaves
+the rest to its siblings (weighted max-min).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from fairlead.model.jobs import EVERYBODY, Queue, User
 from fairlead.sim.metrics import Columns, Figures, columns, grouped, steps
 from fairlead.sim.replay import Outcome
 
-ACCOUNTS_MAX = 400  # users of queues that are told apart; beyond, queues alone are
+ACCOUNTS_MAX = 200  # users of queues that are told apart; beyond, queues alone are
 Numbers: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -53,18 +54,22 @@ class Shares(msgspec.Struct, frozen=True):
 class _Tree(NamedTuple):
     """Queues and, as leaves below them, their users: parents come before children."""
 
-    parent: npt.NDArray[np.int64]  # 0 is the root, its own parent
-    weight: Numbers
-    depth: npt.NDArray[np.int64]
+    parent: list[int]  # 0 is the root, its own parent
+    weight: list[int]
     leaf_of: list[int]  # of each job
 
 
 def shares_of(
-    outcome: Outcome, queues: Sequence[Queue] = (), users: Sequence[User] = ()
+    outcome: Outcome,
+    queues: Sequence[Queue] = (),
+    users: Sequence[User] = (),
+    *,
+    until_ms: int | None = None,
 ) -> Shares | None:
     """Return how a replay shared between queues and users; None where there is one queue alone.
 
-    Queues that nobody set have weight 1. O(jobs x log + changes of who has jobs x accounts).
+    Queues that nobody set have weight 1. `until_ms`: what happens later plays no part in shares.
+    O(jobs x (log + accounts with jobs)).
     """
     jobs = outcome.workload.jobs
     of_queue, of_user = [job.spec.queue for job in jobs], [job.spec.user for job in jobs]
@@ -78,7 +83,7 @@ def shares_of(
     leaves: list[tuple[str, str]] = accounts if detailed else [(name, "") for name in of_queue]
     names = sorted(set(leaves))
     tree = _tree(leaves, names, known, people)
-    got, entitled, contended_ms = _accrued(cols, tree, len(names))
+    got, entitled, contended_ms = _accrued(cols, tree, len(names), until_ms)
     rhos = finish_time_fairness(outcome, cols)
     by_queue = {name: [i for i, each in enumerate(names) if each[0] == name] for name, _ in names}
     queue_rows = _rows(
@@ -113,7 +118,7 @@ def _tree(
     known: dict[str, Queue],
     people: dict[str, User],
 ) -> _Tree:
-    parent, weight, depth = [0], [1], [0]
+    parent, weight = [0], [1]
     place: dict[str, int] = {"": 0}
 
     def grow(name: str) -> int:
@@ -123,7 +128,6 @@ def _tree(
             place[name] = len(parent)
             parent.append(above)
             weight.append(queue.weight)
-            depth.append(depth[above] + 1)
         return place[name]
 
     leaf: dict[tuple[str, str], int] = {}
@@ -133,80 +137,103 @@ def _tree(
         leaf[queue, user] = len(parent)
         parent.append(at)
         weight.append(people.get(user, everybody).weight)
-        depth.append(depth[at] + 1)
-    return _Tree(
-        np.array(parent, np.int64),
-        np.array(weight, np.float64),
-        np.array(depth, np.int64),
-        [leaf[each] for each in leaves],
-    )
+    return _Tree(parent, weight, [leaf[each] for each in leaves])
 
 
-def _accrued(cols: Columns, tree: _Tree, count: int) -> tuple[Numbers, Numbers, int]:
-    """Return what each of the leaves (the last `count` of the tree) got and was entitled to, as
-    parts of all use while somebody waited, and for how long that was, in ms."""
+def _accrued(
+    cols: Columns, tree: _Tree, count: int, until_ms: int | None
+) -> tuple[Numbers, Numbers, int]:
+    """Return what each of the leaves (the last `count` of the tree) got and was due, as parts of
+    all use while somebody waited, and for how long that was, in ms."""
     first = len(tree.parent) - count
     which = np.array(tree.leaf_of, np.int64) - first
-    at, leaf, here, waits, used = _changes(cols, which)
-    active = np.zeros(count, np.int64)
-    use = np.zeros(count, np.int64)
-    got, entitled = np.zeros(count), np.zeros(count)
-    waiting = contended = 0
-    parts: dict[bytes, Numbers] = {}
-    edges = np.flatnonzero(np.diff(at, prepend=at[0] - 1)).tolist()
-    for begin, stop in zip(edges, [*edges[1:], len(at)], strict=True):
-        for i in range(begin, stop):
-            active[leaf[i]] += here[i]
-            use[leaf[i]] += used[i]
-            waiting += int(waits[i])
-        if stop == len(at) or not waiting:
-            continue
-        span = int(at[stop] - at[begin])
-        key = (active > 0).tobytes()
-        if key not in parts:
-            parts[key] = _parts(tree, active > 0, first)
-        got += use * span
-        entitled += parts[key] * (int(use.sum()) * span)
-        contended += span
-    total = float(got.sum()) or 1.0
-    return got / total, entitled / total, contended
+    at, leaf, waits, used = (column.tolist() for column in _changes(cols, which))
+    waiting, use = [0] * count, [0] * count
+    got, due = [0] * count, [0.0] * count
+    hungry = contended = begin = 0
+    while begin < len(at) and (until_ms is None or at[begin] < until_ms):
+        stop = begin
+        while stop < len(at) and at[stop] == at[begin]:
+            waiting[leaf[stop]] += waits[stop]
+            use[leaf[stop]] += used[stop]
+            hungry += waits[stop]
+            stop += 1
+        if hungry and stop < len(at):
+            span = (at[stop] if until_ms is None else min(at[stop], until_ms)) - at[begin]
+            contended += span
+            for each, amount in _dues(tree, first, waiting, use):
+                due[each] += amount * span
+            for each, amount in enumerate(use):
+                if amount:
+                    got[each] += amount * span
+        begin = stop
+    total = sum(got) or 1
+    return np.array([each / total for each in got]), np.array(due) / total, contended
 
 
 def _changes(cols: Columns, which: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
-    """Return what changes in time: when, whose, jobs there, jobs waiting, thousandths in use."""
+    """Return what changes in time: when, whose, jobs waiting, thousandths in use."""
     job, begun, ended = cols.pauses
     each = np.arange(len(cols.submit))
-    one, none = np.ones(len(each), np.int64), np.zeros(len(each), np.int64)
-    again, used = np.ones(len(job), np.int64), cols.used_milli
+    one, again, used = np.ones(len(each), np.int64), np.ones(len(job), np.int64), cols.used_milli
     parts = (
-        (cols.submit, each, one, one, none),
-        (cols.start, each, none, -one, used),
-        (cols.end, each, -one, none, -used),
-        (begun, job, 0 * again, again, -used[job]),
-        (ended, job, 0 * again, -again, used[job]),
+        (cols.submit, each, one, 0 * one),
+        (cols.start, each, -one, used),
+        (cols.end, each, 0 * one, -used),
+        (begun, job, again, -used[job]),
+        (ended, job, -again, used[job]),
     )
-    at, jobs, here, waits, use = (np.concatenate(column) for column in zip(*parts, strict=True))
+    at, jobs, waits, use = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(at, kind="stable")
-    return at[order], which[jobs[order]], here[order], waits[order], use[order]
+    return at[order], which[jobs[order]], waits[order], use[order]
 
 
-def _parts(tree: _Tree, active: npt.NDArray[np.bool_], first: int) -> Numbers:
-    """Return the part of each leaf where these have jobs."""
-    alive = np.zeros(len(tree.parent), bool)
-    alive[first:] = active
-    deepest = int(tree.depth.max())
-    for level in range(deepest, 0, -1):
-        alive[tree.parent[(tree.depth == level) & alive]] = True
-    weight = tree.weight * alive
-    weight[0] = 0.0
-    sums = np.bincount(tree.parent, weights=weight, minlength=len(tree.parent))
-    part = np.zeros(len(tree.parent))
-    part[0] = 1.0
-    for level in range(1, deepest + 1):
-        here = np.flatnonzero((tree.depth == level) & alive)
-        above = tree.parent[here]
-        part[here] = part[above] * weight[here] / sums[above]
-    return part[first:]
+def _dues(
+    tree: _Tree, first: int, waiting: Sequence[int], use: Sequence[int]
+) -> list[tuple[int, float]]:
+    """Return what each leaf is due of all that is in use: weighted max-min, level by level.
+
+    Who has jobs that wait wants any amount, who has not wants what it uses.
+    """
+    wants: dict[int, float] = {}
+    below: dict[int, list[int]] = {}
+    linked: set[int] = set()
+    for leaf, (waits, used) in enumerate(zip(waiting, use, strict=True)):
+        if not (waits or used):
+            continue
+        node, want = first + leaf, float("inf") if waits else float(used)
+        wants[node] = want
+        while node:
+            above = tree.parent[node]
+            wants[above] = wants.get(above, 0.0) + want
+            if node not in linked:
+                linked.add(node)
+                below.setdefault(above, []).append(node)
+            node = above
+    found: list[tuple[int, float]] = []
+    shares = [(0, float(sum(use)))]
+    while shares:
+        node, amount = shares.pop()
+        if node >= first:
+            found.append((node - first, amount))
+            continue
+        shares += _filled(amount, [(each, tree.weight[each], wants[each]) for each in below[node]])
+    return found
+
+
+def _filled(amount: float, wanted: list[tuple[int, int, float]]) -> list[tuple[int, float]]:
+    """Return (who, how much) of an amount that is shared by weight; nobody gets more than it
+    wants while another wants more. Source: algorithms.md 4.1."""
+    if len(wanted) == 1:
+        return [(wanted[0][0], amount)]
+    found: list[tuple[int, float]] = []
+    weight = sum(each for _, each, _ in wanted)
+    for who, mine, want in sorted(wanted, key=lambda each: each[2] / each[1]):
+        part = min(want, amount * mine / weight)
+        found.append((who, part))
+        amount -= part
+        weight -= mine
+    return found
 
 
 def finish_time_fairness(outcome: Outcome, cols: Columns) -> Numbers:

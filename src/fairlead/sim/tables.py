@@ -239,8 +239,9 @@ def queue_table(shares: Sequence[Shares], summaries: Sequence[Summary]) -> Table
     )
     caption = (
         "A column per queue, a row per policy. Got and due: parts of all use while somebody "
-        "waited; due is by weight among those who had jobs. Worst rho: completion over that with "
-        f"an equal part of the cluster. Jain's index of got over due, 1 is fair: {index}."
+        "waited; due is by weight, and for who had nothing waiting what it used. Worst rho: "
+        "completion over that with an equal part of the cluster. "
+        f"Jain's index of got over due, 1 is fair: {index}."
     )
     return Table(
         id="queues",
