@@ -224,11 +224,12 @@ def test_every_state_and_reason_is_explained():
     from fairlead.core import shares
     from fairlead.model.jobs import Phase
     from fairlead.policy import explain
+    from fairlead.policy.deadlock import gate
 
     codes = (REFERENCE / "exit-codes.md").read_text()
     assert [phase for phase in Phase if f"`{phase}`" not in codes] == []
     reasons = (explain.RESOURCES, explain.PRIORITY, shares.QUOTA, explain.NODE_DOWN)
-    reasons += (explain.RESERVED,)
+    reasons += (explain.RESERVED, explain.ACQUIRING, gate.LICENSES)
     reasons += tuple(re.findall(r'Block\("(\w+)"', Path(shares.__file__).read_text()))
     assert "ExceedsMaxQuota" in reasons
     why = (DOCS / "why" / "why-jobs-wait.md").read_text()

@@ -20,25 +20,32 @@ from fairlead.core.invariants import check
 from fairlead.core.ledger import Request
 from fairlead.core.reconcile import reconcile
 from fairlead.model.events import (
+    Asked,
     Cancelled,
     ForeignUsage,
+    Granted,
     Grown,
     MemberEnded,
     MemberStarted,
     NodeJoined,
     NodeLost,
     Placed,
+    Released,
+    ResourceSet,
     Shrunk,
     StopDecided,
     Submitted,
+    Withdrawn,
 )
-from fairlead.model.jobs import LIVE, JobSpec, Phase
+from fairlead.model.jobs import LIVE, JobSpec, Phase, PolicyConfig, Resource
 from fairlead.model.messages import MemberState, Report
+from fairlead.policy.deadlock.settle import next_grant
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.place.score import BestFit
 from strategies import OK, clusters, exits, image, nodes, shapes
 
 picks = st.integers(0, 10**6)
+amounts = st.dictionaries(st.sampled_from("ab"), st.integers(1, 2), max_size=2)
 
 
 class CoreMachine(RuleBasedStateMachine):
@@ -73,10 +80,19 @@ class CoreMachine(RuleBasedStateMachine):
         limit=st.sampled_from([None, 1000]),
         retries=st.integers(0, 2),
         more=st.integers(0, 3),
+        counted=amounts,
+        may=amounts,
     )
-    def submit(self, shape, limit, retries, more):
+    def submit(self, shape, limit, retries, more, counted, may):
         members_max = shape.members + more if more else 0
-        spec = JobSpec(shape=shape, limit_ms=limit, retries=retries, members_max=members_max)
+        spec = JobSpec(
+            shape=shape,
+            limit_ms=limit,
+            retries=retries,
+            members_max=members_max,
+            counted=tuple(sorted(counted.items())),
+            may_acquire=tuple(sorted(may.items())),
+        )
         self.apply(Submitted(job=self.core.next_job, spec=spec))
 
     @rule(pick=picks)
@@ -85,7 +101,9 @@ class CoreMachine(RuleBasedStateMachine):
         if job is None:
             return
         slots = self.fit.gang(self.core.shapes[job.shape_id])
-        if slots is not None:
+        named = self.core.named
+        enough = all(named.free(name) >= amount for name, amount in job.spec.counted)
+        if slots is not None and enough:
             self.apply(Placed(job=job.id, attempt=job.attempt + 1, slots=slots))
 
     @rule(target=reports, pick=picks, rank=picks, exit=exits, times=st.integers(1, 2))
@@ -105,6 +123,8 @@ class CoreMachine(RuleBasedStateMachine):
     @rule(report=reports)
     def report_arrives_and_will_again(self, report):
         self.apply(report)
+        if isinstance(report, Released):
+            return  # said twice it is two releases; each is checked before it is logged
         once = image(self.core)
         self.apply(report)
         assert image(self.core) == once
@@ -116,6 +136,41 @@ class CoreMachine(RuleBasedStateMachine):
             held = self.core.ledger.room.copy()
             self.apply(StopDecided(job=job.id, attempt=job.attempt, then=then))
             assert (self.core.ledger.room == held).all()
+
+    @rule(name=st.sampled_from("ab"), amount=st.integers(1, 4))
+    def there_are_so_many(self, name, amount):
+        self.apply(ResourceSet(resource=Resource(name=name, amount=amount)))
+
+    @rule(pick=picks, amount=st.integers(1, 3), key=st.sampled_from(["", "k", "l"]))
+    def acquire(self, pick, amount, key):
+        holdings = sorted(self.core.named.live.items())
+        if not holdings:
+            return
+        job, holding = holdings[pick % len(holdings)]
+        asked = sum(ask.amount for ask in self.core.named.asks.values() if ask.job == job)
+        for name, most in holding.need().items():
+            if asked + amount <= most:
+                attempt = holding.attempt - pick % 2
+                self.apply(Asked(job=job, attempt=attempt, name=name, amount=amount, key=key))
+
+    @rule(mode=st.sampled_from(["avoid", "detect"]))
+    def grant(self, mode):
+        ask = next_grant(self.core, PolicyConfig(deadlock=mode))
+        if ask is not None:
+            where = {"job": ask.job, "attempt": ask.attempt, "ask": ask.number}
+            self.apply(Granted(**where, name=ask.name, amount=ask.amount))
+
+    @rule(target=reports, pick=picks, amount=st.integers(1, 2))
+    def release(self, pick, amount):
+        holdings = sorted(self.core.named.live.items())
+        if not holdings:
+            return multiple()
+        job, holding = holdings[pick % len(holdings)]
+        name = next(iter(holding.acquired), "a")
+        where = {"job": job, "attempt": holding.attempt}
+        if pick % 3 == 0 and self.core.named.asks:
+            return multiple(Withdrawn(**where, ask=min(self.core.named.asks)))
+        return multiple(Released(**where, name=name, amount=amount))
 
     def resizable(self, pick):
         found = [
@@ -230,6 +285,7 @@ class CoreMachine(RuleBasedStateMachine):
         for job_id in list(core.pending):
             self.apply(Cancelled(job=job_id))
         assert not core.jobs and not any(map(any, core.usage.values()))
+        assert not any(core.named.held.values()) and not core.named.live and not core.named.asks
         for index in range(len(core.nodes)):
             free = core.ledger.room[:5, index] + core.ledger.foreign[:, index]
             assert (free == core.ledger.capacity[:, index]).all()

@@ -269,6 +269,8 @@ def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("command", shlex.join(spec.get("command") or ())),
         ("workdir", spec.get("workdir") or ""),
         ("asks for", _asked(shape) + (f", {members} members" if members > 1 else "")),
+        ("licenses", _named(spec.get("counted"))),
+        ("may acquire", _named(spec.get("may_acquire"))),
         ("members", "" if job["phase"] == "PENDING" else _members(job)),
         ("time limit", format_duration(limit) if limit else ""),
         ("deadline", when.deadline(job["now_ms"], job.get("deadline_ms"))),
@@ -320,6 +322,10 @@ def _asked(shape: dict[str, Any]) -> str:
     if shape.get("members", 1) > 1:
         parts.append("each")
     return ", ".join(parts)
+
+
+def _named(amounts: Sequence[tuple[str, int]] | None) -> str:
+    return ", ".join(f"{amount} {name}" for name, amount in amounts or ())
 
 
 def _event_line(event: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fairlead.core.capacity import MODEL, potentials
 from fairlead.core.cohort import Branch
-from fairlead.core.decay import decayed
+from fairlead.core.decay import decayed_by, factor
 from fairlead.core.jobs import Job
 from fairlead.model.amounts import of, show
 from fairlead.model.base import JobId, Ms, ShapeId
@@ -66,9 +66,10 @@ class Account:
         passed = now - self.at_ms
         if not passed or not (any(self.average) or any(self.held)):
             return self.average
+        f = factor(passed, half_life_ms)
         return [
-            decayed(average, self.held[row], passed, half_life_ms)
-            for row, average in enumerate(self.average)
+            decayed_by(f, average, held)
+            for average, held in zip(self.average, self.held, strict=False)
         ]
 
 

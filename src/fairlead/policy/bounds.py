@@ -16,7 +16,8 @@ from fairlead.model.units import format_duration
 from fairlead.policy import order
 from fairlead.policy.fair.orders import NAMES as FAIR
 
-LONG, WIDE, UNDATED = "long jobs", "wide jobs", "jobs without a deadline"
+LONG, WIDE = "long jobs", "wide jobs"
+UNDATED, LOW = "jobs without a deadline", "jobs of low priority"
 SERVED = "jobs of users who had more than their part"
 # Whom newcomers may keep from the top for ever, by the order alone.
 _BY_ORDER: dict[str, tuple[str, ...]] = {
@@ -31,11 +32,13 @@ _BY_ORDER: dict[str, tuple[str, ...]] = {
     "themis": (LONG, WIDE),
     "edf": (UNDATED,),
     **dict.fromkeys(FAIR, (SERVED,)),
+    "multifactor": (SERVED, LOW),
 }
 _WHEN = {  # under which condition, where not always
     "ftf": "while shorter or narrower ones bring more work than the cluster can do",
     "themis": "while shorter or narrower ones bring more work than the cluster can do",
     **dict.fromkeys(FAIR, "while users who had less keep coming"),
+    "multifactor": "while others who had less, or of higher priority, keep coming",
 }
 
 

@@ -19,6 +19,7 @@ from fairlead.policy.explain_claims import (
     shape_key,
 )
 from fairlead.policy.explain_preempted import held_in_words, preempted_in_words, preempted_lines
+from fairlead.policy.fair.why import standing_lines
 from fairlead.policy.firm import is_held
 from fairlead.policy.pipeline import Pipeline
 
@@ -234,6 +235,8 @@ def _lines(
         base, waited = job.spec.priority, now - job.submitted_ms
         aged = order.effective_milli(base, config.ageing_per_hour, config.ageing_cap, waited)
         lines.append(f"priority: {base}, with its waiting {aged // 1000}.{aged % 1000 // 100}")
+    if pipeline.turns is not None:
+        lines += standing_lines(core, config, job)
     if stuck is not None and stuck is not job:
         may = "must not" if pipeline.protected(core.now, stuck) else "may"
         lines.append(f"job {stuck.id} is the first that does not fit; it {may} be overtaken")

@@ -173,13 +173,21 @@ def _not_found(core: Core, name: str) -> Misuse:
 
 def view(core: Core, name: str) -> dict[str, Any]:
     """Return a resource: how many there are, who holds and who waits for it."""
+    return _view(core, name, _pending(core).get(name, {}))
+
+
+def _pending(core: Core) -> dict[str, dict[JobId, int]]:
+    """Return how much waiting jobs ask for, by resource."""
+    found: dict[str, dict[JobId, int]] = {}
+    for job in core.pending.values():
+        for name, amount in job.spec.counted:
+            found.setdefault(name, {})[job.id] = amount
+    return found
+
+
+def _view(core: Core, name: str, pending: dict[JobId, int]) -> dict[str, Any]:
     named = core.named
     resource = named.resources[name]
-    pending = {
-        job.id: dict(job.spec.counted)[name]
-        for job in core.pending.values()
-        if job.spec.counted and name in dict(job.spec.counted)
-    }
     return {
         **msgspec.structs.asdict(resource),
         "held": named.held.get(name, 0),
@@ -268,16 +276,16 @@ class Acquire:
 class Withdraw:
     """Wait for a request no more. Answers with how it stands: it may have been granted."""
 
-    def __init__(self, job: JobId, asked: AcquireRequest) -> None:
-        self.job, self.asked = job, asked
+    def __init__(self, job: JobId, asked: AcquireRequest, because: str) -> None:
+        self.job, self.asked, self.because = job, asked, because
 
     def plan(self, batch: Batch) -> Sequence[AnyEvent]:
         """What was granted meanwhile, or ended, stays as it is."""
         ask = batch.core.named.ask_of(self.job, self.asked.key)
         if ask is None:
             return ()
-        because = f"not granted within {self.asked.wait_s:g} s"
-        return [Withdrawn(job=ask.job, attempt=ask.attempt, ask=ask.number, because=because)]
+        where = {"job": ask.job, "attempt": ask.attempt, "ask": ask.number}
+        return [Withdrawn(**where, because=self.because)]
 
     def answer(self, core: Core) -> dict[str, Any]:
         """Return how it stands."""
@@ -385,7 +393,8 @@ async def list_resources(api: Api, request: Request) -> Response:
     web.Query(request, ())
     core = api.shell.core
     order = sorted(core.named.resources.values(), key=lambda each: each.rank)
-    body = [view(core, each.name) for each in order]
+    pending = _pending(core)
+    body = [_view(core, each.name, pending.get(each.name, {})) for each in order]
     return web.respond({"resources": body, "now_ms": api.shell.now})
 
 
@@ -418,16 +427,17 @@ async def acquire(api: Api, request: Request) -> Response:
     asked = msgspec.structs.replace(asked, key=asked.key or os.urandom(16).hex())
     shell = api.shell
     stands = await shell.ask(Acquire(job_id, asked))
-    clock = asyncio.get_running_loop().time
+    clock, why = asyncio.get_running_loop().time, f"not granted within {asked.wait_s:.0f} s"
     until = clock() + asked.wait_s
     while stands["waiting"] and (left := until - clock()) > 0 and not shell.stopped:
         await shell.changed(shell.core.seq, min(left, LOOK_S))
         stands = standing(shell.core, job_id, asked)
         if stands["waiting"] and await request.is_disconnected():
+            why = "nobody waits for it any more"
             break
     if stands["waiting"] and not shell.stopped:
         because = stands["because"]
-        stands = await shell.ask(Withdraw(job_id, asked))
+        stands = await shell.ask(Withdraw(job_id, asked, why))
         if not stands["granted"]:
             stands["because"] = because
     return web.respond(stands)

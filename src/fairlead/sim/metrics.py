@@ -95,6 +95,7 @@ class SizeRow(Figures, frozen=True, kw_only=True):
 _ONLY_IF_ANY = (
     *("timeouts", "preemptions", "lost_s", "rejected", "dropped", "resizes"),
     *("mean_members", "mean_members_least"),
+    *("deadlocks", "refused", "acquiring_s"),
 )
 
 
@@ -123,6 +124,9 @@ class Summary(msgspec.Struct, frozen=True):
     lost_s: float = 0.0  # that preempted jobs ran for nothing, all together
     rejected: dict[str, int] = {}
     dropped: dict[str, int] = {}
+    deadlocks: int = 0  # jobs that were stopped to break one
+    refused: int = 0  # jobs that failed since they acquired out of order
+    acquiring_s: float = 0.0  # that running jobs waited for named resources, all together
     resizes: int = 0  # how often elastic jobs grew or shrank while they ran
     mean_members: float = 0.0  # that elastic jobs had while they ran, over time
     mean_members_least: float = 0.0  # that they would have had without growing
@@ -207,6 +211,9 @@ def summarise(outcome: Outcome) -> Summary:
         timeouts=outcome.timeouts,
         preemptions=sum(outcome.preempted),
         lost_s=outcome.lost_ms / 1000,
+        deadlocks=outcome.deadlocks,
+        refused=outcome.refused,
+        acquiring_s=outcome.acquiring_ms / 1000,
         rejected=outcome.workload.rejected,
         dropped=outcome.workload.dropped,
         resizes=resizes,

@@ -18,10 +18,11 @@ from fairlead.core.admission import admit
 from fairlead.core.due import due_stops
 from fairlead.core.engine import Core
 from fairlead.core.turn import Scheduler
-from fairlead.model.base import Ms
+from fairlead.model.base import Misuse, Ms
 from fairlead.model.events import (
     AnyEvent,
     Forecasted,
+    Granted,
     Grown,
     MemberEnded,
     MemberStarted,
@@ -35,9 +36,11 @@ from fairlead.model.events import (
     Submitted,
 )
 from fairlead.model.jobs import Exit, Forecast, JobSpec, Phase, PolicyConfig, Queue, Reservation
+from fairlead.policy.deadlock.settle import DEADLOCK
 from fairlead.policy.registry import build, policy_config
 from fairlead.sim.cluster import Cluster
 from fairlead.sim.elastic import ElasticRun
+from fairlead.sim.steps import Stepping
 from fairlead.sim.workload import Admit, Workload
 
 Progress: TypeAlias = Callable[[int], None]  # called now and then with the jobs ended so far
@@ -103,16 +106,22 @@ class Outcome(msgspec.Struct, frozen=True):
     lost_ms: Ms = 0
     pauses: list[tuple[int, Ms, Ms]] = []  # (index of a preempted job, stopped, started again)
     config: PolicyConfig = PolicyConfig()
+    deadlocks: int = 0  # jobs that were stopped to break one
+    refused: int = 0  # jobs that failed since they acquired out of order
+    acquiring_ms: Ms = 0  # that running jobs waited for named resources, all of them
     sizes: list[tuple[int, Ms, int]] = []  # (index of an elastic job, from when, members)
 
 
 DEFAULT_RULES = Rules()
 
 
-def gate(cluster: Cluster) -> Admit:
-    """Return the scheduler's own admission for this cluster, empty: raises Refused."""
+def gate(cluster: Cluster, setup: Sequence[AnyEvent] = ()) -> Admit:
+    """Return the scheduler's own admission for this cluster, empty: raises Refused.
+
+    `setup`: named resources, without which jobs that need some are refused.
+    """
     core = Core()
-    for event in _joins(cluster):
+    for event in (*_joins(cluster), *setup):
         core.apply(0, event)
 
     def check(spec: JobSpec) -> None:
@@ -165,6 +174,9 @@ def replay(
         lost_ms=world.lost_ms,
         pauses=world.pauses,
         config=config,
+        deadlocks=world.deadlocks,
+        refused=world.stepping.refused,
+        acquiring_ms=world.stepping.waited_ms,
         sizes=world.sizes,
     )
 
@@ -203,6 +215,14 @@ class World:
         self.ends: list[tuple[Ms, int, int]] = []  # heap of (end, order of placement, job id)
         self.ends_of: dict[int, int] = {}  # job id -> order of its present placement
         self.placed = 0
+        self.deadlocks = 0
+        self.stepping = Stepping(self)
+        if self.stepping.steps and rules.event_order == "reference":
+            raise Misuse(
+                "jobs that acquire while they run cannot be replayed event by event",
+                field="event-order",
+                hint="leave --event-order out",
+            )
         self.core = Core()
         self.scheduler = Scheduler(self.core, build)
         queues = sorted({job.spec.queue for job in self.jobs})
@@ -350,6 +370,7 @@ class World:
 
     def next_instant(self, deadline: Ms) -> Ms:
         """Return the time of the next arrival, end or time limit; NEVER: nothing is left."""
+        self.stepping.flush()
         now = self.next_arrival
         if self.ends and self.ends[0][0] < now:
             now = self.ends[0][0]
@@ -360,9 +381,12 @@ class World:
         ends = self.ends
         while ends and ends[0][0] <= now and most:
             _, placed, job_id = heapq.heappop(ends)
-            if self.ends_of.get(job_id) == placed:
-                self.finish(now, job_id, _DONE, inbox)
-                most -= 1
+            if self.ends_of.get(job_id) != placed:
+                continue
+            if self.stepping.steps and self.stepping.reached(now, job_id, inbox):
+                continue
+            self.finish(now, job_id, _DONE, inbox)
+            most -= 1
 
     def take_stops(self, now: Ms, inbox: list[AnyEvent]) -> None:
         """Obey the core's time limits at once: a stopped job is gone in the same instant."""
@@ -407,7 +431,9 @@ class World:
         again = self.preempted[index] > 0
         ran = now - (self.resumed[job_id] if again else self.start_ms[index])
         useful = max(0, ran - rules.restart_ms) if again else ran
-        if rules.checkpoint_ms:
+        if index in self.stepping.steps:
+            useful = 0  # its locks are gone, and what it did under them
+        elif rules.checkpoint_ms:
             useful -= useful % rules.checkpoint_ms
         useful = min(useful, self.left_ms[index])
         self.left_ms[index] -= useful
@@ -440,10 +466,13 @@ class World:
         for event in decisions:
             if isinstance(event, StopDecided):
                 stops.append(event)
+                self.deadlocks += event.because.startswith(DEADLOCK)
+            if isinstance(event, Granted):
+                self.stepping.granted(now, event)
             if not isinstance(event, Placed):
                 continue
             job_id, index = event.job, event.job - 1
-            end = now + self.left_ms[index]
+            end = now + self.stepping.start(index, self.left_ms[index])
             if event.attempt == 1:
                 self.start_ms[index] = now
             else:

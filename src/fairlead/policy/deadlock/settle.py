@@ -11,6 +11,7 @@ Cost: nothing while nobody waits; else O(n^2 r) in the jobs that wait or may ask
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
@@ -21,6 +22,7 @@ from fairlead.model.jobs import KINDS, JobSpec, Phase, PolicyConfig
 from fairlead.policy.deadlock.banker import Amounts, Claim, grant, unsafe_set
 from fairlead.policy.deadlock.detect import Waiter, deadlocked, helped, knot, victim
 
+DEADLOCK = "deadlock"  # the first word of why a job was stopped
 TIRED_AFTER = 3  # preemptions
 SHOWN = 4  # jobs that a sentence names
 
@@ -40,9 +42,11 @@ def settle(core: Core, config: PolicyConfig) -> Iterator[AnyEvent]:
 def next_grant(core: Core, config: PolicyConfig) -> Ask | None:
     """Return the first request that may be granted now, None if none may."""
     behind: set[str] = set()
+    claims = Claims(core)
     for ask in core.named.waiting():
         turn = ask.name not in behind or any(core.named.live[ask.job].held().values())
-        if turn and not obstacle(core, config, ask):
+        free = core.named.free(ask.name) >= ask.amount
+        if turn and free and (config.deadlock != "avoid" or claims.grant(ask)):
             return ask
         if not hopeless(core, ask):
             behind.add(ask.name)
@@ -91,13 +95,10 @@ def obstacle(core: Core, config: PolicyConfig, ask: Ask) -> str:
     free = named.free(ask.name)
     if free < ask.amount:
         return short(core, ask.name, ask.amount)
-    if config.deadlock != "avoid":
+    claims = Claims(core)
+    if config.deadlock != "avoid" or claims.grant(ask):
         return ""
-    jobs, claims, work = claims_of(core)
-    at = jobs.index(ask.job)
-    if grant(claims, work, at, {ask.name: ask.amount}):
-        return ""
-    others = [job for job in jobs if job != ask.job]
+    others = [job for job in claims.jobs if job != ask.job]
     return (
         f"{free} {ask.name} free, but to grant {ask.amount} now could end in a deadlock with "
         f"{jobs_in_words(others)}, which may ask for more"
@@ -128,37 +129,50 @@ def jobs_in_words(jobs: list[JobId]) -> str:
     return f"job{'s' if len(jobs) > 1 else ''} {names}{more}"
 
 
-def claims_of(core: Core) -> tuple[list[JobId], list[Claim], dict[str, int]]:
-    """Return the jobs that may ask for more, their claims, and what is free.
+class Claims:
+    """The jobs that may ask for more, what each holds and may need, and what is free; made once.
 
     One claim more, the last, is that of all others together: they finish without asking.
     """
-    named, jobs = core.named, core.jobs
-    found: list[JobId] = []
-    claims: list[Claim] = []
-    rest: dict[str, int] = {}
-    for job, holding in sorted(named.live.items()):
-        held = holding.held()
-        need = holding.need() if jobs[job].phase in GOING_ON else {}
-        if need:
-            found.append(job)
-            claims.append(Claim(held, need))
-            continue
-        for name, amount in held.items():
-            rest[name] = rest.get(name, 0) + amount
-    free = {name: named.free(name) for name in named.resources}
-    return found, [*claims, Claim(rest, {})], free
 
+    def __init__(self, core: Core) -> None:
+        self.core = core
 
-def unsafe_start(core: Core, spec: JobSpec) -> list[JobId] | None:
-    """Return with whom a job could end in a deadlock if it started now; None: it may start."""
-    jobs, claims, free = claims_of(core)
-    held, most = dict(spec.counted), dict(spec.may_acquire)
-    after = {name: amount - held.get(name, 0) for name, amount in free.items()}
-    stranded = set(unsafe_set([*claims, Claim(held, most)], after))
-    if not stranded or stranded <= set(unsafe_set(claims, free)):
-        return None
-    return [job for index, job in enumerate(jobs) if index in stranded]
+    @cached_property
+    def jobs(self) -> list[JobId]:
+        """The jobs, in the order of their claims."""
+        jobs, live = self.core.jobs, self.core.named.live
+        return sorted(
+            job for job, each in live.items() if jobs[job].phase in GOING_ON and each.need()
+        )
+
+    @cached_property
+    def claims(self) -> list[Claim]:
+        """The claims of the jobs, and that of all others together."""
+        live, rest = self.core.named.live, dict[str, int]()
+        for job in live.keys() - set(self.jobs):
+            for name, amount in live[job].held().items():
+                rest[name] = rest.get(name, 0) + amount
+        return [*(Claim(live[job].held(), live[job].need()) for job in self.jobs), Claim(rest, {})]
+
+    @cached_property
+    def free(self) -> dict[str, int]:
+        """What is free, by name; below zero where an amount was lowered."""
+        named = self.core.named
+        return {name: named.free(name) for name in named.resources}
+
+    def grant(self, ask: Ask) -> bool:
+        """Whether the banker grants a request."""
+        return grant(self.claims, self.free, self.jobs.index(ask.job), {ask.name: ask.amount})
+
+    def unsafe_start(self, spec: JobSpec) -> list[JobId] | None:
+        """Return with whom a job could end in a deadlock if it started now; None: it may start."""
+        held, most = dict(spec.counted), dict(spec.may_acquire)
+        after = {name: amount - held.get(name, 0) for name, amount in self.free.items()}
+        stranded = set(unsafe_set([*self.claims, Claim(held, most)], after))
+        if not stranded or stranded <= set(unsafe_set(self.claims, self.free)):
+            return None
+        return [job for index, job in enumerate(self.jobs) if index in stranded]
 
 
 def waiters_of(core: Core) -> tuple[dict[JobId, Waiter], dict[str, int]]:
@@ -202,7 +216,7 @@ def next_stop(core: Core) -> StopDecided | None:
             return None
     story = "; ".join(_plight(job, waiters[job]) for job in stuck[:SHOWN])
     after = jobs_in_words(helped(waiters, free, gone, stuck)) or "others"
-    because = f"deadlock: {story}: job {gone} is stopped, the cheapest that lets {after} go on"
+    because = f"{DEADLOCK}: {story}: job {gone} is stopped, the cheapest that lets {after} go on"
     return StopDecided(
         job=gone, attempt=core.jobs[gone].attempt, then=Phase.PENDING, because=because
     )

@@ -25,7 +25,7 @@ class Asker(NamedTuple):
 
 def dominant(capacity: Amounts, demand: Amounts) -> Fraction:
     """Return the largest part of any resource that one task takes."""
-    return max((Fraction(each) / capacity[name] for name, each in demand.items() if each))
+    return max((Fraction(each, capacity[name]) for name, each in demand.items() if each))
 
 
 def by_task(capacity: Mapping[str, int], askers: Sequence[Asker]) -> list[str]:
@@ -50,15 +50,17 @@ def fluid(capacity: Amounts, askers: Sequence[Asker]) -> list[Fraction]:
 
     An asker stops when a resource that it demands is full, or at its most. O(askers^2 x resources).
     """
-    speed = [Fraction(each.weight) / dominant(capacity, each.demand) for each in askers]
+    speed = [Fraction(each.weight, dominant(capacity, each.demand)) for each in askers]
     return _fill(capacity, askers, speed)
 
 
 def asset(capacity: Amounts, askers: Sequence[Asker]) -> list[Fraction]:
     """Return tasks per asker under asset fairness: the sums of all parts rise together."""
     speed = [
-        Fraction(each.weight)
-        / sum((Fraction(each.demand.get(name, 0)) / there for name, there in capacity.items()))
+        Fraction(
+            each.weight,
+            sum(Fraction(each.demand.get(name, 0), there) for name, there in capacity.items()),
+        )
         for each in askers
     ]
     return _fill(capacity, askers, speed)
@@ -81,11 +83,11 @@ def _fill(capacity: Amounts, askers: Sequence[Asker], speed: Sequence[Fraction])
             name: sum(speed[index] * askers[index].demand.get(name, 0) for index in rising)
             for name in free
         }
-        steps = [free[name] / each for name, each in rate.items() if each]
+        steps = [Fraction(free[name], each) for name, each in rate.items() if each]
         for index in rising:
             most = askers[index].most
             if most is not None:
-                steps.append((most - tasks[index]) / speed[index])
+                steps.append(Fraction(most - tasks[index], speed[index]))
         step = min(steps)
         for index in rising:
             tasks[index] += step * speed[index]
@@ -108,11 +110,12 @@ def equal_incomes(capacity: Amounts, askers: Sequence[Asker]) -> list[Fraction]:
     points: list[tuple[Fraction, Fraction]] = []
     for a, b, there in lines:
         if a and b:
-            points.append((there / (2 * a), there / (2 * b)))
+            points.append((Fraction(there, 2 * a), Fraction(there, 2 * b)))
         for c, d, also in lines:
             if a * d != b * c:
                 det = a * d - b * c
-                points.append(((there * d - also * b) / det, (a * also - c * there) / det))
+                x, y = there * d - also * b, a * also - c * there
+                points.append((Fraction(x, det), Fraction(y, det)))
     fit = [
         (x, y)
         for x, y in points

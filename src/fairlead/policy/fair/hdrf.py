@@ -90,7 +90,7 @@ def promised(tree: Share) -> dict[str, Fraction]:
             found[share.name] = part
         total = sum(child.weight for child in share.below)
         for child in share.below:
-            descend(child, part * child.weight / total)
+            descend(child, part * Fraction(child.weight, total))
 
     descend(tree, Fraction(1))
     return found

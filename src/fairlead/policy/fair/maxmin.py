@@ -38,7 +38,7 @@ def divide(capacity: Amount, claims: Sequence[Claim]) -> Division:
     sure = [Fraction(min(each.demand, each.guarantee)) for each in claims]
     left = Fraction(capacity) - sum(sure)
     if left < 0:
-        whole = Fraction(capacity) / sum(sure)
+        whole = Fraction(capacity, sum(sure))
         return Division([part * whole for part in sure], Fraction(0))
     parts, level = sure, None
     weights = [Fraction(each.weight) for each in claims]
@@ -65,12 +65,16 @@ def _raise(
         return weights[index] or Fraction(1)
 
     wanting = [index for index in among if claims[index].demand > parts[index]]
-    wanting.sort(key=lambda index: ((claims[index].demand - parts[index]) / weight(index), index))
+
+    def full_at(index: int) -> Fraction:
+        return Fraction(claims[index].demand - parts[index], weight(index))
+
+    wanting.sort(key=lambda index: (full_at(index), index))
     total = sum((weight(index) for index in wanting), Fraction(0))
     for place, index in enumerate(wanting):
         wants = claims[index].demand - parts[index]
         if wants * total > left * weight(index):
-            level = left / total
+            level = Fraction(left, total)
             for each in wanting[place:]:
                 parts[each] += level * weight(each)
             return level

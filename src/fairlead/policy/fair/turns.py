@@ -75,8 +75,11 @@ class Turns:
         plain = not core.reservations and not core.promises
         closed = self._closed if plain else set()
         because = pipeline.because
-        firsts = {key: self._next(core, key, closed, ends) for key in sorted(queue.leaves)}
-        turns = walk(core, {key: job for key, job in firsts.items() if job}, pipeline.config)
+        nexts = {key: self._next(core, key, closed, ends) for key in sorted(queue.leaves)}
+        firsts = {key: job for key, job in nexts.items() if job is not None}
+        if not firsts:
+            return
+        turns = walk(core, firsts, pipeline.config)
         while (leaf := turns.best()) is not None:
             key = cast(LeafKey, leaf.key)
             found = queue.first(core, key)

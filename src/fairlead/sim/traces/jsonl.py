@@ -11,14 +11,16 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from fairlead.model import limits
 from fairlead.model.base import Misuse, Record
+from fairlead.model.jobs import Resource
 from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
+from fairlead.sim.steps import Step, most_acquired
 from fairlead.sim.traces.lines import PROCESSORS_MAX, TIME_MS_MAX, Lines, damaged, shown
 from fairlead.sim.workload import Trace, TraceJob, in_order
 
@@ -30,18 +32,30 @@ VERSION = 1
 
 Seconds = Annotated[float, Meta(ge=0, le=TIME_MS_MAX // 1000)]
 Amount = Annotated[int, Meta(ge=0, le=limits.AMOUNT_MAX)]
+Count = Annotated[int, Meta(ge=1, le=limits.AMOUNT_MAX)]
 Speedup = Annotated[float, Meta(gt=0, le=limits.MEMBERS_MAX)]
 Text = Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)]
 Word = Annotated[str, Meta(min_length=1, max_length=limits.NAME_CHARS_MAX)]
 
 
+class Named(Record, frozen=True):
+    """A named resource in the header."""
+
+    amount: Count = 1
+    kind: Literal["licence", "volume", "lock"] = "licence"
+
+
 class Header(Record, frozen=True):
-    """The first line of a trace. `cluster` is the specification to use where none is asked for."""
+    """The first line of a trace. `cluster` is the specification to use where none is asked for.
+
+    `resources` are the named ones: how many there are of each, or what else is known of it.
+    """
 
     format: str
     version: int = VERSION
     cluster: str = ""
     note: str = ""
+    resources: dict[Word, Count | Named] = {}
 
 
 class Line(Record, frozen=True):
@@ -67,6 +81,9 @@ class Line(Record, frozen=True):
     queue: Word = "default"
     priority: Annotated[int, Meta(ge=limits.PRIORITY_MIN, le=limits.PRIORITY_MAX)] = 50
     limit_s: Annotated[float, Meta(gt=0, le=limits.LIMIT_MS_MAX // 1000)] | None = None
+    licenses: dict[Word, Count] = {}
+    may_acquire: dict[Word, Count] | None = None
+    steps: tuple[tuple[Seconds, Literal["acquire", "release"], Word, Count], ...] = ()
 
 
 _HEADERS = msgspec.json.Decoder(Header)
@@ -106,10 +123,12 @@ def parse(path: str, lines: Lines) -> Trace:
         jobs=in_order(path, jobs),
         cluster=header.cluster,
         notes={"note": header.note} if header.note else {},
+        resources=tuple(_resource(name, each) for name, each in sorted(header.resources.items())),
     )
 
 
 def _job(line: Line) -> TraceJob:
+    steps = _steps(line)
     return TraceJob(
         id=line.id,
         submit_ms=round(1000 * line.submit_s),
@@ -124,7 +143,39 @@ def _job(line: Line) -> TraceJob:
         queue=line.queue,
         priority=line.priority,
         limit_ms=None if line.limit_s is None else max(1, round(1000 * line.limit_s)),
+        counted=tuple(sorted(line.licenses.items())),
+        may_acquire=_most(line, steps),
+        steps=steps,
     )
+
+
+def _resource(name: str, found: int | Named) -> Resource:
+    named = Named(amount=found) if isinstance(found, int) else found
+    return Resource(name=name, kind=named.kind, amount=named.amount)
+
+
+def _steps(line: Line) -> tuple[Step, ...]:
+    steps = tuple(
+        Step(at_ms=round(1000 * at), verb=verb, name=name, amount=amount)
+        for at, verb, name, amount in line.steps
+    )
+    if steps and steps[-1].at_ms > round(1000 * line.run_s):
+        raise Misuse(f"a step after {line.steps[-1][0]:g} s, when the job has ended", field="steps")
+    return steps
+
+
+def _most(line: Line, steps: tuple[Step, ...]) -> tuple[tuple[str, int], ...]:
+    """Return the most that a job may acquire: what the trace says, else what its steps come to."""
+    needed = most_acquired(steps)
+    said = needed if line.may_acquire is None else line.may_acquire
+    for name, amount in needed.items():
+        if amount > said.get(name, 0):
+            raise Misuse(
+                f"the steps come to {amount} {name}, may_acquire says {said.get(name, 0)}",
+                field="may_acquire",
+                hint="leave may_acquire out: it is what the steps come to",
+            )
+    return tuple(sorted(said.items()))
 
 
 def _members_max(line: Line) -> int:
@@ -137,6 +188,8 @@ def _members_max(line: Line) -> int:
                 hint="the speed of a job whose members never change is in its run_s",
             )
         return 0
+    if line.steps:
+        raise Misuse("found steps and members_max, expected one of them", field="members_max")
     if line.processors:
         raise Misuse("found processors and members_max, expected one of them", field="members_max")
     if line.members_max <= line.members:
