@@ -83,10 +83,6 @@ class PolicyTable(Closed, frozen=True):
     restart_cost: str | None = None  # what starting again costs a preempted job, such as "2m"
     lease: str | None = None  # of ftf and themis
     auction: int | None = None  # of themis: per cent
-    half_life: str | None = None  # of past use, for orders by it
-    history: int | None = None  # of fair: how much past use counts beside present use, per cent
-    weights: str | tuple[str, ...] | None = None  # of multifactor
-    max_age: str | None = None  # of multifactor
 
 
 class NodeTable(Closed, frozen=True):
