@@ -255,6 +255,9 @@ def _check_named(core: Core) -> None:
         if job.phase in LIVE and (job.spec.counted or job.spec.may_acquire)
     }
     assert named.live.keys() == wanting.keys(), "holdings of others than what lives"
+    needy = {job_id for job_id, job in wanting.items() if job.spec.may_acquire}
+    assert named.needy.keys() == needy, "jobs that may ask for named resources"
+    assert all(named.live[job_id] is holding for job_id, holding in named.needy.items())
     held: dict[str, int] = {}
     for job_id, holding in named.live.items():
         job = wanting[job_id]
