@@ -10,6 +10,7 @@ from fairlead.core.metered import Key, Metered
 from fairlead.model.base import Ms
 from fairlead.model.events import (
     AnyEvent,
+    Grown,
     MemberEnded,
     MemberStarted,
     NodeJoined,
@@ -18,6 +19,7 @@ from fairlead.model.events import (
     QueueSet,
     ReservationDeleted,
     ReservationSet,
+    Shrunk,
     StopDecided,
     Submitted,
 )
@@ -81,6 +83,24 @@ def test_a_window_in_the_middle_counts_what_lies_in_it():
     ann, bob = later.meters[ANN], later.meters[BOB]
     assert ann.used[GPU] == 2000 * HOUR and ann.preemptions == 0 and ann.jobs == {1}
     assert not any(bob.used) and not bob.jobs
+
+
+def test_members_that_join_and_leave_a_running_gang_are_metered_while_they_are_there():
+    elastic = spec(1, gpus=1, members_max=3, user="bob")
+    log: Log = [
+        (0, NodeJoined(node=0, spec=node("n0", cpus=8, gpus=4))),
+        (0, Submitted(job=1, spec=elastic)),
+        (0, Placed(job=1, attempt=1, slots=(Slot(node=0, devices=(0,)),))),
+        (0, MemberStarted(job=1, attempt=1)),
+        (1 * HOUR, Grown(job=1, attempt=1, slots=(Slot(node=0, devices=(1,)),))),
+        (2 * HOUR, Shrunk(job=1, attempt=1, members=1)),
+        (3 * HOUR, MemberEnded(job=1, attempt=1, rank=1, exit=Exit(code=0))),
+        (5 * HOUR, MemberEnded(job=1, attempt=1, exit=Exit(code=0))),
+    ]
+    core = metered(log, 0, 10 * HOUR)
+    core.finish()
+    assert core.meters[BOB].used[GPU] == 1000 * (5 + 2) * HOUR
+    assert core.meters[BOB].jobs == {1}
 
 
 def kept(log: Log, since: Ms, until: Ms) -> dict[str, int]:

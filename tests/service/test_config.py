@@ -5,9 +5,17 @@ from __future__ import annotations
 import pytest
 
 from fairlead.model.base import Misuse
-from fairlead.model.jobs import PolicyConfig, Queue, Tenant
+from fairlead.model.jobs import PolicyConfig, Queue, Tenant, User
 from fairlead.model.resources import Node
-from fairlead.service.config import Config, config_path, load_config, parse_config, toml_line
+from fairlead.policy.settings import KEYS
+from fairlead.service.config import (
+    Config,
+    PolicyTable,
+    config_path,
+    load_config,
+    parse_config,
+    toml_line,
+)
 
 WHOLE = """
 [policy]
@@ -122,3 +130,30 @@ def test_a_machine_lends_out_what_is_configured_and_never_more_than_it_has():
     with pytest.raises(Misuse) as caught:
         Config(memory_mib=4_097).lent(node)
     assert "node.memory: 4097MiB is more than this machine has, 4GiB" in caught.value.message
+
+
+def test_every_setting_of_a_policy_is_a_key_of_its_table():
+    assert set(KEYS) <= set(PolicyTable.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("[queues.a]\nparent = 'b'\n\n[queues.b]\nparent = 'a'", 2, "a cycle of queues: a under b"),
+        ("[queues.a]\n[queues.a.quota]\ngpus = 'x'", 3, "cannot read the CPUs 'x'"),
+        ("[queues.a]\nmax_running = 0", 2, "nothing would ever start"),
+        ("[queues.a]\npriorities = '60-80'\npriority = 90", 3, "out of range"),
+        ("[users.ann]\nwieght = 2", 2, "unknown key users.ann.wieght"),
+        ('[users."a b"]\nweight = 2', 1, "cannot be a name"),
+    ],
+)
+def test_queues_and_users_of_the_file_are_checked_with_their_line(text, line, says):
+    with pytest.raises(Misuse) as no:
+        parse_config(text)
+    assert says in no.value.message
+    assert no.value.message.startswith(f"config.toml:{line}:")
+
+
+def test_the_users_of_the_file_are_read_everybody_too():
+    config = parse_config('[users."*"]\nlimit = { gpus = 4 }\n[users.ann]\nweight = 3')
+    assert config.users == (User(name="*", most={"gpu_milli": 4000}), User(name="ann", weight=3))

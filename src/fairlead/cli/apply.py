@@ -47,11 +47,12 @@ def apply(path: str, dry_run: bool, prune: bool, yes: bool, as_json: bool) -> in
     if dry_run:
         _show(plan, as_json=as_json)
         return WOULD_CHANGE if lines else 0
-    if lines and not yes and not _agreed(lines, path):
+    asked = bool(lines) and not yes
+    if asked and not _agreed(lines, path):
         notice("nothing was changed")
         return 1
     done = ask(plan=lines) if lines else plan
-    _show({**done, "applied": True}, as_json=as_json)
+    _show({**done, "applied": True}, as_json=as_json, seen=asked)
     return 0
 
 
@@ -67,12 +68,12 @@ def _agreed(lines: list[str], path: str) -> bool:
     return click.confirm("make these changes?")
 
 
-def _show(answer: dict[str, Any], *, as_json: bool) -> None:
+def _show(answer: dict[str, Any], *, as_json: bool, seen: bool = False) -> None:
     if as_json:
         output.print_json(answer)
         return
     lines = answer["changes"]
-    for line in lines:
+    for line in () if seen else lines:
         print(line)
     for note in answer["notes"]:
         print(f"note: {note}")

@@ -16,6 +16,7 @@ from fairlead.model.resources import DIMENSIONS
 from fairlead.model.units import parse_duration_ms
 
 _HOUR_MS = 3_600_000
+_LONG_S = 600.0  # all of a long log is read
 
 
 @click.command()
@@ -111,7 +112,7 @@ def usage(since: str, until: str | None, by: str, as_json: bool, as_csv: bool) -
     query["since_ms"] = max(now - parse_duration_ms(since, "--since"), 0)
     if until is not None:
         query["until_ms"] = max(now - parse_duration_ms(until, "--until"), 0)
-    found = connect().get("/usage", query)
+    found = connect().get("/usage", query, timeout_s=_LONG_S)
     if as_json:
         output.print_json(found)
         return

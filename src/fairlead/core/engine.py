@@ -256,11 +256,12 @@ class Core:
         """
         self.book(job, job.slots, sign, live)
 
-    def book(self, job: Job, slots: tuple[Slot, ...], sign: int, live: int = 0) -> None:
-        """Book what some slots of a job hold."""
+    def book(self, job: Job, slots: tuple[Slot, ...], sign: int, live: int = 0) -> list[int]:
+        """Book what some slots of a job hold; return the change by DIMENSIONS."""
         change = self.shares.hold(job, slots, sign, live)
         usage = self.usage.get(job.spec.tenant)
         self.usage[job.spec.tenant] = change if usage is None else plus(usage, change)
+        return change
 
     def touch(self, node: NodeId) -> None:
         """What should be on a node is something else now."""

@@ -1,6 +1,6 @@
 """What was used in a window of time, and by whom: a core that meters while a log runs through it.
 
-What a job holds is booked in one place, `Core.account`, so what is metered is what quotas and fair
+What a job holds is booked in one place, `Core.book`, so what is metered is what quotas and fair
 shares count: from the decision that places it until the last member is confirmed gone. Amounts are
 exact integers: a unit of a resource times a millisecond.
 """
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
+from fairlead.core.shares import D, plus
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import (
     AnyEvent,
@@ -22,9 +23,8 @@ from fairlead.model.events import (
     StopDecided,
 )
 from fairlead.model.jobs import LIVE, JobSpec, Phase, Reservation
-from fairlead.model.resources import DIMENSIONS, WHOLE_GPU_MILLI, Slot
+from fairlead.model.resources import WHOLE_GPU_MILLI, Slot
 
-D = len(DIMENSIONS)
 FORGET_EVERY = 1024  # events
 _OF_RESERVATIONS = (ReservationSet, ReservationDeleted, NodeJoined, NodeLost)
 
@@ -66,19 +66,17 @@ class Metered(Core):
         self._idle: dict[str, _Idle] = {}  # of the reservations in force or to come
         self._over: list[_Idle] = []  # of those that are no more
 
-    def account(self, job: Job, sign: int, *, live: int = 0) -> None:
-        """Book what a job holds, and meter what was held until now."""
-        spec = job.spec
-        meter = self._meter(spec)
+    def book(self, job: Job, slots: tuple[Slot, ...], sign: int, live: int = 0) -> list[int]:
+        """Book what slots of a job hold, and meter what was held until now."""
+        change = super().book(job, slots, sign, live)
+        meter = self._meter(job.spec)
         self._bring_up(meter)
-        before = list(self.usage.get(spec.tenant) or [0] * D)
-        super().account(job, sign, live=live)
-        after = self.usage[spec.tenant]
-        meter.held = [h + a - b for h, a, b in zip(meter.held, after, before, strict=True)]
+        meter.held = plus(meter.held, change)
         if live < 0 and self.since < self.now:
             meter.jobs.add(job.id)
         if self._idle:
-            self._touch({slot.node for slot in job.slots})
+            self._touch({slot.node for slot in slots})
+        return change
 
     def _meter(self, spec: JobSpec) -> Meter:
         key = Key(spec.queue, spec.user, spec.tenant)
@@ -89,8 +87,8 @@ class Metered(Core):
 
     def _bring_up(self, meter: Meter) -> None:
         span = min(self.now, self.until) - max(meter.at, self.since)
-        if span > 0 and any(meter.held):
-            meter.used = [u + h * span for u, h in zip(meter.used, meter.held, strict=True)]
+        if span > 0:
+            meter.used = plus(meter.used, [held * span for held in meter.held])
         meter.at = self.now
 
     def take(self, at: Ms, event: AnyEvent) -> None:

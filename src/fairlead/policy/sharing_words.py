@@ -63,8 +63,13 @@ def tenant_table(tenant: Tenant) -> Table:
 
 
 def policy_table(config: PolicyConfig) -> Table:
-    """Return every setting of a policy, as it is kept."""
-    return {name: str(value) for name, value in msgspec.structs.asdict(config).items()}
+    """Return every setting of a policy; times as people write them."""
+    return {
+        name.removesuffix("_ms"): format_duration(value)
+        if name.endswith("_ms") and isinstance(value, int)
+        else str(value)
+        for name, value in msgspec.structs.asdict(config).items()
+    }
 
 
 def _amounts(given: Mapping[str, int]) -> dict[str, str]:
