@@ -31,11 +31,13 @@ _BY_ORDER: dict[str, tuple[str, ...]] = {
     "themis": (LONG, WIDE),
     "edf": (UNDATED,),
     **dict.fromkeys(FAIR, (SERVED,)),
+    "multifactor": (LONG, WIDE),
 }
 _WHEN = {  # under which condition, where not always
     "ftf": "while shorter or narrower ones bring more work than the cluster can do",
     "themis": "while shorter or narrower ones bring more work than the cluster can do",
     **dict.fromkeys(FAIR, "while users who had less keep coming"),
+    "multifactor": "while others with larger sums keep coming",
 }
 
 
