@@ -60,7 +60,7 @@ def cluster(policy: str, rng: Random) -> tuple[Core, list[str]]:
         spec = Node(
             name=f"n{index:04}", cpu_milli=64_000, memory_mib=512 * 1024, disk_mib=0, devices=gpus
         )
-        core.apply(0, NodeJoined(node=spec))
+        core.apply(0, NodeJoined(node=index, spec=spec))
     return core, leaves
 
 
@@ -144,10 +144,9 @@ if __name__ == "__main__":
     policies = sys.argv[1:] or ["fair", "hdrf", "drf", "maxmin", "multifactor", "fairtree"]
     for name in policies:
         first = name == "fair"
-        skip = f"{name}-skip"
         say(
-            f"{skip}: a full round, 100,000 jobs wait",
-            [full_round(skip)],
+            f"{name}: a full round, 100,000 jobs wait",
+            [full_round(name)],
             "<= 100 ms" if first else None,
         )
         say(
