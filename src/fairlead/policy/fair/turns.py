@@ -4,6 +4,9 @@ A pass makes a walk over the leaves that wait, goes to the next leaf, tries its 
 the walk. What does not fit is passed over, but a job that has waited too long to be overtaken ends
 the pass, wherever the walk meets it: as what its user holds ends, its share falls below everybody
 else's, so that it is met first.
+
+Before a pass all shapes that wait are tried; one that comes not to fit in its course is known when
+it is tried next, and users with nothing else to start count as idle from then on.
 """
 
 from __future__ import annotations
