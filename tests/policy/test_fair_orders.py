@@ -159,7 +159,7 @@ TREE = [
 ]
 
 
-@pytest.mark.parametrize("name", [f"{name}{mode}" for name in NAMES for mode in MODES[:4]])
+@pytest.mark.parametrize("name", [f"{name}{mode}" for name in NAMES for mode in MODES])
 @settings(max_examples=6)
 @given(jobs=workloads())
 def test_a_scheduler_that_forgets_all_but_its_core_decides_the_same(name, jobs):
