@@ -68,7 +68,8 @@ class Backfill:
             for job in dict.fromkeys(fresh)
             if job in core.pending
         ]
-        again = self._stale(core)
+        # In a walk time alone changes who is before whom.
+        again = self._stale(core) or self.pipeline.turns is not None
         if self.depth == 1 and not core.reservations and not core.promises:
             yield from self._easy(core, ranked, again)
         else:

@@ -166,10 +166,13 @@ class Queue:
                 self.fresh += fresh
         if self._wakeups != core.wakeups:
             self._wakeups = core.wakeups
-            for parked in (self.stuck, self.gated):
-                for group, entry in parked.items():
-                    self._push(group, entry)
-                parked.clear()
+            self._wake()
+
+    def _wake(self) -> None:
+        for parked in (self.stuck, self.gated):
+            for group, entry in parked.items():
+                self._push(group, entry)
+            parked.clear()
 
     def _clear(self) -> None:
         for index in (self.groups, self._heads, self._queued, self.stuck, self.gated):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from fairlead.policy.fair.walk import ONE, Inner, TreeWalk, Vector
+from fairlead.policy.fair.walk import ONE, Inner, Leaf, TreeWalk, Vector
 
 
 class Share(NamedTuple):
@@ -49,24 +49,32 @@ def launch(capacity: Mapping[str, int], tree: Share) -> list[str]:
                 parent.busy.append(node)
             else:
                 nothing = [0] * len(names)
-                walk.leaf(child, parent, child.weight, nothing, (0, order[child.name]))
+                its = (0, order[child.name])
+                busy[child.name] = walk.leaf(child, parent, child.weight, nothing, its)
 
+    busy: dict[str, Leaf] = {}
+    used = {leaf.name: 0 for leaf in leaves(tree)}
     grow(tree if tree.below else Share("", below=(tree,)), walk.root)
     walk.settle()
-    used = {leaf.name: 0 for leaf in leaves(tree)}
-    done: list[str] = []
-    while (leaf := walk.best()) is not None:
-        share = leaf.key
-        assert isinstance(share, Share)
-        asked = [share.demand.get(name, 0) for name in names]
+
+    def ready(share: Share) -> bool:
         ended = share.most is not None and used[share.name] >= share.most
-        if ended or any(a > f for a, f in zip(asked, free, strict=True)):
-            walk.block(leaf)
-            continue
+        pairs = zip(names, free, strict=True)
+        return not ended and all(share.demand.get(name, 0) <= left for name, left in pairs)
+
+    done: list[str] = []
+    while True:
+        for leaf in [leaf for leaf in busy.values() if not ready(leaf.key)]:
+            walk.drop(busy.pop(leaf.key.name))
+        best = walk.best()
+        if best is None:
+            break
+        share: Share = best.key
+        asked = [share.demand.get(name, 0) for name in names]
         used[share.name] += 1
         done.append(share.name)
         free = [f - a for f, a in zip(free, asked, strict=True)]
-        walk.moved(leaf, _vector(capacity, names, asked, used[share.name]), leaf.tie)
+        walk.moved(best, _vector(capacity, names, asked, used[share.name]), best.tie)
         if any(a and not f for a, f in zip(asked, free, strict=True)):
             walk.settle([row for row, amount in enumerate(free) if amount])
     return done

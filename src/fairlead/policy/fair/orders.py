@@ -28,6 +28,8 @@ PAST = ("fair", "multifactor", "fairtree")  # those that heed past use
 class Walk(Protocol):
     """Who is next, while one launch follows another."""
 
+    leaves: dict[LeafKey, Leaf]
+
     def best(self) -> Leaf | None:
         """Return the leaf that is next, None if none is left."""
         ...
@@ -38,6 +40,10 @@ class Walk(Protocol):
 
     def passed(self, leaf: Leaf, after: Job | None) -> None:
         """The best leaf's first job is passed over; this is its next."""
+        ...
+
+    def drop(self, key: LeafKey) -> None:
+        """A leaf can start nothing more."""
         ...
 
 
@@ -52,6 +58,7 @@ class _Shares:
     def __init__(self, core: Core, width: int) -> None:
         self.core = core
         self.tree = TreeWalk(width)
+        self.leaves: dict[LeafKey, Leaf] = {}
         self._as_if: dict[LeafKey, list[int]] = {}
 
     def best(self) -> Leaf | None:
@@ -72,6 +79,7 @@ class _Shares:
         if after is None:
             leaf.vector = vector
             self.tree.block(leaf)
+            del self.leaves[key]
         else:
             self.tree.moved(leaf, vector, (after.submitted_ms, after.id))
         if as_if is None:
@@ -81,8 +89,13 @@ class _Shares:
         """The best leaf's first job is passed over; this is its next."""
         if after is None:
             self.tree.block(leaf)
+            del self.leaves[leaf.key]
         else:
             self.tree.retie(leaf, (after.submitted_ms, after.id))
+
+    def drop(self, key: LeafKey) -> None:
+        """A leaf can start nothing more."""
+        self.tree.drop(self.leaves.pop(key))
 
     def vector(self, key: LeafKey, held: list[int]) -> Vector:
         """Return the vector of a leaf that holds so much."""
@@ -110,7 +123,8 @@ class Fair(_Shares):
                 queue, user = core.queues.get(key[0]), shares.user(key[1])
                 weight = (queue.weight if queue else 1) * (user.weight if user else 1)
                 held = shares.accounts[key[0], key[1]].held
-                self.tree.leaf(key, self.tree.root, weight, self.vector(key, held), tie(job))
+                vector = self.vector(key, held)
+                self.leaves[key] = self.tree.leaf(key, self.tree.root, weight, vector, tie(job))
         else:
             waiting: dict[str, list[LeafKey]] = {}
             for key in firsts:
@@ -141,7 +155,8 @@ class Fair(_Shares):
             user, account = shares.user(key[1]), shares.accounts[key[0], key[1]]
             mine = self.past.of(key, account.held)
             weight = user.weight if user else 1
-            self.tree.leaf(key, node, weight, self._parts(mine), tie(firsts[key]))
+            vector, its = self._parts(mine), tie(firsts[key])
+            self.leaves[key] = self.tree.leaf(key, node, weight, vector, its)
             idle = [a - b for a, b in zip(idle, mine, strict=True)]
         for child in branch.children:
             queue = self.core.queues.get(child.name)
@@ -191,7 +206,8 @@ class MaxMin(_Shares):
             row = parts.index(max(parts))
             self._of[key] = (row, max(1, entitled[key[0], key[1]][row]))
             held = core.shares.accounts[key[0], key[1]].held
-            self.tree.leaf(key, self.tree.root, 1, self.vector(key, held), tie(job))
+            vector = self.vector(key, held)
+            self.leaves[key] = self.tree.leaf(key, self.tree.root, 1, vector, tie(job))
         self.tree.settle()
 
     def vector(self, key: LeafKey, held: list[int]) -> Vector:
@@ -205,12 +221,13 @@ class Ranked:
 
     def __init__(self, firsts: Firsts, rank: Callable[[LeafKey, Job], int]) -> None:
         self._rank = rank
-        leaves = []
+        self.leaves: dict[LeafKey, Leaf] = {}
+        ranked = []
         for key, job in firsts.items():
-            leaf = Leaf(key, None, 1)
+            leaf = self.leaves[key] = Leaf(key, None, 1)
             leaf.tie = tie(job)
-            leaves.append((rank(key, job), leaf))
-        self._walk = RankWalk(leaves)
+            ranked.append((rank(key, job), leaf))
+        self._walk = RankWalk(ranked)
 
     def best(self) -> Leaf | None:
         """Return the leaf that is next, None if none is left."""
@@ -224,8 +241,13 @@ class Ranked:
         """The best leaf's first job is passed over; this is its next."""
         if after is None:
             self._walk.block(leaf)
+            del self.leaves[leaf.key]
         else:
             self._walk.again(leaf, self._rank(leaf.key, after), tie(after))
+
+    def drop(self, key: LeafKey) -> None:
+        """A leaf can start nothing more."""
+        self._walk.drop(self.leaves.pop(key))
 
 
 def fair_tree(core: Core, firsts: Firsts, config: PolicyConfig) -> Ranked:

@@ -88,11 +88,16 @@ class FairQueue(Queue):
         del self._queued[group.id]
         where[group.id] = entry
 
-    def unpark(self) -> None:
-        """Take back those that fit nowhere."""
-        for group, entry in self.stuck.items():
+    def _wake(self) -> None:
+        """Take back those that were over quota; of the others those that may fit (`unpark`)."""
+        for group, entry in self.gated.items():
             self._push(group, entry)
-        self.stuck.clear()
+        self.gated.clear()
+
+    def unpark(self, wanted: Callable[[GroupId, Entry], bool]) -> None:
+        """Take back those that did not fit and are wanted now; O(groups that did not fit)."""
+        for group in [group for group, entry in self.stuck.items() if wanted(group, entry)]:
+            self._push(group, self.stuck.pop(group))
 
     def in_order(self, core: Core) -> list[Job]:
         """Return all pending jobs in the order in which they would start if all fitted."""

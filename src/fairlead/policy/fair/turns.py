@@ -4,6 +4,9 @@ A pass makes a walk over the leaves that wait, goes to the next leaf, tries its 
 the walk. What does not fit is passed over, but a job that has waited too long to be overtaken ends
 the pass, wherever the walk meets it: as what its user holds ends, its share falls below everybody
 else's, so that it is met first.
+
+Before a pass all shapes that wait are tried; one that comes not to fit in its course is known when
+it is tried next, and users with nothing else to start count as idle from then on.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
 
 Ranked: TypeAlias = tuple[Entry, Job]
+First: TypeAlias = tuple[Entry, Job, Group]
 Ends: TypeAlias = Callable[[Job], bool]  # whether a job that does not fit ends the pass
 
 
@@ -35,6 +39,7 @@ class Turns:
         self.pipeline = pipeline
         # Shapes that fit nowhere, while nothing frees anything.
         self._closed: set[ShapeId] = set()
+        self._waiting: set[ShapeId] = set()  # of all that wait
         self.met: Entry | None = None  # the job that does not fit and has ended the last pass
         self._core: Core | None = None
         self._wakeups = self._layout = -1
@@ -54,14 +59,7 @@ class Turns:
 
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, best first."""
-        queue, overtake = self._queue, self.pipeline.overtake_ms
-        queue.sync(core)
-        if not queue.leaves:
-            return
-        if queue.stuck and overtake is not None:
-            oldest = min(entry[1] for entry in queue.stuck.values())
-            if core.clock - oldest >= overtake:
-                queue.unpark()  # it may be in the way of those that came since
+        self._queue.sync(core)
         yield from self.launches(core, lambda job: self.pipeline.protected(core.clock, job))
 
     def launches(self, core: Core, ends: Ends) -> Iterator[AnyEvent]:
@@ -69,56 +67,99 @@ class Turns:
 
         That job's entry is then in `met`.
         """
-        self._sync(core)
         self.met = None
         pipeline, queue = self.pipeline, self._queue
         plain = not core.reservations and not core.promises
-        closed = self._closed if plain else set()
+        closed = self._ready(core, plain, ends)
+        if closed is None:
+            return
         because = pipeline.because
         nexts = {key: self._next(core, key, closed, ends) for key in sorted(queue.leaves)}
-        firsts = {key: job for key, job in nexts.items() if job is not None}
-        if not firsts:
-            return
-        turns = walk(core, firsts, pipeline.config)
+        firsts = {key: found for key, found in nexts.items() if found is not None}
+        turns = walk(core, {key: job for key, (_, job, _) in firsts.items()}, pipeline.config)
+
+        def following(leaf: LeafKey) -> Job | None:
+            found = self._next(core, leaf, closed, ends)
+            if found is None:
+                return None
+            firsts[leaf] = found
+            return found[1]
+
         while (leaf := turns.best()) is not None:
             key = cast(LeafKey, leaf.key)
-            found = queue.first(core, key)
-            assert found is not None and found[0][2] == leaf.tie[1], "the walk has lost its way"
-            entry, group = found
-            job = core.pending[entry[2]]
+            entry, job, group = firsts[key]
+            if job.id != leaf.tie[1]:  # its first job has been closed out since
+                turns.passed(leaf, job)
+                continue
             fits = job.shape_id not in closed
             if fits and pipeline.over_quota(core, job):
                 queue.park(entry, group, queue.gated)
-                turns.passed(leaf, self._next(core, key, closed, ends))
+                turns.passed(leaf, following(key))
                 continue
             slots = self._place(core, job, plain) if fits else None
             if slots is not None:
                 yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
-                turns.launched(leaf, self._next(core, key, closed, ends))
+                turns.launched(leaf, following(key))
                 continue
-            if plain:
-                closed.add(job.shape_id)
             if self._stops(core, entry, group, job, ends):
                 self.met = entry
                 return
-            if because is pipeline.because:
-                because = f"{because}; job {job.id}, which is before it, does not fit"
-            turns.passed(leaf, self._next(core, key, closed, ends))
+            if plain:
+                closed.add(job.shape_id)
+                if closed >= self._waiting:
+                    return  # nothing that waits fits
+            turns.passed(leaf, following(key))
+            for other in [each for each in turns.leaves if firsts[each][1].shape_id in closed]:
+                if following(other) is None:
+                    turns.drop(other)
+
+    def _ready(self, core: Core, plain: bool, ends: Ends) -> set[ShapeId] | None:
+        """Return the shapes that fit nowhere, None where nothing can start.
+
+        What did not fit before is looked at again if its shape fits now, or if it may be in the
+        way of those behind it.
+        """
+        queue = self._queue
+        stands = self._core is core and self._wakeups == core.wakeups
+        if not stands or self._layout != core.ledger.layout:
+            self._core, self._wakeups, self._layout = core, core.wakeups, core.ledger.layout
+            self._closed.clear()
+        if not plain:
+            queue.unpark(lambda group, entry: True)
+            return set() if queue.leaves else None
+        closed = self._closed
+        self._waiting = {group[0] for group in queue.groups}
+        fits = self.pipeline.fit.tester()
+        for shape in sorted(self._waiting - closed):
+            if not fits(core.shapes[shape]):
+                closed.add(shape)
+        if closed >= self._waiting and self.pipeline.backfill is None:
+            return None
+        queue.unpark(
+            lambda group, entry: (
+                group[0] not in closed
+                or (entry[2] in core.pending and ends(core.pending[entry[2]]))
+            )
+        )
+        return closed
 
     def _place(self, core: Core, job: Job, plain: bool) -> tuple[Slot, ...] | None:
         if plain:
             return self.pipeline.fit.gang(core.shares.request(job))
         return self.pipeline.beside_claims(core, job)
 
-    def _next(self, core: Core, leaf: LeafKey, closed: set[ShapeId], ends: Ends) -> Job | None:
+    def _next(self, core: Core, leaf: LeafKey, closed: set[ShapeId], ends: Ends) -> First | None:
         """Return the first job of a leaf that may start or end the pass; pass over the others."""
         queue = self._queue
         while (found := queue.first(core, leaf)) is not None:
             entry, group = found
             job = core.pending[entry[2]]
-            if job.shape_id not in closed or ends(job):
-                return job
-            queue.park(entry, group, queue.stuck)
+            if job.shape_id in closed and not ends(job):
+                queue.park(entry, group, queue.stuck)
+            elif core.shares.limited and self.pipeline.over_quota(core, job):
+                queue.park(entry, group, queue.gated)
+            else:
+                return entry, job, group
         return None
 
     def _stops(self, core: Core, entry: Entry, group: Group, job: Job, ends: Ends) -> bool:
@@ -132,12 +173,6 @@ class Turns:
             return True
         queue.park(entry, group, queue.gated)
         return False
-
-    def _sync(self, core: Core) -> None:
-        stands = self._core is core and self._wakeups == core.wakeups
-        if not stands or self._layout != core.ledger.layout:
-            self._core, self._wakeups, self._layout = core, core.wakeups, core.ledger.layout
-            self._closed.clear()
 
     # ---- one after another, whatever fits ------------------------------------------------------
 

@@ -11,9 +11,8 @@ The scaled vectors of a node's busy children add up to least share x sum of (vec
 node needs that sum, and the sum of its idle children. Only the first child of every heap on the way
 to a leaf changes: a launch costs O(depth x (resources + log children)).
 
-Integers only: parts are of ONE, shares finer by WEIGHT_BITS. A leaf that cannot start anything is
-told to `block` when it is met, not before: until then its small share makes those above it look
-smaller than they are, so that it is met in time.
+Integers only: parts are of ONE, shares finer by WEIGHT_BITS. A leaf that can start nothing more is
+idle from that moment on: `block` where it is the best, else `drop`.
 """
 
 from __future__ import annotations
@@ -140,16 +139,48 @@ class TreeWalk:
             parent.vector = parent.rest
             node = parent
 
+    def drop(self, leaf: Leaf) -> None:
+        """Any busy leaf can start nothing: it is idle from now on. O(depth x children)."""
+        node = leaf
+        gone = True
+        while (parent := node.parent) is not None:
+            others = [entry for entry in parent.heap if entry[3] is not node]
+            old = node.norm
+            if gone:
+                parent.rest = [a + b for a, b in zip(parent.rest, node.vector, strict=True)]
+                change = [-each for each in old]
+            else:
+                self._measure(node)
+                others.append((node.share, *node.tie, node))
+                change = [a - b for a, b in zip(node.norm, old, strict=True)]
+            heapq.heapify(others)
+            parent.heap = others
+            if parent.parent is not None:
+                if others:
+                    parent.total = [a + b for a, b in zip(parent.total, change, strict=True)]
+                    self._look(parent)
+                else:
+                    parent.vector = parent.rest
+            gone = not others
+            node = parent
+
     def _rise(self, node: Leaf) -> None:
         """The first child of its parent, and of all above it, has another vector."""
         while (parent := node.parent) is not None:
             old = node.norm
             self._measure(node)
-            heapq.heapreplace(parent.heap, (node.share, *node.tie, node))
+            heap = parent.heap
+            heapq.heapreplace(heap, (node.share, *node.tie, node))
             if parent.parent is None:
                 return
-            parent.total = [a + b - c for a, b, c in zip(parent.total, node.norm, old, strict=True)]
-            self._look(parent)
+            parent.total = total = [
+                a + b - c for a, b, c in zip(parent.total, node.norm, old, strict=True)
+            ]
+            least = heap[0][0]
+            parent.tie = heap[0][1:3]
+            parent.vector = [
+                (least * a >> NORM_BITS) + b for a, b in zip(total, parent.rest, strict=True)
+            ]
             node = parent
 
     def _look(self, node: Inner) -> None:
@@ -198,3 +229,8 @@ class RankWalk:
     def block(self, leaf: Leaf) -> None:
         """The best leaf can start nothing more."""
         heapq.heappop(self._heap)
+
+    def drop(self, leaf: Leaf) -> None:
+        """Any leaf can start nothing more."""
+        self._heap = [entry for entry in self._heap if entry[3] is not leaf]
+        heapq.heapify(self._heap)
