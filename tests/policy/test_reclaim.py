@@ -509,6 +509,7 @@ class Judged(Watched):
     def _hold(self, core, pipeline, event):
         """All that were stopped are needed, and with them gone the job does fit."""
         job = core.jobs[event.job]
+        pipeline.reclaim.look_anew()
         scene = Scene(pipeline.reclaim, job, stopping(core))
         assert scene.fits(), "somebody was stopped in vain"
         for victim in self.batch:
@@ -516,6 +517,7 @@ class Judged(Watched):
             scene.restore(0)
             assert not scene.fits(), f"job {victim.id} need not have gone"
             scene.remove(0)
+        pipeline.reclaim.look_anew()
         self.batch.clear()
 
     def obey(self, now, decisions):

@@ -89,7 +89,7 @@ class Foresight:
 
     def after(self, event: AnyEvent) -> None:
         """The shadow has applied an event: is its job believed to end later than before?"""
-        if isinstance(event, NodeJoined):  # promises of devices that are gone went with them
+        if isinstance(event, NodeJoined | NodeLost):  # promises on what is gone went with it
             kept = self.oracles.shadow.promises
             self.promised = {job: at for job, at in self.promised.items() if job in kept}
         job = getattr(event, "job", 0)
