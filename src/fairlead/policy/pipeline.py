@@ -104,7 +104,7 @@ class Pipeline:
             yield from hold(core, self.config.rebuild_ms)
         yield from self._due(core)
         yield from self._place_all(core)
-        if core.elastic and self.preempt is None:  # one that preempts asks them first
+        if self.preempt is None:  # one that preempts asks them first
             yield from self.resize.make_room(core)
         yield from self.reclaim.decide(core, self.resize.served)
         yield from self.resize.grow(core)
@@ -232,7 +232,7 @@ class Pipeline:
 
     def over_quota(self, core: Core, job: Job) -> bool:
         """Whether a quota or a limit keeps the job from starting, whatever is free."""
-        return self.block(core, job) is not None
+        return self.other_block(core, job) is not None or self.gate.shut(core, job)
 
     def block(self, core: Core, job: Job, given: Given | None = None) -> Block | None:
         """Return the quota or limit that keeps the job from starting, None if none does.
