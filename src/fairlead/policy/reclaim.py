@@ -146,6 +146,7 @@ class Reclaim:
         self._stamp: tuple[object, ...] = ()
         # Of one moment in a round, until something is decided:
         self._tree: Tree | None = None
+        self._going: list[Job] | None = None
         self._pool: dict[str, list[tuple[Rank, Job]]] | None = None
 
     def active(self, core: Core) -> bool:
@@ -157,7 +158,7 @@ class Reclaim:
 
     def look_anew(self) -> None:
         """Forget what was found out of one moment."""
-        self._tree, self._pool = None, None
+        self._tree, self._pool, self._going = None, None, None
 
     def tree(self, gone: Sequence[Job]) -> Tree:
         """Return the quotas with those gone; whoever tries something on them undoes it."""
@@ -246,17 +247,21 @@ class Reclaim:
 
     def _for(self, job: Job) -> Iterator[AnyEvent]:
         """Take back for one waiting job, if that lets it start."""
-        core = self.core
         if self._failed.get(job.id) == job.token:
             return
         self._failed[job.id] = job.token
         if self._gated(job):
             return
-        going = stopping(core)
         for model in self._variants(job):
-            yield from self._for_model(job, going, model)
+            yield from self._for_model(job, self._gone(), model)
             if is_held(job):
                 return
+
+    def _gone(self) -> list[Job]:
+        """Return the jobs that are on their way out."""
+        if self._going is None:
+            self._going = stopping(self.core)
+        return self._going
 
     def _variants(self, job: Job) -> list[str]:
         """Return the GPU types that a job can be tried with, one by one; [""]: no need to."""
@@ -283,7 +288,7 @@ class Reclaim:
             if shrunk is None:
                 break
             yield shrunk
-            self._tree = None
+            self._tree = self._going = None
             scene = Scene(self, job, going, model)
             if scene.fits():
                 yield from self._hold(job, scene, going)
@@ -295,7 +300,7 @@ class Reclaim:
         if job.promise is not None and job.promise.start_ms <= at:
             return  # it starts as early without
         slots = scene.room.slots()
-        self._tree = None
+        self._tree = self._going = None
         for each in victims:
             words = because(self, job, each, scene, victims)
             yield StopDecided(
@@ -315,7 +320,7 @@ class Reclaim:
 
     def _hold(self, job: Job, scene: Scene, going: Sequence[Job]) -> Iterator[AnyEvent]:
         """Hold for a job what those leave that are on their way out, if it is to have it."""
-        self._tree = None
+        self._tree = self._going = None
         yield self._promise(job, scene.room.slots(), going)
 
     def _promise(self, job: Job, slots: tuple[Slot, ...], going: Sequence[Job]) -> Promised:
