@@ -34,6 +34,7 @@ from fairlead.policy.reclaim import Scene
 from fairlead.policy.registry import build, policy_config
 from fairlead.policy.room import Tree, stopping
 from fairlead.policy.settings import override
+from fairlead.sim.replay import Rules
 from fairlead.sim.workload import SimJob
 from policy.worlds import Watched
 
@@ -399,6 +400,24 @@ def test_why_says_for_whom_a_victim_goes_and_whom_the_owner_waits_for():
     assert f"preempted once, lately for job {owner}" in again.lines
 
 
+def test_in_the_simulator_victims_are_chosen_by_what_its_rules_make_them_lose():
+    """With a checkpoint every 100 ms the older job has lost less when the owner comes."""
+    node = [Node(name="n", cpu_milli=64_000, devices=(Device(), Device()))]
+    one = Shape(cpu_milli=100, gpus=1)
+    jobs = [
+        SimJob(0, 0, 1_000, JobSpec(shape=one, queue="cv")),
+        SimJob(1, 30, 1_000, JobSpec(shape=one, queue="cv")),
+        SimJob(2, 210, 50, JobSpec(shape=one, queue="nlp")),
+    ]
+    setup = [QueueSet(queue=Queue(name="nlp", quota=gpus(1)))]
+    stopped = {}
+    for every in (0, 100):
+        rules = Rules(checkpoint_ms=every, restart_ms=5)
+        world = Watched(jobs, node, "priority", rules, setup=setup).done()
+        stopped[every] = [job for _, job, _ in world.stops]
+    assert stopped == {0: [2], 100: [1]}  # 180 against 210 ms; 80 against 10
+
+
 # ---- GPU types ----------------------------------------------------------------------------
 
 
@@ -509,6 +528,7 @@ class Judged(Watched):
     def _hold(self, core, pipeline, event):
         """All that were stopped are needed, and with them gone the job does fit."""
         job = core.jobs[event.job]
+        pipeline.reclaim.look_anew()
         scene = Scene(pipeline.reclaim, job, stopping(core))
         assert scene.fits(), "somebody was stopped in vain"
         for victim in self.batch:
@@ -516,6 +536,7 @@ class Judged(Watched):
             scene.restore(0)
             assert not scene.fits(), f"job {victim.id} need not have gone"
             scene.remove(0)
+        pipeline.reclaim.look_anew()
         self.batch.clear()
 
     def obey(self, now, decisions):

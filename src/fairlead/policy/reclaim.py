@@ -20,9 +20,12 @@ jobs; a guarantee goes before that, so borrowers so protected only go last.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from itertools import islice
-from typing import TYPE_CHECKING
+import heapq
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import chain, islice
+from operator import itemgetter
+from typing import TYPE_CHECKING, TypeAlias
 
 from fairlead.core import models, watch
 from fairlead.core.engine import Core
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
 MARGIN_MS: Ms = 60_000  # after the last grace is over, for agents to say so
 TRIES = 16  # nodes looked at one by one where the usual order frees nothing whole
+Rank: TypeAlias = tuple[bool, int, Ms, Ms, JobId]
 LOOKS_MAX = 1_000  # waiting jobs looked at in one round
 
 
@@ -61,10 +65,10 @@ class Scene:
     """The nodes and the quotas with some of the candidates gone: does the waiting job fit?"""
 
     def __init__(self, reclaim: Reclaim, job: Job, gone: Sequence[Job], model: str = "") -> None:
-        core, pipeline = reclaim.core, reclaim.pipeline
-        self.core, self.job = core, job
-        self.tree = Tree(core, gone)
-        self.room = Room(core, pipeline.fit, job, gone, model)
+        core = reclaim.core
+        self.core, self.job, self.model = core, job, model
+        self.fit, self.gone = reclaim.pipeline.fit, gone
+        self.tree = reclaim.tree(gone)
         shares = core.shares
         asked = [*shares.asked(job)]
         if model in shares.models:  # it takes several types, and here it is to have this one
@@ -73,6 +77,11 @@ class Scene:
         self.leaf = self.tree.branches[job.spec.queue]
         self.guaranteed = self.tree.entitled(job, self.asked) if self.asked else []
         self.candidates: list[Job] = []
+
+    @cached_property
+    def room(self) -> Room:
+        """The nodes; made when they are asked for: most often the quotas alone say no."""
+        return Room(self.core, self.fit, self.job, self.gone, self.model)
 
     def remove(self, place: int) -> None:
         """Think a candidate away."""
@@ -116,7 +125,9 @@ class Scene:
         return any(all(each.borrowed(row) for each in path[:-1]) for row, _ in self.asked)
 
     def useful(self, job: Job) -> bool:
-        """Whether a job holds any of what the waiting one asks for and is guaranteed."""
+        """Whether a job is here still, and holds any of what is asked for and guaranteed."""
+        if job.phase is Phase.STOPPING:
+            return False
         held = self.core.shares.holdings(job, job.slots)
         return any(held[row] for row, _ in self.asked)
 
@@ -133,6 +144,10 @@ class Reclaim:
         self.within = self.config.within != "never" and not self.config.preempt
         self._failed: dict[JobId, int] = {}  # waiting job -> its token, while nothing changed
         self._stamp: tuple[object, ...] = ()
+        # Of one moment in a round, until something is decided:
+        self._tree: Tree | None = None
+        self._going: list[Job] | None = None
+        self._pool: dict[str, list[tuple[Rank, Job]]] | None = None
 
     def active(self, core: Core) -> bool:
         """Whether there could be anything to take back."""
@@ -141,18 +156,29 @@ class Reclaim:
         takes_back = self.config.reclaim != "never" and bool(core.shares.governed)
         return takes_back or self.within
 
+    def look_anew(self) -> None:
+        """Forget what was found out of one moment."""
+        self._tree, self._pool, self._going = None, None, None
+
+    def tree(self, gone: Sequence[Job]) -> Tree:
+        """Return the quotas with those gone; whoever tries something on them undoes it."""
+        if self._tree is None or self._tree.core is not self.core:
+            self._tree = Tree(self.core, gone)
+        return self._tree
+
     def wake_at(self, core: Core) -> Ms | None:
         """Return when a job has run long enough to be taken back from, None if no time tells."""
         if not self.active(core):
             return None
-        times = []
+        least, jobs, times = self.config.min_run_ms, core.jobs, []
         for _, job_id in core.ends.sorted:
-            job = core.jobs[job_id]
-            started = job.placed_ms if job.started_ms is None else job.started_ms
-            if not job.spec.preemptible or job.phase is Phase.STOPPING:
+            job = jobs[job_id]
+            if not least and job.fruitless < watch.SPARE:
                 continue
-            if started is not None:
-                times.append(started + max(self.config.min_run_ms, watch.shield_ms(job)))
+            started = job.placed_ms if job.started_ms is None else job.started_ms
+            if not job.spec.preemptible or job.phase is Phase.STOPPING or started is None:
+                continue
+            times.append(started + max(least, watch.shield_ms(job)))
         return min((at for at in times if at > core.clock), default=None)
 
     def decide(self, core: Core, served: Collection[JobId] = ()) -> Iterator[AnyEvent]:
@@ -166,6 +192,7 @@ class Reclaim:
         self.pipeline.bind(core)
         self.pipeline.queue.sync(core)
         self._forget()
+        self.look_anew()
         for job in islice(self._heads(), LOOKS_MAX):
             if job.id not in served:
                 yield from self._for(job)
@@ -220,17 +247,21 @@ class Reclaim:
 
     def _for(self, job: Job) -> Iterator[AnyEvent]:
         """Take back for one waiting job, if that lets it start."""
-        core = self.core
         if self._failed.get(job.id) == job.token:
             return
         self._failed[job.id] = job.token
         if self._gated(job):
             return
-        going = stopping(core)
         for model in self._variants(job):
-            yield from self._for_model(job, going, model)
+            yield from self._for_model(job, self._gone(), model)
             if is_held(job):
                 return
+
+    def _gone(self) -> list[Job]:
+        """Return the jobs that are on their way out."""
+        if self._going is None:
+            self._going = stopping(self.core)
+        return self._going
 
     def _variants(self, job: Job) -> list[str]:
         """Return the GPU types that a job can be tried with, one by one; [""]: no need to."""
@@ -242,6 +273,8 @@ class Reclaim:
     def _for_model(self, job: Job, going: Sequence[Job], model: str) -> Iterator[AnyEvent]:
         core = self.core
         scene = Scene(self, job, going, model)
+        if not scene.guaranteed and not self.within:
+            return
         if scene.fits():  # no more need go
             if any(each.then is Phase.PENDING for each in going) and not self._fits_now(job):
                 yield from self._hold(job, scene, going)
@@ -255,7 +288,8 @@ class Reclaim:
             if shrunk is None:
                 break
             yield shrunk
-            scene = Scene(self, job, going)
+            self._tree = self._going = None
+            scene = Scene(self, job, going, model)
             if scene.fits():
                 yield from self._hold(job, scene, going)
                 return
@@ -266,6 +300,7 @@ class Reclaim:
         if job.promise is not None and job.promise.start_ms <= at:
             return  # it starts as early without
         slots = scene.room.slots()
+        self._tree = self._going = None
         for each in victims:
             words = because(self, job, each, scene, victims)
             yield StopDecided(
@@ -285,8 +320,8 @@ class Reclaim:
 
     def _hold(self, job: Job, scene: Scene, going: Sequence[Job]) -> Iterator[AnyEvent]:
         """Hold for a job what those leave that are on their way out, if it is to have it."""
-        if scene.guaranteed or self.within:
-            yield self._promise(job, scene.room.slots(), going)
+        self._tree = self._going = None
+        yield self._promise(job, scene.room.slots(), going)
 
     def _promise(self, job: Job, slots: tuple[Slot, ...], going: Sequence[Job]) -> Promised:
         core = self.core
@@ -310,57 +345,69 @@ class Reclaim:
     def victims(self, job: Job, scene: Scene) -> list[Job] | None:
         """Return who goes for a waiting job, in the order chosen; None: it would not fit."""
         own, others = self.candidates(job, scene)
-        if not own and not others:
-            return None
-        if not others:
-            return self._of_own(scene, own)
-        chosen = self._classic(job, scene, [*others, *own])
+        first = next(others, None)
+        if first is None:
+            return self._of_own(scene, own) if own else None
+        chosen = self._classic(job, scene, chain([first], others, own))
         if chosen is None:
+            own, others = self.candidates(job, scene)
             for order in self._by_node(scene, [*others, *own]):
                 chosen = self._classic(job, scene, order)
                 if chosen is not None:
                     break
         return chosen
 
-    def candidates(self, job: Job, scene: Scene) -> tuple[list[Job], list[Job]]:
+    def candidates(self, job: Job, scene: Scene) -> tuple[list[Job], Iterator[Job]]:
         """Return who may go, in order: jobs of the own queue, and those that borrow from others."""
-        core, config = self.core, self.config
+        config, priority = self.config, job.spec.priority
         own: list[Job] = []
-        others: list[Job] = []
-        borrowing: dict[str, bool] = {}
-        for _, job_id in core.ends.sorted:
-            each = core.jobs[job_id]
-            if each.phase is Phase.STOPPING or not may_stop(core, config, each):
-                continue
-            lower = each.spec.priority < job.spec.priority
-            queue = each.spec.queue
+        ranked: list[list[tuple[Rank, Job]]] = []
+        for queue, its in self._running().items():
             if queue == job.spec.queue:
-                if self.within and lower and not tired(config, each):
-                    own.append(each)
-            elif config.reclaim == "any" or (config.reclaim == "lower-priority" and lower):
-                if queue not in borrowing:
-                    borrowing[queue] = scene.borrows(queue)
-                if borrowing[queue] and scene.useful(each):
-                    others.append(each)
-        return sorted(own, key=self.rank), sorted(others, key=self.rank)
+                lower = [each for _, each in its if each.spec.priority < priority]
+                own = [each for each in lower if self.within and not tired(config, each)]
+            elif config.reclaim != "never" and scene.borrows(queue):
+                ranked.append(its)
+        others = (
+            each
+            for _, each in heapq.merge(*ranked)
+            if (config.reclaim == "any" or each.spec.priority < priority) and scene.useful(each)
+        )
+        return [each for each in own if each.phase is not Phase.STOPPING], others
 
-    def rank(self, job: Job) -> tuple[bool, int, Ms, Ms, JobId]:
+    def _running(self) -> dict[str, list[tuple[Rank, Job]]]:
+        """Return who may be stopped in this round, by queue, who goes first first."""
+        if self._pool is None:
+            self._pool = {}
+            core, config = self.core, self.config
+            for _, job_id in core.ends.sorted:
+                each = core.jobs[job_id]
+                if each.phase is not Phase.STOPPING and may_stop(core, config, each):
+                    self._pool.setdefault(each.spec.queue, []).append((self.rank(each), each))
+            for its in self._pool.values():
+                its.sort(key=itemgetter(0))
+        return self._pool
+
+    def rank(self, job: Job) -> Rank:
         """Return a victim's place among candidates: who sorts first goes first."""
         config, now = self.config, self.core.clock
         placed = 0 if job.placed_ms is None else job.placed_ms
         lost = lost_ms(job, config, now)
         return (tired(config, job), job.spec.priority, lost, -placed, job.id)
 
-    def _classic(self, job: Job, scene: Scene, order: Sequence[Job]) -> list[Job] | None:
+    def _classic(self, job: Job, scene: Scene, order: Iterable[Job]) -> list[Job] | None:
         """Remove candidates in order until the job fits, then spare those that are not needed."""
-        scene.candidates = list(order)
+        scene.candidates = []
         chosen: list[int] = []
         fits = False
-        for place, each in enumerate(order):
+        for each in order:
+            if each.phase is Phase.STOPPING:
+                continue
             if each.spec.queue != job.spec.queue and not scene.borrows(each.spec.queue):
                 continue
-            scene.remove(place)
-            chosen.append(place)
+            scene.candidates.append(each)
+            chosen.append(len(chosen))
+            scene.remove(chosen[-1])
             fits = scene.fits()
             if fits:
                 break
@@ -369,7 +416,7 @@ class Reclaim:
                 scene.restore(place)
             return None
         needed = minimal(chosen, scene)  # they stay away: the job's slots are chosen beside them
-        return [order[place] for place in needed]
+        return [scene.candidates[place] for place in needed]
 
     def _by_node(self, scene: Scene, order: Sequence[Job]) -> Iterator[list[Job]]:
         """Yield orders that clear one node after the other, for what the usual order scatters."""
@@ -384,7 +431,7 @@ class Reclaim:
             yield sorted(order, key=lambda job: min(place[slot.node] for slot in job.slots))
             return
         for node in nodes[:TRIES]:
-            yield sorted(order, key=lambda job: all(slot.node != node for slot in job.slots))
+            yield [job for job in order if any(slot.node == node for slot in job.slots)]
 
     def _of_own(self, scene: Scene, own: list[Job]) -> list[Job] | None:
         """Of jobs of the own queue alone: those that lose least."""

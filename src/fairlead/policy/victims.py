@@ -68,6 +68,8 @@ def choose(candidates: Sequence[Candidate[Id]], scene: Scene) -> Choice | None:
 
     The scene has nobody removed, before and after.
     """
+    if scene.fits():
+        return Choice((), (0, 0, 0), (0, 0, 0))
     ceiling = _ceiling(candidates, scene)
     if ceiling is None:
         return None

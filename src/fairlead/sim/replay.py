@@ -40,6 +40,7 @@ from fairlead.policy.deadlock.settle import DEADLOCK
 from fairlead.policy.registry import build, policy_config
 from fairlead.sim.cluster import Cluster
 from fairlead.sim.elastic import ElasticRun
+from fairlead.sim.ruled import as_ruled
 from fairlead.sim.steps import Stepping
 from fairlead.sim.workload import Admit, Workload
 
@@ -445,7 +446,7 @@ class World:
         """Submit the jobs that have come by now; ids follow (submit, id of the trace)."""
         jobs, index = self.jobs, self.arrived
         while index < len(jobs) and jobs[index].submit_ms <= now and most:
-            spec = jobs[index].spec
+            spec = as_ruled(self.rules, jobs[index].spec)
             inbox.append(Submitted(job=index + 1, spec=spec))
             if self.predictor is not None:
                 forecast = self.predictor.predict(now, spec)

@@ -58,6 +58,7 @@ def answer(given: dict[str, Any]) -> dict[str, Any]:
     reclaim.core = core
     scene = Scene(reclaim, incoming, ())
     victims = reclaim.victims(incoming, scene)
+    reclaim.look_anew()
     scene = Scene(reclaim, incoming, ())
     scene.guaranteed = scene.leaf.above()  # the order in which they would go if it were
     own, others = reclaim.candidates(incoming, scene)
