@@ -151,6 +151,8 @@ class Fair(_Shares):
         """Add what is below a queue; return what all of it uses."""
         shares = self.core.shares
         idle = used = self.past.used(branch)
+        # To the letter (hdrf) users are scaled like queues; by what they had, they are added.
+        node.plain = branch.name in waiting and self.core.policy.history_percent > 0
         for key in waiting.get(branch.name, ()):
             user, account = shares.user(key[1]), shares.accounts[key[0], key[1]]
             mine = self.past.of(key, account.held)

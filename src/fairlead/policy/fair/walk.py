@@ -7,6 +7,9 @@ adds those of the idle ones as they are: so a child that can take no more of a f
 not hold up its siblings, and none pays twice. With leaves alone below the root it is DRF (Ghodsi et
 al., NSDI 2011; 4.2).
 
+A plain node just adds: one below it who has nothing yet does not make all others count for nothing.
+So it is for the users of one queue, who may be more than it can serve at once.
+
 The scaled vectors of a node's busy children add up to least share x sum of (vector / share), so a
 node needs that sum, and the sum of its idle children. Only the first child of every heap on the way
 to a leaf changes: a launch costs O(depth x (resources + log children)).
@@ -41,7 +44,7 @@ class Leaf:
     def __init__(self, key: Any, parent: Inner | None, weight: int) -> None:
         self.key, self.parent, self.weight = key, parent, weight
         self.vector: Vector = []
-        self.norm: Vector = []  # vector / share
+        self.norm: Vector = []  # vector / share: what its parent counts of it
         self.share = 0  # by its weight
         self.tie: Tie = (0, 0)
 
@@ -49,10 +52,11 @@ class Leaf:
 class Inner(Leaf):
     """A node with others below."""
 
-    __slots__ = ("busy", "heap", "rest", "total")
+    __slots__ = ("busy", "heap", "plain", "rest", "total")
 
     def __init__(self, key: Any, parent: Inner | None, weight: int, width: int) -> None:
         super().__init__(key, parent, weight)
+        self.plain = False  # whether it uses what all below it use together, not scaled
         self.busy: list[Leaf] = []  # until `settle`
         self.heap: list[tuple[int, Ms, JobId, Leaf]] = []  # busy children, the least share first
         self.total = [0] * width  # of the busy children: vector / share
@@ -178,15 +182,21 @@ class TreeWalk:
             ]
             least = heap[0][0]
             parent.tie = heap[0][1:3]
-            parent.vector = [
-                (least * a >> NORM_BITS) + b for a, b in zip(total, parent.rest, strict=True)
-            ]
+            if parent.plain:
+                parent.vector = [a + b for a, b in zip(total, parent.rest, strict=True)]
+            else:
+                parent.vector = [
+                    (least * a >> NORM_BITS) + b for a, b in zip(total, parent.rest, strict=True)
+                ]
             node = parent
 
     def _look(self, node: Inner) -> None:
         """Work out the vector of a node with busy children."""
         least, submitted, job, _ = node.heap[0]
         node.tie = (submitted, job)
+        if node.plain:
+            node.vector = [a + b for a, b in zip(node.total, node.rest, strict=True)]
+            return
         node.vector = [
             (least * a >> NORM_BITS) + b for a, b in zip(node.total, node.rest, strict=True)
         ]
@@ -202,9 +212,12 @@ class TreeWalk:
             node.share = share = (most << WEIGHT_BITS) // node.weight
         else:
             node.share = share = most << WEIGHT_BITS + WEIGHTLESS_BITS
-        if node.parent is self.root:
+        parent = node.parent
+        if parent is self.root:
             return  # nobody asks for the root's vector
-        if share:
+        if parent is not None and parent.plain:
+            node.norm = vector
+        elif share:
             node.norm = [(part << NORM_BITS) // share for part in vector]
         else:
             node.norm = [0] * self.width
