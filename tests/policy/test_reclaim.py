@@ -2,119 +2,27 @@
 
 from __future__ import annotations
 
-from random import Random
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fairlead.core import invariants
 from fairlead.core.engine import Core
-from fairlead.core.jobs import Job
-from fairlead.core.turn import Scheduler
 from fairlead.model.events import (
     Cancelled,
     Checkpointed,
-    MemberEnded,
-    MemberStarted,
-    NodeJoined,
     NodeLost,
-    Placed,
-    PolicySet,
     Promised,
     QueueSet,
-    StopDecided,
     Submitted,
-    UserSet,
 )
-from fairlead.model.jobs import Exit, JobSpec, Phase, Queue, User
-from fairlead.model.resources import CPU, GPU, Device, Node, Shape
+from fairlead.model.jobs import JobSpec, Phase, Queue, User
+from fairlead.model.resources import Device, Node, Shape
 from fairlead.policy.explain import explain
-from fairlead.policy.reclaim import Scene
-from fairlead.policy.registry import build, policy_config
-from fairlead.policy.room import Tree, stopping
-from fairlead.policy.settings import override
 from fairlead.sim.replay import Rules
 from fairlead.sim.workload import SimJob
+from policy.reclaim_life import CV, NLP, Life, gpus
 from policy.worlds import Watched
 
 GRACE = 30_000
-
-
-class Life:
-    """A scheduler whose jobs start when placed, and stop when the test says so."""
-
-    def __init__(self, *queues: Queue, policy="priority", nodes=(8,), users=(), **settings):
-        self.scheduler = Scheduler(Core(), build)
-        self.core = self.scheduler.core
-        self.events: list[object] = []
-        joins = [
-            NodeJoined(
-                node=index,
-                spec=Node(
-                    name=f"n{index}",
-                    cpu_milli=64_000,
-                    devices=tuple(Device(model=each) for each in gpus)
-                    if isinstance(gpus, str)
-                    else tuple(Device() for _ in range(gpus)),
-                ),
-            )
-            for index, gpus in enumerate(nodes)
-        ]
-        config = override(policy_config(policy), settings)
-        sets = [*(QueueSet(queue=each) for each in queues), *(UserSet(user=each) for each in users)]
-        self.turn(0, PolicySet(policy=config), *joins, *sets)
-
-    def turn(self, now, *inbox):
-        now = max(now, self.core.now)
-        turn = self.scheduler.turn(now, list(inbox))
-        self.events += turn.events
-        invariants.check(self.core)
-        for event in turn.events:
-            if isinstance(event, Placed):
-                for rank in range(len(event.slots)):
-                    self.core.apply(
-                        now, MemberStarted(job=event.job, attempt=event.attempt, rank=rank)
-                    )
-        return turn.events
-
-    def submit(self, now, queue, gpus, count=1, members=1, gpu_models=(), **more):
-        first = self.core.next_job
-        shape = Shape(cpu_milli=100, gpus=gpus, members=members, gpu_models=gpu_models)
-        for i in range(count):  # one after the other: the last has run for the shortest time
-            spec = JobSpec(shape=shape, queue=queue, **more)
-            self.turn(now + i, Submitted(job=first + i, spec=spec))
-        return [*range(first, first + count)] if count > 1 else first
-
-    def end(self, now, *jobs, code=0):
-        inbox = []
-        for job_id in jobs:
-            job = self.core.jobs[job_id]
-            how = Exit(code=code) if job.phase is not Phase.STOPPING else Exit(signal=15)
-            inbox += [
-                MemberEnded(job=job_id, attempt=job.attempt, rank=rank, exit=how)
-                for rank in range(len(job.slots))
-            ]
-        return self.turn(now, *inbox)
-
-    def phase(self, job):
-        return self.core.jobs[job].phase
-
-    def stopping(self):
-        return {job.id for job in self.core.jobs.values() if job.phase is Phase.STOPPING}
-
-    def running(self):
-        return {job.id for job in self.core.jobs.values() if job.phase is Phase.RUNNING}
-
-    def stops(self):
-        return [each for each in self.events if isinstance(each, StopDecided)]
-
-
-def gpus(amount):
-    return {"gpu_milli": 1000 * amount}
-
-
-NLP, CV = Queue(name="nlp", quota=gpus(4)), Queue(name="cv", quota=gpus(4))
 
 
 def test_a_queue_gets_back_what_it_lent_and_only_that():
@@ -459,114 +367,3 @@ def test_a_quota_of_one_type_comes_back_in_that_type():
     assert life.stopping() == {2}
     life.end(2_000, 2)
     assert model_of(life, owner) == "H"
-
-
-# ---- any jobs ---------------------------------------------------------------------------------
-
-
-@st.composite
-def shared(draw):
-    rng = Random(draw(st.integers(0, 2**32)))
-    queues = [
-        Queue(name="a", quota=gpus(rng.randint(0, 3))),
-        Queue(name="b", quota=gpus(rng.randint(0, 3))),
-        Queue(name="c", parent="b", quota=gpus(rng.randint(0, 2))),
-        Queue(name="d"),
-    ]
-    nodes = [
-        Node(name=f"n{i}", cpu_milli=64_000, devices=tuple(Device() for _ in range(4)))
-        for i in range(2)
-    ]
-    at, jobs = 0, []
-    for number in range(rng.randint(1, 25)):
-        at += rng.choice([0, 0, 1, 5, 20])
-        limit = rng.randint(1, 60)
-        shape = Shape(cpu_milli=100, gpus=rng.choice([1, 1, 2, 4]), members=rng.choice([1, 1, 2]))
-        spec = JobSpec(
-            shape=shape,
-            queue=rng.choice("abcd"),
-            priority=rng.choice([10, 50]),
-            limit_ms=10 * limit,
-            preemptible=rng.random() < 0.9,
-        )
-        jobs.append(SimJob(number, at, limit, spec))
-    policy = rng.choice(["fifo", "fifo-skip", "priority", "easy", "conservative", "srtf"])
-    set_ = {"within": rng.choice(["never", "lower-priority"])}
-    set_["reclaim"] = rng.choice(["any", "any", "lower-priority"])
-    if policy == "srtf":
-        del set_["within"]
-    return jobs, nodes, queues, override(policy_config(policy), set_)
-
-
-class Judged(Watched):
-    """Judges every preemption at the moment of its decision, by what was before it."""
-
-    def __init__(self, *args, **more):
-        super().__init__(*args, **more)
-        self.batch: list[Job] = []
-        self.scheduler._build = lambda config: Judge(build(config), self)
-        self.scheduler.policy = Judge(self.scheduler.policy, self)
-
-    def judge(self, core, pipeline, event):
-        if isinstance(event, StopDecided) and event.beneficiary is not None:
-            self._stop(core, event)
-        elif isinstance(event, Promised) and event.until_ms is not None:
-            self._hold(core, pipeline, event)
-
-    def _stop(self, core, event):
-        victim, job = core.jobs[event.job], core.jobs[event.beneficiary]
-        assert victim.spec.preemptible and job.phase is Phase.PENDING
-        self.batch.append(victim)
-        if victim.spec.queue == job.spec.queue:
-            assert core.policy.within != "never", "nobody gives way in a queue"
-            assert victim.spec.priority < job.spec.priority, "equals do not preempt each other"
-            return
-        assert core.policy.reclaim == "any" or victim.spec.priority < job.spec.priority
-        mine = Tree(core, stopping(core)).branches[victim.spec.queue]
-        assert mine.borrowed(GPU) or mine.borrowed(CPU), "a queue within its quota loses nothing"
-
-    def _hold(self, core, pipeline, event):
-        """All that were stopped are needed, and with them gone the job does fit."""
-        job = core.jobs[event.job]
-        pipeline.reclaim.look_anew()
-        scene = Scene(pipeline.reclaim, job, stopping(core))
-        assert scene.fits(), "somebody was stopped in vain"
-        for victim in self.batch:
-            scene.candidates = [victim]
-            scene.restore(0)
-            assert not scene.fits(), f"job {victim.id} need not have gone"
-            scene.remove(0)
-        pipeline.reclaim.look_anew()
-        self.batch.clear()
-
-    def obey(self, now, decisions):
-        assert not self.batch, "nobody goes unless somebody is to have the place"
-        invariants.check(self.core)
-        return super().obey(now, decisions)
-
-
-class Judge:
-    """A policy whose decisions are looked at before they are applied."""
-
-    def __init__(self, policy, world):
-        self.policy, self.world = policy, world
-
-    def decide(self, core):
-        for event in self.policy.decide(core):
-            self.world.judge(core, self.policy, event)
-            yield event
-
-    def wake_at(self, core):
-        return self.policy.wake_at(core)
-
-
-@settings(max_examples=150, deadline=None)
-@given(shared())
-def test_any_finite_input_comes_to_an_end_with_every_job_done(case):
-    jobs, nodes, queues, config = case
-    setup = [QueueSet(queue=each) for each in queues]
-    world = Judged(jobs, nodes, config, setup=setup)
-    world.done()
-    again = Judged(jobs, nodes, config, setup=setup)
-    again.forget = True  # decisions follow from the log alone
-    assert again.done().schedule == world.schedule
