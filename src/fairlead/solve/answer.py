@@ -38,18 +38,23 @@ class Explanation(Record):
 
 
 class Duals(Record):
-    """Prices that prove a plan: u_i + v_j <= c_ij everywhere, v <= 0, and sum u + cap·v = cost."""
+    """Prices that prove a plan: u_i + v_j <= c_ij everywhere, v <= 0, sum u + capacity·v = cost.
+
+    To be left out counts as one more resource, of price `left_out` and capacity `left_out_most`.
+    """
 
     u: tuple[int, ...]
     v: tuple[int, ...]
+    left_out: int = 0
+    left_out_most: int = 0
 
 
 class Answer(Record):
     """The answer under one reading; amounts in units of 1/scale of the problem.
 
     `plan` has a resource per task, None for a task left out. `orders` has the tasks of each resource
-    one after another, where a reading has an order. `bound` is a proven lower bound of the value, and
-    `bound_name` says which. `smallest`: no other plan of this value is lexicographically smaller.
+    one after another, where a reading has an order. `bound` is a lower bound of the value, `bound_name`
+    says whose. `smallest`: no other plan of this value is lexicographically smaller.
     """
 
     status: Status
@@ -60,7 +65,8 @@ class Answer(Record):
     bound: Fraction | None = None
     bound_name: str = ""
     duals: Duals | None = None
-    prices: tuple[Fraction, ...] = ()  # per resource: the certificate of a bound that is fractional
+    prices: tuple[Fraction, ...] = ()  # per resource: they prove a bound that is no plan's cost
+    longest: int | None = None  # makespan: the prices count for pairs below this
     smallest: bool = False
     explanation: Explanation | None = None
     counter_offer: Answer | None = None

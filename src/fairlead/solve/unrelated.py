@@ -1,0 +1,254 @@
+"""Tasks one after another on machines of different speed: R||sum C_j and R||C_max.
+
+The sum of completion times is a matching: the k-th task from the end on a machine is waited for by k
+tasks, itself included, so it costs k times its run time there (Horn 1973). The makespan is NP-hard;
+its bound is the least T at which the tasks, cut to pieces, fit with no piece longer than T as a
+whole, and rounding that schedule takes at most 2 T (Lenstra, Shmoys and Tardos 1990).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+
+from fairlead.model.base import Misuse
+from fairlead.solve import mip
+from fairlead.solve.chains import masks_of
+from fairlead.solve.duals import Ints
+from fairlead.solve.gap import exact_bound
+from fairlead.solve.lexicographic import smallest
+from fairlead.solve.matching import matching
+from fairlead.solve.mip import Clock, Floats, Model
+from fairlead.solve.problem import FORBIDDEN, SUMS_MAX, Matrix
+from fairlead.solve.unit import one_each
+
+BIG = 60_000  # pairs above which the bound is taken from one program
+
+
+class Proof(NamedTuple):
+    """A lower bound of the makespan that anybody can add up.
+
+    A plan that uses no pair of `longest` or more takes at least sum_i min_j w_j p_ij over its pairs,
+    for weights w >= 0 of sum 1; any other takes at least `longest`. The bound is the less of the two.
+    """
+
+    bound: Fraction
+    weights: tuple[Fraction, ...]
+    longest: int
+
+
+class Makespan(NamedTuple):
+    """A plan with a lower bound; `proven`: nothing is better."""
+
+    plan: Ints
+    value: int
+    proof: Proof
+    proven: bool
+
+
+class _Relaxed(NamedTuple):
+    proof: Fraction
+    weights: tuple[Fraction, ...]
+    x: Floats
+    flat: Ints
+
+
+def sum_completion(times: Matrix) -> tuple[tuple[tuple[int, ...], ...], int]:
+    """Return the order of tasks on each machine and the least sum of completion times.
+
+    Every task has a machine. Ties go to the lexicographically smallest positions from the end.
+    """
+    tasks, machines = times.shape
+    if int(times[times != FORBIDDEN].max()) * (tasks + 1) * (2 * tasks + machines) > SUMS_MAX:
+        message = "the run times are too large for exact sums over so many tasks"
+        raise Misuse(message, field="costs", hint="use other units, or fewer decimals")
+    depth = min(tasks, 2 + 2 * -(-tasks // machines))
+    while True:
+        rank = np.tile(np.arange(1, depth + 1), machines)
+        spread = np.repeat(times, depth, axis=1)
+        forbidden = spread == FORBIDDEN
+        cost = np.where(forbidden, FORBIDDEN, np.where(forbidden, 0, spread) * rank)
+        found = one_each(cost)
+        if found is not None:
+            plan, _, v, tight = found
+            used = np.zeros(machines * depth, np.bool_)
+            used[plan] = True
+            # A position nobody wanted proves that those beyond it, which cost more, are not wanted.
+            if depth == tasks or not used[depth - 1 :: depth].any():
+                break
+        depth = min(tasks, 2 * depth)
+    plan, _ = smallest(cost.shape, plan, v, tight, np.ones(machines * depth, np.int64))
+    machine = plan // depth
+    orders = []
+    for each in range(machines):
+        here = np.flatnonzero(machine == each)
+        orders.append(tuple(sorted(here.tolist(), key=lambda i: (int(times[i, each]), i))))
+    return tuple(orders), int(cost[np.arange(tasks), plan].sum())
+
+
+def makespan(
+    times: Matrix,
+    clock: Clock,
+    *,
+    gap: float = 0.0,
+    found: Callable[[Ints, Proof], None] | None = None,
+) -> Makespan:
+    """Return a plan of least makespan, or the best found with its bound. Every task has a machine."""
+    plan = _longest_first(times)
+    best = [plan, _span(times, plan)]
+    proof, fractions = _lower(times, best[1], clock)
+
+    def offer(plan: Ints) -> None:
+        value = _span(times, plan)
+        if value < best[1]:
+            best[:] = [plan, value]
+            if found is not None:
+                found(plan, proof)
+
+    if found is not None:
+        found(plan, proof)
+    if fractions is not None:
+        offer(_rounded(times, *fractions))
+    limit = max(0, math.ceil(proof.bound))
+    proven = best[1] <= limit
+    if best[1] - limit > gap * limit and not clock.over():
+        result = _search(times, best[1], limit, gap, clock, offer)
+        proven = best[1] <= limit or (gap == 0 and result in ("optimal", "infeasible"))
+    return Makespan(best[0], best[1], proof, proven)
+
+
+def _span(times: Matrix, plan: Ints) -> int:
+    loads = np.zeros(times.shape[1], np.int64)
+    np.add.at(loads, plan, times[np.arange(len(plan)), plan])
+    return int(loads.max())
+
+
+def _longest_first(times: Matrix) -> Ints:
+    """Return a plan at once: the task whose best time is longest first, where it ends earliest."""
+    plan = np.empty(len(times), np.int64)
+    loads = np.zeros(times.shape[1], np.int64)
+    for task in np.argsort(-times.min(axis=1), kind="stable"):
+        row = times[task]
+        forbidden = row == FORBIDDEN
+        ends = np.where(forbidden, FORBIDDEN, np.where(forbidden, 0, row) + loads)
+        plan[task] = ends.argmin()
+        loads[plan[task]] = ends[plan[task]]
+    return plan
+
+
+def _lower(times: Matrix, value: int, clock: Clock) -> tuple[Proof, tuple[Floats, Ints] | None]:
+    """Return the least T of the relaxation with its proof, and its fractional plan.
+
+    With the pairs up to levels[k] the relaxation takes L_k, which falls in k; the least T is the
+    smallest max(levels[k], L_k), and stands where the two cross.
+    """
+    machines = times.shape[1]
+    least = int(times.min(axis=1).max())
+    levels = np.unique(times[(times >= least) & (times <= value)]).tolist()
+    if times.size > BIG:
+        levels = levels[-1:]
+    known: dict[int, _Relaxed] = {}
+    low, high = 0, len(levels)
+    while low < high:
+        middle = (low + high) // 2
+        found = _relaxation(np.where(times <= levels[middle], times, FORBIDDEN), clock)
+        if found is None:  # out of time: what is known of all pairs still holds
+            break
+        known[middle] = found
+        if found.proof <= levels[middle]:
+            high = middle
+        else:
+            low = middle + 1
+    else:
+        crossed = low < len(levels)
+        plan = known.get(low) or known.get(low - 1)
+        fractions = None if plan is None else (plan.x, plan.flat)
+        longest = levels[low] if crossed else value + 1
+        if low and low - 1 in known:
+            below = known[low - 1]
+            bound = min(Fraction(longest), below.proof)
+            return Proof(max(bound, Fraction(least)), below.weights, longest), fractions
+        return Proof(Fraction(least), (Fraction(0),) * machines, least), fractions
+    return Proof(Fraction(least), (Fraction(0),) * machines, least), None
+
+
+def _relaxation(times: Matrix, clock: Clock) -> _Relaxed | None:
+    flat = np.flatnonzero(times != FORBIDDEN)
+    result = mip.solve(_program(times, flat, 0.0, np.inf), clock)
+    if result.status != "optimal" or result.x is None or result.row_duals is None:
+        return None
+    tasks, machines = times.shape
+    share = np.maximum(-result.row_duals[tasks:], 0)
+    exact = [Fraction(float(each)).limit_denominator(10_000) for each in share]
+    total = sum(exact)
+    weights = tuple(each / total for each in exact) if total else (Fraction(1, machines),) * machines
+    # T >= sum_j w_j load_j >= sum_i min_j w_j p_ij, for any weights w >= 0 of sum 1.
+    nothing = np.where(times == FORBIDDEN, FORBIDDEN, 0)
+    size = np.where(times == FORBIDDEN, 0, times)
+    none = np.zeros(machines, np.int64)
+    proof = exact_bound(nothing, size, none, tuple(-each for each in weights))
+    return _Relaxed(proof, weights, result.x, flat)
+
+
+def _rounded(times: Matrix, x: Floats, flat: Ints) -> Ints:
+    """Return a whole plan: tasks in one piece stay, the others go one to a machine."""
+    tasks, machines = times.shape
+    row, column = np.divmod(flat, machines)
+    share = np.zeros(times.shape)
+    share[row, column] = x[: len(flat)]
+    plan = share.argmax(axis=1).astype(np.int64)
+    cut = np.flatnonzero(share.max(axis=1) < 1 - 1e-6)
+    board = matching(masks_of(share[cut] > 1e-9), [1] * machines)
+    for index, task in enumerate(cut):
+        if board.place[index] >= 0:
+            plan[task] = board.place[index]
+    return plan
+
+
+def _search(
+    times: Matrix, value: int, limit: int, gap: float, clock: Clock, offer: Callable[[Ints], None]
+) -> str:
+    """Look for a plan below `value`; return the status of the search."""
+    allowed = np.where(times < value, times, FORBIDDEN)
+    flat = np.flatnonzero(allowed != FORBIDDEN)
+    row, column = np.divmod(flat, times.shape[1])
+    if np.any(allowed.min(axis=1) == FORBIDDEN):
+        return "infeasible"
+
+    def take(x: Floats) -> None:
+        chosen = x[: len(flat)] > 0.5
+        plan = np.full(len(times), -1, np.int64)
+        plan[row[chosen]] = column[chosen]
+        if chosen.sum() == len(times) and plan.min() >= 0:
+            offer(plan)
+
+    model = _program(allowed, flat, float(limit), float(value - 1))
+    result = mip.solve(model._replace(integer=True), clock, gap=gap, found=take)
+    if result.x is not None:
+        take(result.x)
+    return result.status
+
+
+def _program(times: Matrix, flat: Ints, low: float, high: float) -> Model:
+    """Return the program: pairs, and the makespan T between `low` and `high` as the last column."""
+    tasks, machines = times.shape
+    row, column = np.divmod(flat, machines)
+    count = len(flat)
+    index = np.empty(2 * count, np.int64)
+    index[0::2], index[1::2] = row, tasks + column
+    value = np.ones(2 * count)
+    value[1::2] = times.ravel()[flat]
+    return Model(
+        cost=np.concatenate([np.zeros(count), [1.0]]),
+        low=np.concatenate([np.zeros(count), [low]]),
+        high=np.concatenate([np.ones(count), [high]]),
+        row_low=np.concatenate([np.ones(tasks), np.full(machines, -np.inf)]),
+        row_high=np.concatenate([np.ones(tasks), np.zeros(machines)]),
+        start=np.concatenate([np.arange(0, 2 * count + 1, 2), [2 * count + machines]]),
+        index=np.concatenate([index, tasks + np.arange(machines)]),
+        value=np.concatenate([value, -np.ones(machines)]),
+    )
