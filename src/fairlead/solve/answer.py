@@ -20,7 +20,7 @@ class Status(StrEnum):
     UNKNOWN = "unknown"  # neither a plan nor a proof that there is none, within the time
 
 
-class Explanation(Record):
+class Explanation(Record, frozen=True):
     """Why no plan keeps every rule.
 
     `rows` are the rules that contradict each other, in words; with `irreducible` any of them may be
@@ -37,7 +37,7 @@ class Explanation(Record):
     smallest: bool = False
 
 
-class Duals(Record):
+class Duals(Record, frozen=True):
     """Prices that prove a plan: u_i + v_j <= c_ij everywhere, v <= 0, sum u + capacity·v = cost.
 
     To be left out counts as one more resource, of price `left_out` and capacity `left_out_most`.
@@ -49,12 +49,12 @@ class Duals(Record):
     left_out_most: int = 0
 
 
-class Answer(Record):
+class Answer(Record, frozen=True):
     """The answer under one reading; amounts in units of 1/scale of the problem.
 
-    `plan` has a resource per task, None for a task left out. `orders` has the tasks of each resource
-    one after another, where a reading has an order. `bound` is a lower bound of the value, `bound_name`
-    says whose. `smallest`: no other plan of this value is lexicographically smaller.
+    `plan` has a resource per task, None for a task left out. `orders` has the tasks of each
+    resource one after another, where a reading has an order. `bound` is a lower bound of the value,
+    `bound_name` says whose. `smallest`: no plan of this value is lexicographically smaller.
     """
 
     status: Status

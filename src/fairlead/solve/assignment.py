@@ -1,4 +1,4 @@
-"""Assignment at least cost, each resource up to its capacity; left out for a penalty, or the most."""
+"""Assignment at least cost, resources up to their capacity; with tasks left out."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def assign(cost: Matrix, capacity: Ints, left_out: LeftOut | None = None) -> Ass
 
 
 def as_many(cost: Matrix, capacity: Ints) -> tuple[Assigned, Explanation | None]:
-    """Return the cheapest plan that places as many tasks as possible, and why not all are placed."""
+    """Return the cheapest of the plans that place the most tasks, and why not all are placed."""
     masks = masks_of(cost != FORBIDDEN)
     counts = np.minimum(capacity, len(cost)).tolist()
     board = matching(masks, counts)

@@ -166,7 +166,9 @@ def _duals(problem: Problem, answer: Answer) -> Iterator[str]:
             yield "the prices do not explain every pair"
             break
     total = sum(duals.u)
-    total += sum(_places(problem, answer.reading, j) * each for j, each in enumerate(duals.v) if each)
+    total += sum(
+        _places(problem, answer.reading, j) * each for j, each in enumerate(duals.v) if each
+    )
     if duals.left_out_most:
         cost = 0 if answer.reading == "as-many-as-possible" else problem.penalty or 0
         if np.any(u > cost - duals.left_out):
@@ -190,7 +192,9 @@ def _priced(problem: Problem, answer: Answer) -> Fraction:
         if min(whole) < 0 or sum(answer.prices) > 1:
             return Fraction(-1)
         for row in problem.cost.tolist():
-            least = [w * p for w, p in zip(whole, row, strict=True) if longest is None or p < longest]
+            least = [
+                w * p for w, p in zip(whole, row, strict=True) if longest is None or p < longest
+            ]
             if not least:
                 return Fraction(longest or 0)
             total += min(least)

@@ -61,8 +61,8 @@ def solve(
 ) -> Answer:
     """Return what `solver.solve_here` would, computed in a child that is killed after the limit.
 
-    A child that hangs or dies leaves the best plan it has told, as `feasible`, or `unknown`, with the
-    reason. `command` starts another child than ours. Raises Misuse like `solve_here`.
+    A child that hangs or dies leaves the best plan it has told, as `feasible`, or `unknown`, with
+    the reason. `command` starts another child than ours. Raises Misuse like `solve_here`.
     """
     reading = reading or reading_of(problem)
     seen = fitting(problem, reading)
@@ -99,9 +99,7 @@ def _outcome(problem: Problem, reading: str, lines: list[bytes], reason: str) ->
             continue  # it died while writing
         if kind == b"error":
             trouble = msgspec.json.decode(body, type=Trouble)
-            raise Misuse(
-                trouble.message, field=trouble.field, hint=trouble.hint, code=trouble.code
-            )
+            raise Misuse(trouble.message, field=trouble.field, hint=trouble.hint, code=trouble.code)
         answer = decode(body)
         if kind == b"answer":
             return answer

@@ -2,7 +2,7 @@
 
 NP-hard. The linear relaxation is solved over the pairs that matter (column generation); its prices
 give a lower bound that is then recomputed in exact fractions, so that no rounding of a solver is
-believed: for any prices v <= 0, sum_i min_j (c_ij - v_j s_ij) + sum_j v_j cap_j is below every plan.
+believed: for any prices v <= 0 no plan is below sum_i min_j (c_ij - v_j s_ij) + sum_j v_j cap_j.
 A plan comes from the few pairs near the prices; pairs that cannot be in a better one are dropped
 for good (reduced cost beyond the gap), and what is left is searched to the end.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,8 +55,8 @@ def exact_bound(cost: Matrix, size: Matrix, capacity: Ints, v: tuple[Fraction, .
     most = max(abs(int(each)) for each in whole) * max(1, int(size.max()))
     allowed = cost != FORBIDDEN
     top = int(np.abs(cost[allowed]).max()) * unit
-    kind: type = np.int64 if most + top < 2**61 else object  # type: ignore[assignment]
-    priced = cost.astype(kind) * unit - size.astype(kind) * whole.astype(kind)
+    kind: Any = np.int64 if most + top < 2**61 else object
+    priced: npt.NDArray[Any] = cost.astype(kind) * unit - size.astype(kind) * whole.astype(kind)
     priced[~allowed] = (most + top) * 2
     total = sum(int(each) for each in priced.min(axis=1))
     total += sum(int(price) * int(room) for price, room in zip(whole, capacity, strict=True))
@@ -74,7 +74,8 @@ def pack(
 ) -> Packed:
     """Return the cheapest plan that keeps the capacities, or the best found with its bound.
 
-    `gap`: a plan this close to its bound (relative) is good enough. `found` is told each better plan.
+    `gap`: a plan this close to its bound (relative) is good enough. `found` is told of each plan
+    that is better than those before.
     """
     cost = np.where(size > capacity, FORBIDDEN, cost)
     if np.any(cost.min(axis=1) == FORBIDDEN):
@@ -263,6 +264,6 @@ def _relaxation(
         row_low=np.concatenate([np.ones(tasks), np.full(resources, -np.inf)]),
         row_high=np.concatenate([np.ones(tasks), capacity.astype(np.float64)]),
         start=np.concatenate([np.arange(0, 2 * count, 2), 2 * count + np.arange(extra + 1)]),
-        index=np.concatenate([index, np.arange(extra)]),
+        rows=np.concatenate([index, np.arange(extra)]),
         value=np.concatenate([value, np.ones(extra)]),
     )

@@ -23,7 +23,8 @@ def smallest(
 ) -> tuple[Ints, bool]:
     """Return the smallest plan, and whether the search was complete.
 
-    `tight` are the pairs with u_i + v_j = c_ij, flat and ascending; resources are compared by index.
+    `tight` are the pairs with u_i + v_j = c_ij, flat and ascending. Resources
+    are compared by index.
     """
     tasks, resources = shape
     row, column = np.divmod(tight, resources)

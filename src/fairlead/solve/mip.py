@@ -25,7 +25,7 @@ class Model(NamedTuple):
     row_low: Floats
     row_high: Floats
     start: Indices
-    index: Indices
+    rows: Indices
     value: Floats
     integer: bool = False  # all of the first `integers` columns
     integers: int | None = None
@@ -98,7 +98,7 @@ def _highs(highspy: Any, model: Model) -> Any:
     lp.row_lower_, lp.row_upper_ = model.row_low, model.row_high
     lp.a_matrix_.format_ = highspy.MatrixFormat.kColwise
     lp.a_matrix_.start_ = np.asarray(model.start, np.int32)
-    lp.a_matrix_.index_ = np.asarray(model.index, np.int32)
+    lp.a_matrix_.index_ = np.asarray(model.rows, np.int32)
     lp.a_matrix_.value_ = model.value
     if model.integer:
         whole, part = highspy.HighsVarType.kInteger, highspy.HighsVarType.kContinuous

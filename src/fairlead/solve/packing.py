@@ -20,7 +20,7 @@ class Most(NamedTuple):
 
 
 def most(cost: Matrix, size: Matrix, capacity: Ints, clock: Clock) -> Most:
-    """Return the plan that places the most tasks, and of those the cheapest it could find in time."""
+    """Return the plan that places the most tasks, of those the cheapest, as far as time allows."""
     cost = np.where(size > capacity, FORBIDDEN, cost)
     plan = _greedy(cost, size, capacity)
     flat = np.flatnonzero(cost != FORBIDDEN)
@@ -45,8 +45,8 @@ def contradiction(
 ) -> tuple[list[int], list[int], bool]:
     """Return tasks and capacities that contradict each other, and whether none can be spared.
 
-    Deletion: rules are dropped one after another, and stay dropped while no plan exists (Chinneck and
-    Dravnieks 1991). Rules in blocks first, so that most go in few steps.
+    Deletion: rules are dropped one after another, and stay dropped while no plan exists (Chinneck
+    and Dravnieks 1991). Rules in blocks first, so that most go in few steps.
     """
     tasks, resources = cost.shape
     alone = np.flatnonzero(np.where(size > capacity, FORBIDDEN, cost).min(axis=1) == FORBIDDEN)
@@ -78,9 +78,7 @@ def _split(kept: list[int], tasks: int, *, irreducible: bool) -> tuple[list[int]
     return [each for each in kept if each < tasks], resources, irreducible
 
 
-def _fits(
-    cost: Matrix, size: Matrix, capacity: Ints, rules: set[int], clock: Clock
-) -> bool | None:
+def _fits(cost: Matrix, size: Matrix, capacity: Ints, rules: set[int], clock: Clock) -> bool | None:
     """Whether a plan exists that keeps only these rules; None if the time is up."""
     tasks, resources = cost.shape
     rows = [task for task in range(tasks) if task in rules]
@@ -127,7 +125,12 @@ def _plan_of(shape: tuple[int, int], flat: Ints, x: Floats) -> Ints:
 
 
 def _program(
-    shape: tuple[int, int], flat: Ints, size: Matrix, capacity: Ints, worth: Floats | None, lost: int
+    shape: tuple[int, int],
+    flat: Ints,
+    size: Matrix,
+    capacity: Ints,
+    worth: Floats | None,
+    lost: int,
 ) -> Model:
     """Return the program with at most `lost` tasks left out: fewest left out, or least `worth`."""
     tasks, resources = shape
@@ -147,7 +150,7 @@ def _program(
         row_low=np.concatenate([np.ones(tasks), np.full(resources + 1, -np.inf)]),
         row_high=np.concatenate([np.ones(tasks), capacity.astype(np.float64), [float(lost)]]),
         start=np.arange(0, 2 * (count + tasks) + 1, 2),
-        index=np.concatenate([index, out]),
+        rows=np.concatenate([index, out]),
         value=np.concatenate([value, np.ones(2 * tasks)]),
         integer=True,
     )

@@ -39,9 +39,9 @@ READINGS: Final = {
 class Problem:
     """Tasks, resources, and what each pair costs.
 
-    `cost[i, j]` is FORBIDDEN or an integer, in units of 1/scale; `penalty` (of a task left out, None
-    if none may be) likewise. Without `size` each task takes one of the `capacity` (None: no limit) of
-    its resource; with it `size[i, j]`, in units of 1/size_scale like the capacity.
+    `cost[i, j]` is FORBIDDEN or an integer, in units of 1/scale; `penalty` (of a task left out,
+    None if none may be) likewise. Without `size` each task takes one of the `capacity` of its
+    resource; with it `size[i, j]`, in units of 1/size_scale like the capacity.
     """
 
     cost: Matrix
@@ -62,7 +62,7 @@ class Problem:
     @property
     def complete(self) -> bool:
         """Whether every pair is allowed."""
-        return int(self.cost.max()) < FORBIDDEN
+        return bool(self.cost.max() < FORBIDDEN)
 
 
 def build(
@@ -81,12 +81,12 @@ def build(
     grid, scale = _grid(cost, "costs", tasks, resources)
     rows, columns = grid.shape
     names = _names(tasks, rows, "task"), _names(resources, columns, "resource")
+    left_out: int | None = None
     if penalty is not None:
         exact = _number(penalty, "penalty")
-        finer = max(scale, exact.denominator and _scale_of(exact, "penalty"))
-        grid = np.where(grid == FORBIDDEN, FORBIDDEN, grid * (finer // scale))
-        scale = finer
-        penalty = _fits(int(exact * scale), "penalty")
+        finer = max(scale, _scale_of(exact, "penalty"))
+        grid, scale = _finer(grid, finer // scale, "costs"), finer
+        left_out = _fits(int(exact * scale), "penalty")
     sizes, size_scale = _sizes(size, grid.shape, names)
     room = _capacity(capacity, columns)
     if room is not None:
@@ -94,8 +94,7 @@ def build(
             room = [Fraction(each.numerator // each.denominator) for each in room]
         else:
             finer = max([size_scale, *(_scale_of(each, "capacity") for each in room)])
-            sizes = np.where(sizes == FORBIDDEN, FORBIDDEN, sizes * (finer // size_scale))
-            size_scale = finer
+            sizes, size_scale = _finer(sizes, finer // size_scale, "sizes"), finer
     elif sizes is not None:
         hint = "give how much each resource holds"
         raise Misuse("there are sizes but no capacities", field="capacities", hint=hint)
@@ -103,9 +102,9 @@ def build(
         grid = np.where(sizes == FORBIDDEN, FORBIDDEN, grid)
         sizes = np.where(grid == FORBIDDEN, 0, sizes)
     held = None if room is None else tuple(_fits(int(x * size_scale), "capacities") for x in room)
-    _exact_sums(grid, penalty if isinstance(penalty, int) else 0)
+    _exact_sums(grid, left_out or 0)
     return Problem(
-        *(grid, *names, held, sizes, penalty if isinstance(penalty, int) else None),
+        *(grid, *names, held, sizes, left_out),
         scale=scale,
         size_scale=size_scale,
     )
@@ -141,15 +140,21 @@ def _grid(
             at = f"{_label(tasks, index, 'row')}, {_label(resources, column, 'column')}"
             exact[index, column] = _number(each, what, at)
     scale = max((_scale_of(each, what) for each in exact.values()), default=1)
-    if scale > 1:
-        if np.any(np.abs(grid[grid != FORBIDDEN]) > COST_MAX // scale):
-            # Cells of `exact` are not written yet: what stands there may be anything.
-            for index, column in exact:
-                grid[index, column] = 0
-        grid = np.where(grid == FORBIDDEN, FORBIDDEN, grid * scale)
+    for index, column in exact:
+        grid[index, column] = 0  # until all is scaled
+    grid = _finer(grid, scale, what)
     for (index, column), number in exact.items():
         grid[index, column] = _fits(int(number * scale), what, (index, column))
     return grid, scale
+
+
+def _finer(grid: Matrix, factor: int, what: str) -> Matrix:
+    """Return a matrix in smaller units."""
+    if factor == 1:
+        return grid
+    for row, column in np.argwhere((grid != FORBIDDEN) & (np.abs(grid) > COST_MAX // factor)):
+        _fits(COST_MAX + 1, what, (int(row), int(column)))
+    return np.where(grid == FORBIDDEN, FORBIDDEN, np.where(grid == FORBIDDEN, 0, grid) * factor)
 
 
 def _some(shape: tuple[int, ...], what: str) -> None:
@@ -166,22 +171,24 @@ def _number(value: Any, what: str, at: str = "") -> Fraction:
     """Return a number exactly; raises Misuse for what is none, NaN and infinity."""
     where = f"{at}: " if at else ""
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or value is None:
             raise ValueError
         if isinstance(value, float):
             value = Decimal(repr(value))  # 0.1 as it was written, not the nearest binary number
         elif isinstance(value, str):
             value = Decimal(value.strip() if "_" not in value else "-")
-        if isinstance(value, Decimal):
-            if not value.is_finite():
-                hint = "leave the cell empty (or null) when the pair is forbidden"
-                raise Misuse(f"{where}{value} is not a cost", field=what, hint=hint)
-            if value.adjusted() > 40:
-                raise Misuse(f"{where}{value} is too large; {_LARGEST}", field=what)
-        return Fraction(value)
+        if not isinstance(value, Decimal):
+            return Fraction(value)
     except (ValueError, TypeError, InvalidOperation):
         hint = 'numbers such as 12 or 0.5; an empty cell, "-" or null is a forbidden pair'
         raise Misuse(f"{where}{value!r} is not a number", field=what, hint=hint) from None
+    if not value.is_finite():
+        hint = "leave the cell empty (or null) when the pair is forbidden"
+        raise Misuse(f"{where}{value} is not a number to add up", field=what, hint=hint)
+    if abs(value.adjusted()) > 40 and value:
+        hint = "use other units, or fewer decimals"
+        raise Misuse(f"{where}{value} is out of range; {_LARGEST}", field=what, hint=hint)
+    return Fraction(value)
 
 
 _LARGEST = f"the largest number is {COST_MAX:,}, divided by the scale when there are decimals"

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
+import msgspec
 import numpy as np
 
 from fairlead.model.base import Misuse
 from fairlead.solve import assignment, gap, packing, unrelated
-from fairlead.solve.answer import Answer, Explanation, Status
+from fairlead.solve.answer import Answer, Duals, Explanation, Status
 from fairlead.solve.assignment import LeftOut
 from fairlead.solve.check import check
 from fairlead.solve.duals import Ints
@@ -77,8 +78,8 @@ def solve_here(
 ) -> Answer:
     """Return the checked answer of a problem under a reading (see `reading_of`).
 
-    `gap`: a plan this close to its bound (relative) is good enough. `found` is told each better plan
-    on the way, checked. Raises Misuse for a problem without sense, Broken if a solver is wrong.
+    `gap`: a plan this close to its bound (relative) is good enough. `found` is told each better
+    plan on the way, checked. Raises Misuse for a problem without sense, Broken if a solver is wrong.
     """
     reading = reading or reading_of(problem)
     seen = fitting(problem, reading)
@@ -113,15 +114,7 @@ def _rows(problem: Problem, why: Explanation, reading: str) -> Explanation:
         most = int(counts[each])
         often = "at most once" if most == 1 else f"at most {most} tasks"
         rows.append(f"{problem.resources[each]} {often}")
-    return _replace(why, rows=tuple(rows))
-
-
-def _replace(why: Explanation, rows: tuple[str, ...]) -> Explanation:
-    return Explanation(
-        *(rows, why.irreducible, why.tasks, why.resources, why.shortage),
-        placeable=why.placeable,
-        smallest=why.smallest,
-    )
+    return msgspec.structs.replace(why, rows=tuple(rows))
 
 
 def _assign(problem: Problem, reading: str) -> Answer:
@@ -132,10 +125,11 @@ def _assign(problem: Problem, reading: str) -> Answer:
     if done is None:
         why = assignment.explain(problem.cost, counts)
         assert why is not None
+        offer = _with(_as_many(problem, counts), explanation=None)  # it is told once
         return Answer(
             *(Status.INFEASIBLE, reading),
             explanation=_rows(problem, why, reading),
-            counter_offer=_as_many(problem, counts),
+            counter_offer=offer if offer.placed else None,
         )
     return _assigned(done, reading)
 
@@ -159,9 +153,7 @@ def _as_many(problem: Problem, counts: Ints) -> Answer:
 
 
 def _with(answer: Answer, **changes: object) -> Answer:
-    from msgspec.structs import replace as changed
-
-    return changed(answer, **changes)
+    return msgspec.structs.replace(answer, **changes)
 
 
 def _once(problem: Problem, clock: Clock, close: float, tell: Found) -> Answer:
@@ -174,7 +166,7 @@ def _shared(problem: Problem, clock: Clock, close: float, tell: Found) -> Answer
         return answer
     plan = problem.cost.argmin(axis=1)
     u = problem.cost.min(axis=1)
-    duals = assignment.Duals(u=tuple(u.tolist()), v=(0,) * len(problem.resources))
+    duals = Duals(u=tuple(u.tolist()), v=(0,) * len(problem.resources))
     done = assignment.Assigned(plan, int(u.sum()), duals, True)
     return _assigned(done, "shared-total")
 
@@ -235,7 +227,12 @@ def _no_room(problem: Problem, room: Ints, clock: Clock) -> Answer:
         resources=tuple(resources),
         placeable=offer.placed if offer.status is Status.OPTIMAL else None,
     )
-    return Answer(Status.INFEASIBLE, "capacity", explanation=why, counter_offer=offer)
+    return Answer(
+        Status.INFEASIBLE,
+        "capacity",
+        explanation=why,
+        counter_offer=offer if offer.placed else None,
+    )
 
 
 def _amount(amount: Fraction) -> str:

@@ -72,7 +72,8 @@ def _whole(cost: Matrix) -> Ints:
         jvx_like=False,
         prefer_float32=False,
     )
-    return columns[found]
+    plan: Ints = columns[found]
+    return plan
 
 
 def _cheap(cost: Matrix) -> Ints:
@@ -105,7 +106,8 @@ def _match(shape: tuple[int, int], flat: Ints, weight: Ints, low: int) -> Ints:
         start = np.searchsorted(row, np.arange(tasks + 1)).astype(np.int32)
         column = np.searchsorted(used, column)
         plan, _ = lapmod(tasks, cost, start, column.astype(np.int32), return_cost=False)
-        return used[plan]
+        whole: Ints = used[plan]
+        return whole
     # lapx wants as many rows as columns. Row n + j lets the resource j idle (column j), or when a
     # task i has it, takes the column q + i that the task leaves idle.
     local, count = np.searchsorted(used, column), len(used)
@@ -117,10 +119,9 @@ def _match(shape: tuple[int, int], flat: Ints, weight: Ints, low: int) -> Ints:
     columns = np.concatenate([local, mirror_column[order]])
     start = np.searchsorted(rows, np.arange(tasks + count + 1)).astype(np.int32)
     costs = np.concatenate([cost, np.zeros(len(order))])
-    plan, _ = lapmod(
-        *(tasks + count, costs, start, columns.astype(np.int32)), return_cost=False
-    )
-    return used[plan[:tasks]]
+    plan, _ = lapmod(*(tasks + count, costs, start, columns.astype(np.int32)), return_cost=False)
+    part: Ints = used[plan[:tasks]]
+    return part
 
 
 def _unexplained(cost: Matrix, u: Ints, v: Ints) -> tuple[Ints, Ints]:

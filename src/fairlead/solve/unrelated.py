@@ -1,9 +1,10 @@
 """Tasks one after another on machines of different speed: R||sum C_j and R||C_max.
 
-The sum of completion times is a matching: the k-th task from the end on a machine is waited for by k
-tasks, itself included, so it costs k times its run time there (Horn 1973). The makespan is NP-hard;
-its bound is the least T at which the tasks, cut to pieces, fit with no piece longer than T as a
-whole, and rounding that schedule takes at most 2 T (Lenstra, Shmoys and Tardos 1990).
+The sum of completion times is a matching: the k-th task from the end on a machine is waited for by
+k tasks, itself included, so it costs k times its run time there (Horn 1973). The makespan is
+NP-hard; its bound is the least T at which the tasks fit when they may be cut to pieces, each only
+where all of it would take at most T. Rounding that schedule takes at most 2 T (Lenstra, Shmoys and
+Tardos 1990).
 """
 
 from __future__ import annotations
@@ -19,21 +20,24 @@ from fairlead.model.base import Misuse
 from fairlead.solve import mip
 from fairlead.solve.chains import masks_of
 from fairlead.solve.duals import Ints
-from fairlead.solve.gap import exact_bound
+from fairlead.solve.gap import PRICE_UNIT, exact_bound
 from fairlead.solve.lexicographic import smallest
 from fairlead.solve.matching import matching
 from fairlead.solve.mip import Clock, Floats, Model
 from fairlead.solve.problem import FORBIDDEN, SUMS_MAX, Matrix
 from fairlead.solve.unit import one_each
 
+SHIFTS_MAX = 2_000
+EXCHANGES_MAX = 2_000_000
 BIG = 60_000  # pairs above which the bound is taken from one program
 
 
 class Proof(NamedTuple):
     """A lower bound of the makespan that anybody can add up.
 
-    A plan that uses no pair of `longest` or more takes at least sum_i min_j w_j p_ij over its pairs,
-    for weights w >= 0 of sum 1; any other takes at least `longest`. The bound is the less of the two.
+    A plan that uses no pair of `longest` or more takes at least sum_i min_j w_j p_ij over such
+    pairs, for weights w >= 0 of sum 1; any other takes at least `longest`. The bound is the less of
+    the two.
     """
 
     bound: Fraction
@@ -97,28 +101,29 @@ def makespan(
     gap: float = 0.0,
     found: Callable[[Ints, Proof], None] | None = None,
 ) -> Makespan:
-    """Return a plan of least makespan, or the best found with its bound. Every task has a machine."""
-    plan = _longest_first(times)
-    best = [plan, _span(times, plan)]
-    proof, fractions = _lower(times, best[1], clock)
+    """Return a plan of least makespan, or the best found; every task has a machine."""
+    best = _longest_first(times)
+    proof, fractions = _lower(times, _span(times, best), clock)
 
     def offer(plan: Ints) -> None:
-        value = _span(times, plan)
-        if value < best[1]:
-            best[:] = [plan, value]
+        nonlocal best
+        if _span(times, plan) < _span(times, best):
+            best = plan
             if found is not None:
-                found(plan, proof)
+                found(best, proof)
 
     if found is not None:
-        found(plan, proof)
+        found(best, proof)
     if fractions is not None:
         offer(_rounded(times, *fractions))
-    limit = max(0, math.ceil(proof.bound))
-    proven = best[1] <= limit
-    if best[1] - limit > gap * limit and not clock.over():
-        result = _search(times, best[1], limit, gap, clock, offer)
-        proven = best[1] <= limit or (gap == 0 and result in ("optimal", "infeasible"))
-    return Makespan(best[0], best[1], proof, proven)
+    offer(_shifted(times, best))
+    limit = math.ceil(proof.bound)
+    status = ""
+    if _span(times, best) - limit > gap * limit and not clock.over():
+        status = _search(times, _span(times, best), limit, gap, clock, offer)
+    value = _span(times, best)
+    proven = value <= limit or (gap == 0 and status in ("optimal", "infeasible"))
+    return Makespan(best, value, proof, proven)
 
 
 def _span(times: Matrix, plan: Ints) -> int:
@@ -138,6 +143,51 @@ def _longest_first(times: Matrix) -> Ints:
         plan[task] = ends.argmin()
         loads[plan[task]] = ends[plan[task]]
     return plan
+
+
+def _shifted(times: Matrix, plan: Ints) -> Ints:
+    """Return a plan improved by moving tasks off the machine that ends last, or exchanging them."""
+    plan = plan.copy()
+    loads = np.zeros(times.shape[1], np.int64)
+    np.add.at(loads, plan, times[np.arange(len(plan)), plan])
+    for _ in range(SHIFTS_MAX):
+        last = int(loads.argmax())
+        here = np.flatnonzero(plan == last)
+        own = times[here, last]
+        target = np.where(times[here] == FORBIDDEN, FORBIDDEN, times[here] + loads)
+        target[:, last] = FORBIDDEN
+        after = np.maximum(target, (loads[last] - own)[:, None])
+        best = int(after.argmin())
+        task, machine = int(here[best // len(loads)]), best % len(loads)
+        if after.ravel()[best] < loads[last]:
+            plan[task] = machine
+            loads[last] -= times[task, last]
+            loads[machine] += times[task, machine]
+            continue
+        if not _exchange(times, plan, loads, last, here):
+            break
+    return plan
+
+
+def _exchange(times: Matrix, plan: Ints, loads: Ints, last: int, here: Ints) -> bool:
+    """Exchange a task of the machine that ends last with one elsewhere; False if none helps."""
+    others = np.flatnonzero((plan != last) & (times[:, last] != FORBIDDEN))
+    if not len(others) or len(here) * len(others) > EXCHANGES_MAX:
+        return False
+    there = plan[others]
+    theirs, back = times[others, there], times[others, last]
+    ours = times[here][:, there]
+    target = np.where(ours == FORBIDDEN, FORBIDDEN, loads[there] - theirs + ours)
+    after = np.maximum(target, loads[last] - times[here, last][:, None] + back)
+    best = int(after.argmin())
+    if after.ravel()[best] >= loads[last]:
+        return False
+    task, other = int(here[best // len(others)]), int(others[best % len(others)])
+    machine = int(plan[other])
+    loads[last] += times[other, last] - times[task, last]
+    loads[machine] += times[task, machine] - times[other, machine]
+    plan[task], plan[other] = machine, last
+    return True
 
 
 def _lower(times: Matrix, value: int, clock: Clock) -> tuple[Proof, tuple[Floats, Ints] | None]:
@@ -185,7 +235,9 @@ def _relaxation(times: Matrix, clock: Clock) -> _Relaxed | None:
     share = np.maximum(-result.row_duals[tasks:], 0)
     exact = [Fraction(float(each)).limit_denominator(10_000) for each in share]
     total = sum(exact)
-    weights = tuple(each / total for each in exact) if total else (Fraction(1, machines),) * machines
+    weights = (
+        tuple(each / total for each in exact) if total else (Fraction(1, machines),) * machines
+    )
     # T >= sum_j w_j load_j >= sum_i min_j w_j p_ij, for any weights w >= 0 of sum 1.
     nothing = np.where(times == FORBIDDEN, FORBIDDEN, 0)
     size = np.where(times == FORBIDDEN, 0, times)
@@ -196,11 +248,11 @@ def _relaxation(times: Matrix, clock: Clock) -> _Relaxed | None:
 
 def _rounded(times: Matrix, x: Floats, flat: Ints) -> Ints:
     """Return a whole plan: tasks in one piece stay, the others go one to a machine."""
-    tasks, machines = times.shape
+    machines = times.shape[1]
     row, column = np.divmod(flat, machines)
     share = np.zeros(times.shape)
     share[row, column] = x[: len(flat)]
-    plan = share.argmax(axis=1).astype(np.int64)
+    plan: Ints = share.argmax(axis=1).astype(np.int64)
     cut = np.flatnonzero(share.max(axis=1) < 1 - 1e-6)
     board = matching(masks_of(share[cut] > 1e-9), [1] * machines)
     for index, task in enumerate(cut):
@@ -249,6 +301,6 @@ def _program(times: Matrix, flat: Ints, low: float, high: float) -> Model:
         row_low=np.concatenate([np.ones(tasks), np.full(machines, -np.inf)]),
         row_high=np.concatenate([np.ones(tasks), np.zeros(machines)]),
         start=np.concatenate([np.arange(0, 2 * count + 1, 2), [2 * count + machines]]),
-        index=np.concatenate([index, tasks + np.arange(machines)]),
+        rows=np.concatenate([index, tasks + np.arange(machines)]),
         value=np.concatenate([value, -np.ones(machines)]),
     )
