@@ -66,6 +66,7 @@ class Answer(Record, frozen=True):
     bound_name: str = ""
     duals: Duals | None = None
     prices: tuple[Fraction, ...] = ()  # per resource: they prove a bound that is no plan's cost
+    relaxed: Fraction | None = None  # what the prices prove, where a search proved more
     longest: int | None = None  # makespan: the prices count for pairs below this
     smallest: bool = False
     explanation: Explanation | None = None

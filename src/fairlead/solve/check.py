@@ -23,14 +23,21 @@ class Broken(AssertionError):
 
 def check(problem: Problem, answer: Answer) -> None:
     """Raise Broken with everything that is wrong about an answer."""
-    if answer.plan:
-        wrong = [*_plan(problem, answer), *_value(problem, answer), *_proof(problem, answer)]
-    else:
-        wrong = [*_without(problem, answer)]
+    wrong = faults(problem, answer)
+    if answer.counter_offer is not None:
+        wrong += faults(problem, answer.counter_offer)
     if wrong:
         raise Broken("; ".join(wrong))
-    if answer.counter_offer is not None:
-        check(problem, answer.counter_offer)
+
+
+def faults(problem: Problem, answer: Answer) -> list[str]:
+    """Return everything that is wrong about an answer, its counter-offer apart."""
+    if not answer.plan:
+        return [*_without(problem, answer)]
+    wrong = [*_plan(problem, answer)]
+    if not wrong:  # else there may be nothing to add up
+        wrong = [*_value(problem, answer), *_proof(problem, answer)]
+    return wrong
 
 
 def _without(problem: Problem, answer: Answer) -> Iterator[str]:
@@ -139,8 +146,10 @@ def _proof(problem: Problem, answer: Answer) -> Iterator[str]:
         yield from _duals(problem, answer)
     if answer.prices:
         proven = _priced(problem, answer)
-        stated = answer.bound
-        if stated is not None and answer.bound_name != "search" and proven < stated:
+        stated = answer.relaxed
+        if answer.bound_name != "search" and answer.bound != stated:
+            yield "the bound is not what the prices prove"
+        if stated is not None and proven < stated:
             yield f"the prices prove {proven}, not {stated}"
     if answer.status is Status.OPTIMAL and answer.duals is None:
         if answer.bound is None:

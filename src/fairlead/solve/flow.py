@@ -2,7 +2,7 @@
 
 Successive shortest paths: tasks come in one after another, each by the cheapest chain of moves,
 found by Dijkstra's algorithm on reduced costs (Edmonds and Karp 1972; with room for one task each
-it is Jonker and Volgenant's). Prices fall out on the way. O(n m^2) at worst, in steps of m at a time.
+it is Jonker and Volgenant's). O(n m^2) at worst, in steps of m at a time.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def solve_here(
     """Return the checked answer of a problem under a reading (see `reading_of`).
 
     `gap`: a plan this close to its bound (relative) is good enough. `found` is told each better
-    plan on the way, checked. Raises Misuse for a problem without sense, Broken if a solver is wrong.
+    plan on the way, checked. Raises Misuse for a problem without sense, Broken if a solver errs.
     """
     reading = reading or reading_of(problem)
     seen = fitting(problem, reading)
@@ -187,6 +187,7 @@ def _capacity(problem: Problem, clock: Clock, close: float, tell: Found) -> Answ
                 bound=bound,
                 bound_name=name,
                 prices=prices,
+                relaxed=bound,
             )
         )
 
@@ -204,6 +205,7 @@ def _capacity(problem: Problem, clock: Clock, close: float, tell: Found) -> Answ
         bound=bound,
         bound_name=name,
         prices=done.prices,
+        relaxed=done.bound,
         reason="" if done.status == "optimal" or not clock.over() else _time(clock),
     )
 
@@ -316,6 +318,7 @@ def _makespan(problem: Problem, clock: Clock, close: float, tell: Found) -> Answ
             bound=Fraction(value) if by_search else proof.bound,
             bound_name="search" if by_search else "cut to pieces",
             prices=proof.weights,
+            relaxed=proof.bound,
             longest=proof.longest,
         )
 

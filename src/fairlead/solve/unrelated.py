@@ -153,6 +153,8 @@ def _shifted(times: Matrix, plan: Ints) -> Ints:
     for _ in range(SHIFTS_MAX):
         last = int(loads.argmax())
         here = np.flatnonzero(plan == last)
+        if not len(here):
+            break  # nothing takes any time
         own = times[here, last]
         target = np.where(times[here] == FORBIDDEN, FORBIDDEN, times[here] + loads)
         target[:, last] = FORBIDDEN
@@ -233,17 +235,25 @@ def _relaxation(times: Matrix, clock: Clock) -> _Relaxed | None:
         return None
     tasks, machines = times.shape
     share = np.maximum(-result.row_duals[tasks:], 0)
-    exact = [Fraction(float(each)).limit_denominator(10_000) for each in share]
-    total = sum(exact)
-    weights = (
-        tuple(each / total for each in exact) if total else (Fraction(1, machines),) * machines
-    )
     # T >= sum_j w_j load_j >= sum_i min_j w_j p_ij, for any weights w >= 0 of sum 1.
     nothing = np.where(times == FORBIDDEN, FORBIDDEN, 0)
     size = np.where(times == FORBIDDEN, 0, times)
-    none = np.zeros(machines, np.int64)
-    proof = exact_bound(nothing, size, none, tuple(-each for each in weights))
-    return _Relaxed(proof, weights, result.x, flat)
+    room = np.zeros(machines, np.int64)
+    # The true fractions of a small world, and close ones of any.
+    close = [Fraction(math.floor(float(each) * PRICE_UNIT), PRICE_UNIT) for each in share]
+    true = [Fraction(float(each)).limit_denominator(1000) for each in share]
+    small = math.lcm(*(each.denominator for each in true)) <= PRICE_UNIT
+    proofs = []
+    for exact in (true, close) if small else (close,):
+        total = sum(exact)
+        if total > 0:
+            weights = tuple(each / total for each in exact)
+            bound = exact_bound(nothing, size, room, tuple(-each for each in weights))
+            proofs.append((bound, weights))
+    if not proofs:
+        return None
+    proof, best = max(proofs, key=lambda each: each[0])
+    return _Relaxed(proof, best, result.x, flat)
 
 
 def _rounded(times: Matrix, x: Floats, flat: Ints) -> Ints:
