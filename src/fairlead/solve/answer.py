@@ -54,7 +54,8 @@ class Answer(Record, frozen=True):
 
     `plan` has a resource per task, None for a task left out. `orders` has the tasks of each
     resource one after another, where a reading has an order. `bound` is a lower bound of the value,
-    `bound_name` says whose. `smallest`: no plan of this value is lexicographically smaller.
+    an integer because costs are; `bound_name` says whose. `smallest`: no plan of this value is
+    lexicographically smaller.
     """
 
     status: Status
@@ -62,7 +63,7 @@ class Answer(Record, frozen=True):
     value: int | None = None
     plan: tuple[int | None, ...] = ()
     orders: tuple[tuple[int, ...], ...] = ()
-    bound: Fraction | None = None
+    bound: int | None = None
     bound_name: str = ""
     duals: Duals | None = None
     prices: tuple[Fraction, ...] = ()  # per resource: they prove a bound that is no plan's cost
@@ -80,7 +81,7 @@ class Answer(Record, frozen=True):
             return None
         if self.value == self.bound:
             return Fraction(0)
-        return (self.value - self.bound) / abs(self.bound) if self.bound else None
+        return Fraction(self.value - self.bound, abs(self.bound)) if self.bound else None
 
     @property
     def placed(self) -> int:

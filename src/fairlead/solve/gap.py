@@ -37,7 +37,7 @@ class Packed(NamedTuple):
     plan: Ints | None
     bound: Fraction | None
     prices: tuple[Fraction, ...]
-    search: Fraction | None  # the bound of the search tree, where it is above the other
+    search: int | None  # the bound of the search tree, where it is above the other
 
 
 class Prices(NamedTuple):
@@ -104,7 +104,7 @@ def pack(
     if result.status == "infeasible" and best.plan is None:
         return Packed("infeasible", None, prices.bound, prices.v, None)
     # A bound of HiGHS is a float: rounded down, it is believed only where costs are integers.
-    proven = None if math.isinf(result.bound) else Fraction(math.ceil(result.bound - 1e-6))
+    proven = None if math.isinf(result.bound) else math.ceil(result.bound - 1e-6)
     return best.answer(proven)
 
 
@@ -131,13 +131,13 @@ class _Best:
         bound = math.ceil(self._prices.bound)
         return self.value - bound <= self._gap * abs(bound)
 
-    def answer(self, search: Fraction | None) -> Packed:
+    def answer(self, search: int | None) -> Packed:
         """Return the answer, given the bound of a search over every pair that matters."""
         bound, v = self._prices.bound, self._prices.v
         if self.plan is None:
             return Packed("unknown", None, bound, v, None)
         if search is not None:
-            search = min(search, Fraction(self.value))
+            search = min(search, self.value)
             if search <= math.ceil(bound):
                 search = None
         top = math.ceil(bound) if search is None else search

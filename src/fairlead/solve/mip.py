@@ -72,7 +72,7 @@ def solve(
     engine.setOptionValue("threads", 1)
     if clock.left() < INFINITE:
         engine.setOptionValue("time_limit", clock.left())
-    engine.setOptionValue("mip_rel_gap", gap)
+    engine.setOptionValue("mip_rel_gap", gap / (1 + gap))  # HiGHS: relative to the plan
     engine.setOptionValue("mip_abs_gap", 0.0 if gap else 0.999 if _whole(model) else 1e-6)
     engine.passModel(_highs(highspy, model))
     if model.integer and found is not None:

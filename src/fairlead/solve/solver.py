@@ -137,7 +137,7 @@ def _assign(problem: Problem, reading: str) -> Answer:
 def _assigned(done: assignment.Assigned, reading: str) -> Answer:
     return Answer(
         *(Status.OPTIMAL, reading, done.value, _plan(done.plan)),
-        bound=Fraction(done.value),
+        bound=done.value,
         bound_name="prices",
         duals=done.duals,
         smallest=done.first,
@@ -184,7 +184,7 @@ def _capacity(problem: Problem, clock: Clock, close: float, tell: Found) -> Answ
         tell(
             Answer(
                 *(Status.FEASIBLE, "capacity", value, shown),
-                bound=bound,
+                bound=None if bound is None else math.ceil(bound),
                 bound_name=name,
                 prices=prices,
                 relaxed=bound,
@@ -195,9 +195,10 @@ def _capacity(problem: Problem, clock: Clock, close: float, tell: Found) -> Answ
     if done.status == "infeasible":
         return _no_room(problem, room, clock)
     if done.plan is None:
-        return Answer(Status.UNKNOWN, "capacity", bound=done.bound, reason=_time(clock))
+        return Answer(Status.UNKNOWN, "capacity", reason=_time(clock))
     value = int(problem.cost[np.arange(len(done.plan)), done.plan].sum())
-    bound, name = done.bound, "linear relaxation"
+    assert done.bound is not None
+    bound, name = math.ceil(done.bound), "linear relaxation"
     if done.search is not None:
         bound, name = done.search, "search"
     return Answer(
@@ -250,7 +251,7 @@ def _most(problem: Problem, clock: Clock) -> Answer:
     return Answer(
         *(Status.OPTIMAL if done.proven else Status.FEASIBLE, "as-many-as-possible", value),
         plan=_plan(done.plan),
-        bound=Fraction(value) if done.proven else None,
+        bound=value if done.proven else None,
         bound_name="search" if done.proven else "",
         reason="" if done.proven else _time(clock),
     )
@@ -315,7 +316,7 @@ def _makespan(problem: Problem, clock: Clock, close: float, tell: Found) -> Answ
         return Answer(
             *(Status.OPTIMAL if proven else Status.FEASIBLE, "makespan", value, _plan(plan)),
             orders=orders,
-            bound=Fraction(value) if by_search else proof.bound,
+            bound=value if by_search else math.ceil(proof.bound),
             bound_name="search" if by_search else "cut to pieces",
             prices=proof.weights,
             relaxed=proof.bound,
@@ -342,7 +343,7 @@ def _sum_completion(problem: Problem, clock: Clock, close: float, tell: Found) -
             plan[task] = resource
     return Answer(
         *(Status.OPTIMAL, "sum-completion", value, tuple(plan), orders),
-        bound=Fraction(value),
+        bound=value,
         bound_name="prices of positions",
     )
 

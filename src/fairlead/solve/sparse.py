@@ -64,10 +64,11 @@ def _whole(cost: Matrix) -> Ints:
         nearest = np.argpartition(cost, tasks, axis=1)[:, :tasks]
         columns = np.unique(nearest)
     part = cost[:, columns]
-    given = np.where(part == FORBIDDEN, np.inf, part) if part.max() >= FORBIDDEN else part
+    given = (part - part.min()).astype(np.float64)
+    given[part == FORBIDDEN] = np.inf
     solve = need("lap", "lapx").lapjvs
     found, _ = solve(
-        np.ascontiguousarray(given, np.float64),
+        given,
         return_cost=False,
         jvx_like=False,
         prefer_float32=False,

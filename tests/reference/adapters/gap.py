@@ -18,7 +18,7 @@ def answer(given: dict[str, Any]) -> dict[str, Any]:
         "status": str(found.status),
         "cost": found.value,
         "assignment": found.plan,
-        "lp_bound": found.bound,
+        "lp_bound": found.relaxed,
         "unique": _dearer_without(given, found.plan, found.value),
     }
 
