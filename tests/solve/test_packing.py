@@ -1,4 +1,4 @@
-"""Sizes into capacities: the least cost, an exact bound, and contradictions without a spare rule."""
+"""Sizes into capacities: the least cost, an exact bound, contradictions without a spare rule."""
 
 from __future__ import annotations
 
