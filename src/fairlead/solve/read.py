@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from fairlead.model.base import Misuse, Refused
+from fairlead.model.units import format_size
 from fairlead.solve.problem import Number, Problem, build
 
 BYTES_PER_CELL = 48  # costs, a working copy or two, and the same again in the child that solves
@@ -33,10 +34,9 @@ def estimate(path: Path) -> tuple[int, int]:
 def refuse_if_large(cells: int, need: int, available: int) -> None:
     """Raise Refused with the estimate when a problem would not fit into memory."""
     if need > available:
-        gib = 2**30
+        sizes = [format_size(-(-each // 2**20), exact=False) for each in (need, max(available, 0))]
         raise Refused(
-            f"about {cells:,} pairs would take {need / gib:.1f} GiB of memory, "
-            f"{max(available, 0) / gib:.1f} GiB are available",
+            f"about {cells:,} pairs would take {sizes[0]} of memory, {sizes[1]} are available",
             field="file",
             hint="solve parts of it, or --memory SIZE if you know better",
         )
