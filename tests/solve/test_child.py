@@ -98,6 +98,3 @@ def test_a_penalty_has_no_meaning_under_other_readings():
     problem = build([[1, 2]], penalty=3)
     with pytest.raises(Misuse, match="nothing is left out at a penalty"):
         solve_here(problem, "makespan")
-    sized = build([[1, 2]], penalty=3, size=[1], capacity=[1, 1])
-    with pytest.raises(Misuse, match="together with sizes"):
-        solve_here(sized, "capacity")

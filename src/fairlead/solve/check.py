@@ -220,10 +220,13 @@ def _priced(problem: Problem, answer: Answer) -> Fraction:
     rows = zip(problem.cost.tolist(), problem.size.tolist(), strict=True)
     held = problem.capacity
     for costs, sizes in rows:
-        total += min(
+        least = [
             unit * c - w * s
             for c, s, w, most in zip(costs, sizes, whole, held, strict=True)
             if c < FORBIDDEN and s <= most
-        )
+        ]
+        if problem.penalty is not None:
+            least.append(unit * problem.penalty)
+        total += min(least)
     total += sum(w * most for w, most in zip(whole, held, strict=True))
     return Fraction(total, unit)
