@@ -82,7 +82,7 @@ def _cheap(cost: Matrix, own: Ints) -> Ints:
     tasks, resources = cost.shape
     wanted = 6 + 2 * max(tasks, 2).bit_length()
     sample = cost[:, :: max(1, resources // SAMPLE)]
-    place = min(sample.shape[1] - 1, -(-wanted * sample.shape[1] // resources))
+    place = min(sample.shape[1] - 1, wanted * sample.shape[1] // resources)
     limit = np.partition(sample, place, axis=1)[:, place]
     limit = np.minimum(limit, FORBIDDEN - 1)
     parts = []
