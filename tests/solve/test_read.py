@@ -147,7 +147,7 @@ def test_what_does_not_fit_into_memory_is_refused_with_the_estimate_before_it_is
 
 
 def test_a_hundred_million_pairs_need_gigabytes():
-    with pytest.raises(Refused, match=r"100,000,000 pairs would take 4\.5 GiB"):
+    with pytest.raises(Refused, match=r"100,000,000 pairs would take 4\.5GiB of memory, 1GiB"):
         refuse_if_large(10**8, 48 * 10**8, 2**30)
 
 
