@@ -126,3 +126,14 @@ def test_no_time_gives_no_plan_and_no_claim():
     cost = np.array([[1, 2], [2, 1]])
     done = pack(cost, np.ones((2, 2), np.int64), np.array([1, 1]), Clock(0.0))
     assert (done.status, done.plan) == ("unknown", None)
+
+
+def test_a_solver_that_gives_up_proves_nothing_infeasible(monkeypatch):
+    from fairlead.solve import mip
+
+    lost = mip.Result("failed", None, float("inf"), -float("inf"), None)
+    monkeypatch.setattr(mip, "solve", lambda *_, **__: lost)
+    problem = build([[1, 2], [2, 1]], size=[1, 1], capacity=[1, 1])
+    found = solve_here(problem, "capacity")
+    assert (found.status, found.plan) == (Status.UNKNOWN, ())
+    assert found.reason == "the solver gave up"

@@ -82,9 +82,7 @@ def pack(
         return Packed("infeasible", None, None, (), None)
     prices = relax(cost, size, capacity, clock)
     if prices is None:
-        if not clock.over():
-            return Packed("infeasible", None, None, (), None)
-        return Packed("unknown", None, None, (), None)
+        return Packed("infeasible", None, None, (), None)
     best = _Best(cost, prices, gap, found)
     for near in (NEAR, 4 * NEAR):
         if best.enough() or clock.over() or near >= cost.shape[1]:
@@ -146,7 +144,7 @@ class _Best:
 
 
 def relax(cost: Matrix, size: Matrix, capacity: Ints, clock: Clock) -> Prices | None:
-    """Return prices from the linear relaxation; None if it has no solution (or the time is up)."""
+    """Return prices from the linear relaxation; None if it was found to have no solution."""
     tasks, resources = cost.shape
     allowed = cost != FORBIDDEN
     real = np.where(allowed, cost, 0).astype(np.float64)
@@ -165,7 +163,7 @@ def relax(cost: Matrix, size: Matrix, capacity: Ints, clock: Clock) -> Prices | 
             flat = np.flatnonzero(pairs)
             result = mip.solve(_relaxation(cost, size, capacity, flat, missing), clock)
             if result.status != "optimal" or result.x is None or result.row_duals is None:
-                return None if v is None or not v.any() else _prices(cost, size, capacity, v)
+                return _prices(cost, size, capacity, v)  # any prices prove something
             u, v = result.row_duals[:tasks], np.minimum(result.row_duals[tasks:], 0)
             guide = real if missing else np.where(allowed, 0.0, np.inf)
             left = guide - size * v - u[:, None]
@@ -188,9 +186,12 @@ def relax(cost: Matrix, size: Matrix, capacity: Ints, clock: Clock) -> Prices | 
 def _whole(cost: Matrix, size: Matrix, capacity: Ints, clock: Clock) -> Prices | None:
     flat = np.flatnonzero(cost != FORBIDDEN)
     result = mip.solve(_relaxation(cost, size, capacity, flat, None), clock)
-    if result.status != "optimal" or result.row_duals is None:
+    if result.status == "infeasible":
         return None
-    return _prices(cost, size, capacity, np.minimum(result.row_duals[len(cost) :], 0))
+    v = np.zeros(cost.shape[1])
+    if result.status == "optimal" and result.row_duals is not None:
+        v = np.minimum(result.row_duals[len(cost) :], 0)
+    return _prices(cost, size, capacity, v)
 
 
 def _prices(cost: Matrix, size: Matrix, capacity: Ints, v: Floats) -> Prices:
