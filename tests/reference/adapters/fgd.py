@@ -54,6 +54,6 @@ def _task(given: dict[str, Any]) -> Task:
 
 
 def _fragments(nodes, weights: dict[Task, int]) -> Fragments:
-    models = [node.get("model", "") for node in nodes]
-    workload = Workload(weights, models, max(len(node["gpus"]) for node in nodes))
-    return Fragments(workload, [n["cpu"] for n in nodes], [n["gpus"] for n in nodes], models)
+    kinds = [(node.get("model", ""),) for node in nodes]
+    workload = Workload(weights, kinds, max(len(node["gpus"]) for node in nodes))
+    return Fragments(workload, [n["cpu"] for n in nodes], [n["gpus"] for n in nodes], kinds)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Context
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from fairlead.model.base import Misuse
 from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
 
 NO = np.iinfo(np.int64).max
+Kind: TypeAlias = tuple[str, ...]  # the models of a node's GPUs, each once; mostly one
 WEIGHT_MAX = 2**40  # x 64 GPUs x 1000 still fits an int64
 
 
@@ -33,6 +34,10 @@ class Task(NamedTuple):
     milli: int = 0  # per GPU; below 1000 only with one GPU
     gpus: int = 0
     models: tuple[str, ...] = ()  # acceptable; empty: any
+
+    def suits(self, kind: Kind) -> bool:
+        """Whether a node with GPUs of these models has one that it may use."""
+        return not self.models or any(model in self.models for model in kind)
 
 
 def task_of(shape: Shape) -> Task:
@@ -45,27 +50,27 @@ def task_of(shape: Shape) -> Task:
 class Workload:
     """Classes of tasks with their popularity, summed up for quick looks."""
 
-    def __init__(self, weights: Mapping[Task, int], models: Iterable[str], devices: int) -> None:
-        """Sum up for nodes of these models with at most so many devices; Misuse for bad classes."""
+    def __init__(self, weights: Mapping[Task, int], kinds: Iterable[Kind], devices: int) -> None:
+        """Sum up for these kinds of nodes with at most so many GPUs; Misuse for bad classes."""
         for task, weight in weights.items():
             _check(task, weight)
         self.weights = dict(weights)
         self.total = sum(weights.values())
         if self.total > WEIGHT_MAX:
             raise Misuse(f"weights of classes sum to {self.total:,}, at most {WEIGHT_MAX:,}")
-        self.models = {model: index for index, model in enumerate(dict.fromkeys(models))}
+        self.kinds = {kind: index for index, kind in enumerate(dict.fromkeys(kinds))}
         asking = [task for task in weights if task.gpus]
         self.cpus = np.array(sorted({task.cpu for task in asking}), np.int64)
         sizes = np.array(sorted({task.milli for task in asking if task.gpus == 1}), np.int64)
         # How many of the sizes a GPU with 0 .. 1000 free thousandths has room for.
         self.room_for = np.searchsorted(sizes, np.arange(WHOLE_GPU_MILLI + 1), side="right")
-        shape = len(self.models), len(self.cpus) + 1
+        shape = len(self.kinds), len(self.cpus) + 1
         self.one: Columns = np.zeros((*shape, len(sizes) + 1), np.int64)
         self.several: Columns = np.zeros((*shape, devices + 1), np.int64)
         for task in asking:
             cpu = int(np.searchsorted(self.cpus, task.cpu)) + 1
-            for model, index in self.models.items():
-                if task.models and model not in task.models:
+            for kind, index in self.kinds.items():
+                if not task.suits(kind):
                     continue
                 if task.gpus == 1:
                     size = int(np.searchsorted(sizes, task.milli)) + 1
@@ -98,7 +103,9 @@ def _steps(total: int) -> Columns:
     steps = []
     for score in range(1, 100):
         log = exact.subtract(exact.ln(score), exact.ln(100 - score))
-        steps.append(exact.multiply(log, WHOLE_GPU_MILLI * total).to_integral_value("ROUND_CEILING"))
+        steps.append(
+            exact.multiply(log, WHOLE_GPU_MILLI * total).to_integral_value("ROUND_CEILING")
+        )
     return np.array([int(step) for step in steps], np.int64)
 
 
@@ -110,17 +117,16 @@ class Fragments:
         workload: Workload,
         cpu: Sequence[int],
         left: Sequence[Sequence[int]],
-        models: Sequence[str],
+        kinds: Sequence[Kind],
     ) -> None:
-        """Take each node's free cores, the free thousandths of its GPUs, and its GPUs' model."""
+        """Take each node's free cores, the free thousandths of its GPUs, and its kind."""
         self.workload = workload
         width = workload.several.shape[2] - 1
         self.cpu: Columns = np.array(cpu, np.int64)
         self.left: Columns = np.zeros((len(cpu), width), np.int64)
         for node, free in enumerate(left):
             self.left[node, : len(free)] = free
-        self.names = list(models)
-        self.model: Columns = np.array([workload.models[name] for name in models], np.int64)
+        self.kind: Columns = np.array([workload.kinds[kind] for kind in kinds], np.int64)
         self.value: Columns = np.zeros(len(cpu), np.int64)  # F of each node
         self.mend(np.arange(len(cpu)))
 
@@ -147,8 +153,8 @@ class Fragments:
         # Without a GPU of the right model or enough cores it does not fit anywhere on the node.
         able = cpu >= 0
         if task.gpus and task.models:
-            right = [name in task.models for name in self.workload.models]
-            able &= np.array(right, np.bool_)[self.model[nodes]]
+            suits = [task.suits(kind) for kind in self.workload.kinds]
+            able &= np.array(suits, np.bool_)[self.kind[nodes]]
         useful, looks = self._useful(nodes, np.maximum(cpu, 0))
         whole = self._whole(left)
         before = self.value[nodes]
@@ -184,14 +190,14 @@ class Fragments:
 
     def _useful(self, nodes: Columns, cpu: Columns) -> tuple[Columns, _Looks]:
         """Return what each GPU is worth to the classes of one GPU with so many cores left."""
-        looks = _Looks(self.workload, self.model[nodes], cpu)
+        looks = _Looks(self.workload, self.kind[nodes], cpu)
         left = self.left[nodes]
         return left * looks.of(left), looks
 
     def _several(self, nodes: Columns, cpu: Columns, whole: Columns) -> Columns:
         """Return what so many whole GPUs are worth to the classes of several GPUs."""
         cores = np.searchsorted(self.workload.cpus, cpu, side="right")
-        weight: Columns = self.workload.several[self.model[nodes], cores, whole]
+        weight: Columns = self.workload.several[self.kind[nodes], cores, whole]
         return WHOLE_GPU_MILLI * whole * weight
 
     def _whole(self, left: Columns) -> Columns:
@@ -202,9 +208,9 @@ class Fragments:
 class _Looks:
     """The weights of the classes of one GPU that run with so many cores, by free thousandths."""
 
-    def __init__(self, workload: Workload, model: Columns, cpu: Columns) -> None:
+    def __init__(self, workload: Workload, kind: Columns, cpu: Columns) -> None:
         cores = np.searchsorted(workload.cpus, cpu, side="right")
-        self._one: Columns = workload.one[model, cores]
+        self._one: Columns = workload.one[kind, cores]
         self._room_for = workload.room_for
         self.one_whole: Columns = self._one[:, -1]
 
