@@ -1,9 +1,9 @@
 """Layers point one way only, and the deciding packages cannot reach the outside world.
 
 `model <- core <- policy <- store, backends <- sim, service, report <- cli`: the left never imports
-the right; `predict` stands on `model` alone. The pure packages get time as an argument and
+the right; `predict` and `solve` stand on `model` alone. The pure packages get time as an argument and
 randomness not at all, so that the same log gives the same state on every machine; integers only
-(inside `predict` floats too), so that no order of summing matters.
+(inside `predict` and `solve` floats too), so that no order of summing matters.
 """
 
 from __future__ import annotations
@@ -22,18 +22,23 @@ LAYERS = {
     "core": {"model"},
     "policy": {"model", "core"},
     "predict": {"model"},
+    "solve": {"model"},
     "store": {"model"},
     "backends": {"model"},
-    "sim": {"model", "core", "policy", "predict", "store", "backends"},
-    "service": {"model", "core", "policy", "predict", "store", "backends"},
+    "sim": {"model", "core", "policy", "predict", "solve", "store", "backends"},
+    "service": {"model", "core", "policy", "predict", "solve", "store", "backends"},
     "report": {"model"},
-    "cli": {"model", "core", "policy", "predict", "store", "backends", "sim", "service", "report"},
+    "cli": {
+        *("model", "core", "policy", "predict", "solve", "store", "backends"),
+        *("sim", "service", "report"),
+    },
 }
 LIBRARIES = {  # what a package may use beside the standard library
     "model": {"msgspec"},
     "core": {"msgspec", "numpy"},
     "policy": {"msgspec", "numpy"},
     "predict": {"msgspec", "numpy", "sklearn"},
+    "solve": {"msgspec", "numpy", "scipy"},
     "store": {"msgspec"},
     "backends": {"msgspec", "pynvml", "psutil"},
 }
