@@ -1,9 +1,9 @@
 """Layers point one way only, and the deciding packages cannot reach the outside world.
 
 `model <- core <- policy <- store, backends <- sim, service, report <- cli`: the left never imports
-the right; `predict` and `solve` stand on `model` alone. The pure packages get time as an argument and
-randomness not at all, so that the same log gives the same state on every machine; integers only
-(inside `predict` and `solve` floats too), so that no order of summing matters.
+the right; `predict` and `solve` stand on `model` alone. The pure packages get time as an argument
+and randomness not at all, so that the same log gives the same state on every machine; integers
+only (inside `predict` and `solve` floats too), so that no order of summing matters.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.core.ledger import Ledger, Request
@@ -96,6 +96,7 @@ def test_the_published_score_is_the_floor_of_a_sigmoid(total, decreases):
 
 
 @pytest.mark.parametrize("floored", [False, True])
+@settings(max_examples=20)
 @given(
     specs=clusters(1, 5),
     asked=st.lists(shapes(members=1), min_size=1, max_size=4),

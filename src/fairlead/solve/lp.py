@@ -192,7 +192,8 @@ def mixed(program: Program, time_limit_s: float | None = None) -> Answer:
 
     if not program.cost:
         empty = all(low <= 0 <= high for low, high in _row_bounds(program))
-        return Answer("optimal" if empty else "infeasible", np.zeros(0), 0.0, 0.0)
+        none = np.zeros(0)
+        return Answer("optimal", none, 0.0, 0.0) if empty else Answer("infeasible", none)
     options: dict[str, Any] = {"mip_rel_gap": 0.0}
     if time_limit_s is not None:
         options["time_limit"] = time_limit_s

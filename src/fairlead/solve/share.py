@@ -40,18 +40,19 @@ def fewest_gpus(
     best = [list(each) for each in start]
     while len(best) > bound:
         fewer = _packed(sizes, gpu, len(best) - 1, time_limit_s)
-        if fewer == "infeasible":
-            return Packing("optimal", best, len(best))
-        if fewer is None:
-            return Packing("feasible", best, bound)
+        if isinstance(fewer, str):
+            proven = fewer == "infeasible"
+            return Packing(
+                "optimal" if proven else "feasible", best, len(best) if proven else bound
+            )
         best = fewer
     return Packing("optimal", best, len(best))
 
 
 def _packed(
     sizes: Sequence[tuple[int, int]], gpu: tuple[int, int], count: int, time_limit_s: float | None
-) -> list[list[int]] | None | str:
-    """Return a packing on at most so many GPUs, "infeasible" if none exists, None if unknown.
+) -> list[list[int]] | Status:
+    """Return a packing on at most so many GPUs, or why there is none: infeasible or unknown.
 
     The task with index i may only be on GPUs 0..i: equal GPUs have no names.
     """
@@ -72,10 +73,8 @@ def _packed(
             if terms:
                 program.row(terms, most=float(gpu[row]))
     answer = mixed(program, time_limit_s)
-    if answer.status == "infeasible":
-        return "infeasible"
-    if answer.status == "unknown":
-        return None
+    if answer.value is None:
+        return answer.status
     found: list[list[int]] = [[] for _ in range(count)]
     for task, columns in enumerate(x):
         for number, column in columns.items():
