@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from fairlead.model.base import Misuse
 from fairlead.solve.gavel import JobClass, group, makespan, max_min, sum_throughput
 from fairlead.solve.gavel_time import cost, cost_slo, ftf
+from fairlead.solve.levels import greatest
 from fairlead.solve.waterfill import hierarchical, water_filling
 
 TYPES = 3
@@ -208,3 +211,28 @@ def test_a_job_that_makes_no_sense_is_named(job, word):
         max_min([job], [1, 4])
     with pytest.raises(Misuse, match="no jobs"):
         max_min([], [1, 4])
+
+
+@pytest.mark.parametrize("policy", [max_min, makespan])
+@settings(max_examples=25)
+@given(jobs=classes(most=6), counts=devices, scales=st.lists(st.integers(1, 3), min_size=6))
+def test_our_own_method_finds_what_the_general_solver_finds(policy, jobs, counts, scales):
+    jobs = [
+        replace(job, scale=min(scale, max(n for n, r in zip(counts, job.rates, strict=True) if r)))
+        for job, scale in zip(jobs, scales, strict=False)
+    ]
+    general = policy(jobs, counts)
+    with patch("fairlead.solve.gavel.MANY", 0), patch("fairlead.solve.gavel.linear", None):
+        own = policy(jobs, counts)
+        turned = policy(jobs[::-1], counts)
+    valid(own, jobs, counts)
+    assert own.objective == near(general.objective)
+    assert turned.objective == own.objective
+
+
+def test_a_level_comes_with_a_bound_and_prices_of_those_that_cannot_rise():
+    rates = np.array([[4.0, 1.0], [3.0, 3.0], [0.0, 900.0]])
+    found = greatest(rates, np.ones(3), np.array([1.0, 1.0]))
+    assert found.level <= found.bound <= found.level * (1 + 1e-9)
+    assert found.prices.sum() == pytest.approx(1)
+    assert found.prices[1] > 0.9  # the second has all its time and no more than 3

@@ -9,11 +9,16 @@ objective here, since the average of two optima is one. solve/rounds.py turns sh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from fairlead.model.base import Misuse
-from fairlead.solve.lp import Program, linear
+from fairlead.solve.levels import greatest
+from fairlead.solve.lp import Program, SolverFailed, Vector, linear
+
+MANY = 200  # classes above which our own interior-point method finds the greatest level
 
 Shares = list[list[float]]  # class, type -> fraction of time of each job
 
@@ -69,20 +74,17 @@ class Problem:
         """Raises Misuse, naming the class, for rates or amounts that make no sense."""
         if not classes:
             raise Misuse("there are no jobs to share devices among", field="jobs")
-        for job in classes:
-            _check(job, devices)
+        _check(classes, devices)
         self.given = list(classes)
         self.order = sorted(range(len(classes)), key=lambda at: _key(classes[at]))
         self.classes = [classes[at] for at in self.order]
         self.devices = list(devices)
         self.jobs = sum(job.count for job in classes)
-        self.equal = [self._equal_rate(job) for job in self.classes]
-
-    def _equal_rate(self, job: JobClass) -> float:
-        """Return the rate under the equal share: N_j / jobs of each type, at most all the time."""
-        shares = [count / self.jobs for count in self.devices]
-        whole = max(sum(shares), 1.0)
-        return sum(rate * share / whole for rate, share in zip(job.rates, shares, strict=True))
+        self.matrix = np.array([job.rates for job in self.classes], float)
+        self.scales = np.array([job.scale for job in self.classes], float)
+        # The equal share is N_j / jobs of each type, at most all the time.
+        equal = np.array(devices, float) / self.jobs
+        self.equal: list[float] = (self.matrix @ (equal / max(equal.sum(), 1.0))).tolist()
 
     def base(self, spread: float = 1.0) -> tuple[Program, list[dict[int, int]], int | None]:
         """Return a program with shares x[class][type] and what they may be.
@@ -128,19 +130,22 @@ class Problem:
         over: float = 1.0,
     ) -> Allocation:
         """Return the shares in the order of the input, with rounding cut off."""
-        shares: Shares = [[0.0] * len(self.devices) for _ in self.given]
-        for at, columns in zip(self.order, x, strict=True):
+        shares = np.zeros(self.matrix.shape)
+        for at, columns in enumerate(x):
             for j, column in columns.items():
-                shares[at][j] = min(max(values[column] / over, 0.0), 1.0)
-        rates = [
-            math.fsum(rate * share for rate, share in zip(job.rates, row, strict=True))
-            for job, row in zip(self.given, shares, strict=True)
-        ]
-        equal = dict(zip(self.order, self.equal, strict=True))
-        levels = [
-            job.scale * rates[at] / (job.weight * equal[at]) for at, job in enumerate(self.given)
-        ]
-        return Allocation(objective, shares, rates, levels)
+                shares[at, j] = values[column] / over
+        return self.shared(objective, shares)
+
+    def shared(self, objective: float, shares: Vector) -> Allocation:
+        """Return shares, given in the order of this problem, in that of the input."""
+        shares = np.clip(shares, 0.0, 1.0)
+        rates = (self.matrix * shares).sum(axis=1)
+        weights = np.array([job.weight for job in self.classes])
+        levels = self.scales * rates / (weights * np.array(self.equal))
+        back = np.argsort(self.order)
+        return Allocation(
+            objective, shares[back].tolist(), rates[back].tolist(), levels[back].tolist()
+        )
 
 
 def _key(job: JobClass) -> tuple[object, ...]:
@@ -149,43 +154,69 @@ def _key(job: JobClass) -> tuple[object, ...]:
     return (job.rates, job.scale, job.weight, *numbers, job.elapsed_s, job.entity, job.name)
 
 
-def _check(job: JobClass, devices: Sequence[int]) -> None:
-    if len(job.rates) != len(devices):
-        raise Misuse(
-            f"{job.name} has {len(job.rates)} rates for {len(devices)} types", field="throughput"
-        )
-    for rate in job.rates:
-        if not (math.isfinite(rate) and rate >= 0):
-            raise Misuse(f"{job.name} has the throughput {rate}", field="throughput")
-    usable = [rate for rate, count in zip(job.rates, devices, strict=True) if count >= job.scale]
-    if not any(usable):
+def _check(classes: Sequence[JobClass], devices: Sequence[int]) -> None:
+    for job in classes:
+        if len(job.rates) != len(devices):
+            raise Misuse(
+                f"{job.name} has {len(job.rates)} rates for {len(devices)} types",
+                field="throughput",
+            )
+        if job.count < 1 or job.scale < 1 or not 0 < job.weight < math.inf:
+            raise Misuse(f"{job.name}: count, scale and weight must be positive", field="weight")
+    rates = np.array([job.rates for job in classes], float)
+    wrong = ~(np.isfinite(rates) & (rates >= 0))
+    if wrong.any():
+        at, j = np.argwhere(wrong)[0]
+        raise Misuse(f"{classes[at].name} has the throughput {rates[at, j]}", field="throughput")
+    enough = np.array(devices) >= np.array([job.scale for job in classes])[:, None]
+    nowhere = ~((rates > 0) & enough).any(axis=1)
+    if nowhere.any():
+        job = classes[int(np.argmax(nowhere))]
         raise Misuse(
             f"{job.name} runs on no type of which there are {job.scale} devices",
             field="throughput",
             hint="a throughput of zero means that it cannot run there; leave the job out",
         )
-    if job.count < 1 or job.scale < 1 or not (math.isfinite(job.weight) and job.weight > 0):
-        raise Misuse(f"{job.name}: count, scale and weight must be positive", field="weight")
 
 
 def max_min(classes: Sequence[JobClass], devices: Sequence[int]) -> Allocation:
     """Return shares with the greatest least level: max min scale x rate / (weight x equal rate)."""
     problem = Problem(classes, devices)
-    program, x, _ = problem.base()
-    least = program.column(cost=-1.0)
-    for at, columns in enumerate(x):
-        program.row({**problem.level(at, columns), least: -1.0}, least=0.0)
-    return _solved(problem, program, x, lambda value: -value)
+    asked = [job.weight * rate for job, rate in zip(problem.classes, problem.equal, strict=True)]
+    return greatest_factor(problem, np.array(asked) / problem.scales)[0]
 
 
 def makespan(classes: Sequence[JobClass], devices: Sequence[int]) -> Allocation:
     """Return shares with the least time until all steps are done, in seconds."""
     problem = Problem(classes, devices)
+    # What all can have of their steps in a second: 1 / makespan, so one program and no search.
+    found, _ = greatest_factor(problem, np.array([steps_of(job) for job in problem.classes]))
+    return replace(found, objective=1.0 / found.objective)
+
+
+def greatest_factor(problem: Problem, asked: Vector) -> tuple[Allocation, Vector]:
+    """Return the shares with the greatest factor of the rates asked for, and the prices of rates.
+
+    Prices per class: at these, what is asked for costs 1, and no shares earn more than the factor.
+    """
+    if len(asked) > MANY:
+        rates = problem.matrix / asked[:, None]
+        sizes = problem.scales * np.array([job.count for job in problem.classes])
+        try:
+            found = greatest(rates, sizes, np.array(problem.devices, float))
+            return problem.shared(found.level, found.shares), found.prices / asked
+        except SolverFailed:
+            pass  # the general solver takes longer
     program, x, _ = problem.base()
-    speed = program.column(cost=-1.0)  # 1 / makespan, so one program and no search
-    for at, columns in enumerate(x):
-        program.row({**problem.rate(at, columns), speed: -_steps(problem.classes[at])}, least=0.0)
-    return _solved(problem, program, x, lambda value: -1.0 / value)
+    factor = program.column(cost=-1.0)
+    rows = [
+        program.row({**problem.rate(at, columns), factor: -float(asked[at])}, least=0.0)
+        for at, columns in enumerate(x)
+    ]
+    answer = linear(program)
+    assert answer.value is not None, "no shares at all keep every row"
+    prices = np.maximum(answer.duals[rows], 0.0)
+    return problem.allocation(-answer.value, x, answer.x.tolist()), prices
 
 
 def sum_throughput(classes: Sequence[JobClass], devices: Sequence[int]) -> Allocation:
@@ -196,21 +227,13 @@ def sum_throughput(classes: Sequence[JobClass], devices: Sequence[int]) -> Alloc
         job = problem.classes[at]
         for column, gain in problem.rate(at, columns, job.count / problem.equal[at]).items():
             program.cost[column] = -gain
-    return _solved(problem, program, x, lambda value: -value)
-
-
-def _solved(
-    problem: Problem,
-    program: Program,
-    x: Sequence[Mapping[int, int]],
-    objective: Callable[[float], float],
-) -> Allocation:
     answer = linear(program)
     assert answer.value is not None, "no shares at all keep every row"
-    return problem.allocation(objective(answer.value), x, answer.x.tolist())
+    return problem.allocation(-answer.value, x, answer.x.tolist())
 
 
-def _steps(job: JobClass) -> float:
+def steps_of(job: JobClass) -> float:
+    """Return the steps left; Misuse where there are none."""
     if job.steps is None or not job.steps > 0:
         raise Misuse(f"{job.name} has no steps left", field="steps_left")
     return job.steps

@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from fairlead.model.base import Misuse
-from fairlead.solve.gavel import Allocation, JobClass, Problem, _steps
-from fairlead.solve.lp import SolverFailed, linear
+from fairlead.solve.gavel import Allocation, JobClass, Problem, greatest_factor, steps_of
+from fairlead.solve.lp import SolverFailed, Vector, linear
 
 PROVEN = 1e-9  # relative: how near a value and its bound are
 PROGRAMS_MAX = 200
@@ -29,7 +31,8 @@ def ftf(classes: Sequence[JobClass], devices: Sequence[int]) -> Allocation:
     low = max(_floor(job) for job in problem.classes)
     best: Allocation | None = None
     for _ in range(PROGRAMS_MAX):
-        factor, duals, allocation = _factor(problem, low)
+        allocation, prices = greatest_factor(problem, _asked(problem, low))
+        factor = allocation.objective
         worst = max(
             _rho(job, rate) for job, rate in zip(problem.given, allocation.rates, strict=True)
         )
@@ -37,13 +40,13 @@ def ftf(classes: Sequence[JobClass], devices: Sequence[int]) -> Allocation:
             best = replace(allocation, objective=worst)
         if factor >= 1 or best.objective <= low * (1 + PROVEN):
             return best
-        low = max(_next(problem, duals, factor, low), low * (1 + PROVEN / 4))
+        low = max(_next(problem, prices, factor, low), low * (1 + PROVEN / 4))
     raise SolverFailed("finish-time fairness came to no proof")
 
 
 def _rho(job: JobClass, rate: float) -> float:
     assert job.ideal_s is not None
-    return (job.elapsed_s + _steps(job) / rate) / job.ideal_s if rate > 0 else math.inf
+    return (job.elapsed_s + steps_of(job) / rate) / job.ideal_s if rate > 0 else math.inf
 
 
 def _floor(job: JobClass) -> float:
@@ -51,39 +54,22 @@ def _floor(job: JobClass) -> float:
     return _rho(job, max(job.rates))
 
 
-def _factor(problem: Problem, rho: float) -> tuple[float, list[float], Allocation]:
-    """Return the greatest factor of the rates that rho asks for, its duals, and its shares."""
-    program, x, _ = problem.base()
-    factor = program.column(cost=-1.0)
-    rows = [
-        program.row({**problem.rate(at, columns), factor: -_asked(problem, at, rho)}, least=0.0)
-        for at, columns in enumerate(x)
-    ]
-    answer = linear(program)
-    assert answer.value is not None, "no shares at all keep every row"
-    duals = [max(float(answer.duals[row]), 0.0) for row in rows]
-    return -answer.value, duals, problem.allocation(rho, x, answer.x.tolist())
+def _asked(problem: Problem, rho: float) -> Vector:
+    """Return the rate that each class needs for a rho above all its elapsed / ideal."""
+    return np.array([
+        steps_of(job) / (rho * (job.ideal_s or 0.0) - job.elapsed_s) for job in problem.classes
+    ])  # fmt: skip
 
 
-def _asked(problem: Problem, at: int, rho: float) -> float:
-    """Return the rate that a class needs for a rho above elapsed / ideal."""
-    job = problem.classes[at]
-    assert job.ideal_s is not None
-    return _steps(job) / (rho * job.ideal_s - job.elapsed_s)
-
-
-def _next(problem: Problem, duals: list[float], most: float, low: float) -> float:
-    """Return the rho at which what it asks for, priced by the duals, is `most`: none is below."""
-
-    def priced(rho: float) -> float:
-        return math.fsum(y * _asked(problem, at, rho) for at, y in enumerate(duals) if y > 0)
-
+def _next(problem: Problem, prices: Vector, most: float, low: float) -> float:
+    """Return the rho at which what it asks for costs `most` at these prices: none is below."""
     high = 2 * low
-    while priced(high) > most:
+    while float(prices @ _asked(problem, high)) > most:
         high *= 2
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if priced(middle) > most else (low, middle)
+        dear = float(prices @ _asked(problem, middle)) > most
+        low, high = (middle, high) if dear else (low, middle)
     return low
 
 
@@ -114,7 +100,7 @@ def cost_slo(
         job = problem.classes[at]
         if not (job.slo_s is not None and job.slo_s > 0):
             raise Misuse(f"{job.name} has the SLO {job.slo_s} s", field="slo_s")
-        _steps(job)
+        steps_of(job)
     conflict: list[int] = []
     kept = asking
     if not _can_keep(problem, asking):
@@ -139,7 +125,7 @@ def _can_keep(problem: Problem, slos: Sequence[int]) -> bool:
 
 def _needed(job: JobClass) -> float:
     assert job.slo_s is not None
-    return _steps(job) / job.slo_s
+    return steps_of(job) / job.slo_s
 
 
 def _conflict(problem: Problem, slos: Sequence[int]) -> list[int]:
