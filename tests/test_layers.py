@@ -2,8 +2,8 @@
 
 `model <- core <- policy <- store, backends <- sim, service, report <- cli`: the left never imports
 the right; `predict` and `solve` stand on `model` alone. The pure packages get time as an argument
-and randomness not at all, so that the same log gives the same state on every machine; integers
-only (inside `predict` and `solve` floats too), so that no order of summing matters.
+and randomness not at all, so that the same log gives the same state on every machine; integers only
+(inside `predict` floats too), so that no order of summing matters.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ LAYERS = {
     "solve": {"model"},
     "store": {"model"},
     "backends": {"model"},
-    "sim": {"model", "core", "policy", "predict", "solve", "store", "backends"},
-    "service": {"model", "core", "policy", "predict", "solve", "store", "backends"},
+    "sim": {"model", "core", "policy", "predict", "store", "backends"},
+    "service": {"model", "core", "policy", "predict", "store", "backends"},
     "report": {"model"},
     "cli": {
         *("model", "core", "policy", "predict", "solve", "store", "backends"),
@@ -38,7 +38,7 @@ LIBRARIES = {  # what a package may use beside the standard library
     "core": {"msgspec", "numpy"},
     "policy": {"msgspec", "numpy"},
     "predict": {"msgspec", "numpy", "sklearn"},
-    "solve": {"msgspec", "numpy", "scipy"},
+    "solve": {"msgspec", "numpy", "lap", "highspy"},
     "store": {"msgspec"},
     "backends": {"msgspec", "pynvml", "psutil"},
 }
@@ -161,6 +161,7 @@ def test_resources_scores_and_times_are_integers():
 @pytest.mark.parametrize(
     ("package", "planted"),
     [
+        ("solve", "from fairlead.core.engine import Core"),
         ("model", "from fairlead.core.engine import Core"),
         ("core", "import fairlead.policy.registry"),
         ("policy", "from fairlead import store"),

@@ -45,6 +45,7 @@ COMMANDS = {
     "report": Entry("fairlead.cli.report", "report", "Make an HTML page of what happened."),
     "store": Entry("fairlead.cli.store", "store", "Check, rebuild or export the database."),
     "predict": Entry("fairlead.cli.predict", "predict", "Forecast run times, and check forecasts."),
+    "solve": Entry("fairlead.cli.solve", "solve", "Assign tasks to resources, provably."),
     "sim": Entry("fairlead.cli.sim", "sim", "Simulate: replay traces, compare policies."),
 }
 ALIASES = {"ls": "ps", "queue": "ps", "log": "logs", "kill": "cancel", "explain": "why"}

@@ -1,26 +1,25 @@
-"""Linear programs, and mixed ones, by HiGHS (scipy), with the answer checked by its dual.
+"""Programs written row by row, solved by HiGHS (mip.py), and checked before they are believed.
 
-`linear` proves each optimum before it is used: the point keeps every row, and the dual value is
-the same. HiGHS runs on one thread with a fixed seed, so the same rows give the same answer.
+`linear` proves each optimum: the point keeps every row, and its dual has the same value. HiGHS
+runs on one thread with a fixed seed, so the same rows give the same answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from fairlead.model.base import Misuse
+from fairlead.solve.mip import Clock, Model, Result, solve
 
 Vector: TypeAlias = npt.NDArray[np.float64]
 Row: TypeAlias = Mapping[int, float]  # column -> coefficient
 Status: TypeAlias = Literal["optimal", "feasible", "infeasible", "unknown"]
 INFINITE = float("inf")
 LOOSE = 1e-6  # relative: what rows and values may be off by
-TRUSTED = 1e-7  # integers nearer than this are taken as such
 
 
 class SolverFailed(Exception):
@@ -34,24 +33,20 @@ class Program:
     cost: list[float] = field(default_factory=list)
     least: list[float] = field(default_factory=list)
     most: list[float] = field(default_factory=list)
-    whole: list[bool] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     row_least: list[float] = field(default_factory=list)
     row_most: list[float] = field(default_factory=list)
 
-    def column(
-        self, cost: float = 0.0, least: float = 0.0, most: float = INFINITE, whole: bool = False
-    ) -> int:
+    def column(self, cost: float = 0.0, least: float = 0.0, most: float = INFINITE) -> int:
         """Add a column and return its number."""
         self.cost.append(cost)
         self.least.append(least)
         self.most.append(most)
-        self.whole.append(whole)
         return len(self.cost) - 1
 
     def binary(self, cost: float = 0.0) -> int:
-        """Add a column that is 0 or 1."""
-        return self.column(cost, 0.0, 1.0, whole=True)
+        """Add a column that `mixed` takes as 0 or 1."""
+        return self.column(cost, 0.0, 1.0)
 
     def row(self, terms: Row, least: float = -INFINITE, most: float = INFINITE) -> int:
         """Add a row least <= terms . x <= most and return its number."""
@@ -60,18 +55,62 @@ class Program:
         self.row_most.append(most)
         return len(self.rows) - 1
 
-    def matrix(self) -> Any:
-        """Return the rows as a sparse matrix."""
-        from scipy.sparse import csr_array
 
-        counts = [len(row) for row in self.rows]
-        columns = [column for row in self.rows for column in row]
-        values = [value for row in self.rows for value in row.values()]
-        starts = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
-        return csr_array(
-            (np.array(values, float), np.array(columns, np.int32), starts),
-            shape=(len(self.rows), len(self.cost)),
-        )
+class _Written:
+    """A program as vectors: the entries of its rows, and the model column by column."""
+
+    def __init__(self, program: Program, integer: bool) -> None:
+        counts = [len(row) for row in program.rows]
+        self.row = np.repeat(np.arange(len(counts)), counts)
+        columns = [column for row in program.rows for column in row]
+        values = [value for row in program.rows for value in row.values()]
+        self.column, self.value = np.array(columns, np.int64), np.array(values, float)
+        self.cost = np.array(program.cost, float)
+        self.least, self.most = np.array(program.least), np.array(program.most)
+        self.row_least = np.array(program.row_least, float)
+        self.row_most = np.array(program.row_most, float)
+        order = np.argsort(self.column, kind="stable")
+        start = np.searchsorted(self.column[order], np.arange(len(self.cost) + 1))
+        self.model = Model(
+            self.cost, self.least, self.most, self.row_least, self.row_most,
+            start, self.row[order], self.value[order], integer,
+        )  # fmt: skip
+
+    def times(self, x: Vector, value: Vector | None = None) -> Vector:
+        """Return the sum of each row at x."""
+        value = self.value if value is None else value
+        sums = np.bincount(self.row, value * x[self.column], len(self.row_least))
+        return sums.astype(float)
+
+    def check(self, x: Vector) -> None:
+        """Raise SolverFailed where x breaks a bound or a row."""
+        size = LOOSE * (1 + np.abs(x))
+        if (x < self.least - size).any() or (x > self.most + size).any():
+            raise SolverFailed("the answer breaks a bound")
+        sums = self.times(x)
+        room = LOOSE * (1 + self.times(np.abs(x), np.abs(self.value)))
+        if (sums < self.row_least - room).any() or (sums > self.row_most + room).any():
+            raise SolverFailed("the answer breaks a row")
+
+    def prove(self, x: Vector, duals: Vector) -> None:
+        """Raise SolverFailed unless x keeps every row and the duals prove its value."""
+        self.check(x)
+        paid = np.bincount(self.column, self.value * duals[self.row], len(self.cost))
+        value = float(self.cost @ x)
+        # A dual pays for the side of its row that it leans on, a reduced cost for the bound of
+        # its column; what leans on no side may only be as large as rounding makes it.
+        bound = _paid(duals, self.row_least, self.row_most, self.cost)
+        bound += _paid(self.cost - paid, self.least, self.most, self.cost)
+        if abs(value - bound) > LOOSE * (1 + abs(value)):
+            raise SolverFailed(f"the answer {value} is not proven: its dual is {bound}")
+
+
+def _paid(price: Vector, low: Vector, high: Vector, cost: Vector) -> float:
+    side = np.where(price > 0, low, high)
+    free = ~np.isfinite(side)
+    if (np.abs(price[free]) > LOOSE * (1 + np.abs(cost).max(initial=0))).any():
+        raise SolverFailed("the dual of the answer is not feasible")
+    return float((price * np.where(free, 0.0, side)).sum())
 
 
 @dataclass(frozen=True)
@@ -92,133 +131,49 @@ class Answer:
         return abs(self.value - self.bound) / max(abs(self.bound), 1e-12)
 
 
-def need_scipy() -> None:
-    """Raise Misuse, with what to install, where scipy is missing."""
-    try:
-        import scipy.optimize  # noqa: F401
-    except ImportError:
-        raise Misuse(
-            "plans by optimisation need scipy", hint="pip install 'fairlead[solve]'"
-        ) from None
+_NONE = np.zeros(0)
 
 
 def linear(program: Program) -> Answer:
-    """Solve without integers. Raises SolverFailed where there is no proof, Misuse if unbounded."""
-    need_scipy()
-    from scipy.optimize import linprog
+    """Solve without integers. Raises SolverFailed where there is no proof, as if unbounded.
 
-    matrix = program.matrix()
-    least, most = np.array(program.row_least), np.array(program.row_most)
-    equal = least == most
-    upper, lower = ~equal & np.isfinite(most), ~equal & np.isfinite(least)
-    from scipy.sparse import vstack
-
-    inequalities = vstack([matrix[upper], -matrix[lower]]) if (upper | lower).any() else None
-    found = linprog(
-        program.cost,
-        A_ub=inequalities,
-        b_ub=None if inequalities is None else np.concatenate((most[upper], -least[lower])),
-        A_eq=matrix[equal] if equal.any() else None,
-        b_eq=most[equal] if equal.any() else None,
-        bounds=np.column_stack((program.least, program.most)),
-        method="highs",
-    )
-    if found.status == 2:
-        return Answer("infeasible", np.zeros(0))
-    if found.status == 3:
-        raise Misuse("the program has no best value: it is unbounded")
-    if found.status != 0:
-        raise SolverFailed(f"the solver stopped: {found.message}")
-    duals = np.zeros(len(program.rows))
-    if inequalities is not None:
-        ups = int(upper.sum())
-        duals[upper] += found.ineqlin.marginals[:ups]
-        duals[lower] -= found.ineqlin.marginals[ups:]
-    if equal.any():
-        duals[equal] = found.eqlin.marginals
-    _prove(program, matrix, found.x, duals)
-    return Answer("optimal", found.x, float(found.fun), float(found.fun), duals)
-
-
-def _prove(program: Program, matrix: Any, x: Vector, duals: Vector) -> None:
-    """Raise SolverFailed unless x keeps every row and the duals prove its value."""
-    check(program, x, matrix)
-    cost = np.array(program.cost)
-    reduced = cost - matrix.T @ duals if len(duals) else cost
-    value = float(cost @ x)
-    bound = 0.0
-    # A dual pays for the side of its row that it leans on, a reduced cost for the bound of its
-    # column; what leans on no side may only be as large as rounding makes it.
-    for price, low, high in (
-        (duals, np.array(program.row_least), np.array(program.row_most)),
-        (reduced, np.array(program.least), np.array(program.most)),
-    ):
-        if len(price):
-            side = np.where(price > 0, low, high)
-            free = ~np.isfinite(side)
-            bound += float(np.where(free, 0.0, price * np.where(free, 0.0, side)).sum())
-            if free.any() and np.abs(price[free]).max() > LOOSE * (1 + np.abs(cost).max()):
-                raise SolverFailed("the dual of the answer is not feasible")
-    if abs(value - bound) > LOOSE * (1 + abs(value)):
-        raise SolverFailed(f"the answer {value} is not proven: its dual is {bound}")
-
-
-def check(program: Program, x: Vector, matrix: Any = None) -> None:
-    """Raise SolverFailed where x breaks a bound, a row or an integer."""
-    size = 1 + np.abs(x)
-    if (x < np.array(program.least) - LOOSE * size).any():
-        raise SolverFailed("the answer breaks a lower bound")
-    if (x > np.array(program.most) + LOOSE * size).any():
-        raise SolverFailed("the answer breaks an upper bound")
-    if program.rows:
-        matrix = program.matrix() if matrix is None else matrix
-        sums = matrix @ x
-        room = LOOSE * (1 + abs(matrix) @ np.abs(x))
-        low, high = np.array(program.row_least), np.array(program.row_most)
-        if (sums < low - room).any() or (sums > high + room).any():
-            raise SolverFailed("the answer breaks a row")
-    whole = np.array(program.whole)
-    if whole.any() and (np.abs(x[whole] - np.round(x[whole])) > 1e-5).any():
-        raise SolverFailed("the answer is not whole")
+    Raises Missing, with what to install, without the extra `solve`.
+    """
+    written = _Written(program, integer=False)
+    found = solve(written.model, Clock(None))
+    if found.status == "infeasible":
+        return Answer("infeasible", _NONE)
+    if found.status != "optimal" or found.x is None or found.row_duals is None:
+        raise _failed(found)
+    written.prove(found.x, found.row_duals)
+    value = float(written.cost @ found.x)
+    return Answer("optimal", found.x, value, value, found.row_duals)
 
 
 def mixed(program: Program, time_limit_s: float | None = None) -> Answer:
-    """Solve with integers, to proven optimality unless the time limit comes first.
+    """Solve with all columns whole, to proven optimality unless the time limit comes first.
 
     `infeasible` only where it is proven; `unknown` where the time was over before any answer.
     """
-    need_scipy()
-    from scipy.optimize import Bounds, LinearConstraint, milp
-
+    written = _Written(program, integer=True)
     if not program.cost:
-        empty = all(low <= 0 <= high for low, high in _row_bounds(program))
-        none = np.zeros(0)
-        return Answer("optimal", none, 0.0, 0.0) if empty else Answer("infeasible", none)
-    options: dict[str, Any] = {"mip_rel_gap": 0.0}
-    if time_limit_s is not None:
-        options["time_limit"] = time_limit_s
-    rows: Sequence[Any] = ()
-    if program.rows:
-        rows = [LinearConstraint(program.matrix(), program.row_least, program.row_most)]
-    found = milp(
-        program.cost,
-        integrality=np.array(program.whole, int),
-        bounds=Bounds(np.array(program.least), np.array(program.most)),
-        constraints=rows,
-        options=options,
-    )
-    if found.status == 2:
-        return Answer("infeasible", np.zeros(0))
-    if found.status == 3:
-        raise Misuse("the program has no best value: it is unbounded")
+        possible = all((written.row_least <= 0) & (written.row_most >= 0))
+        return Answer("optimal", _NONE, 0.0, 0.0) if possible else Answer("infeasible", _NONE)
+    found = solve(written.model, Clock(time_limit_s))
+    if found.status == "infeasible":
+        return Answer("infeasible", _NONE)
+    if found.status == "failed":
+        raise _failed(found)
     if found.x is None:
-        return Answer("unknown", np.zeros(0))
-    x = np.where(np.array(program.whole), np.round(found.x), found.x)
-    check(program, x)
-    value = float(np.array(program.cost) @ x)
-    bound = None if found.mip_dual_bound is None else float(found.mip_dual_bound)
-    return Answer("optimal" if found.status == 0 else "feasible", x, value, bound)
+        return Answer("unknown", _NONE)
+    x = np.round(found.x)
+    written.check(x)
+    value = float(written.cost @ x)
+    bound = found.bound if np.isfinite(found.bound) else None
+    if found.status == "optimal":
+        return Answer("optimal", x, value, value)
+    return Answer("feasible", x, value, bound)
 
 
-def _row_bounds(program: Program) -> list[tuple[float, float]]:
-    return list(zip(program.row_least, program.row_most, strict=True))
+def _failed(found: Result) -> SolverFailed:
+    return SolverFailed(f"the solver stopped without an answer: {found.status}")
