@@ -82,13 +82,13 @@ def place(core: Core, job: Job, *slots: Slot | int) -> None:
 
 def start(core: Core, job: Job, *ranks: int) -> None:
     """Report members as started: these ranks, else all."""
-    for rank in ranks or range(len(job.slots)):
+    for rank in ranks or list(job.ranks):
         core.apply(core.now, MemberStarted(job=job.id, attempt=job.attempt, rank=rank))
 
 
 def end(core: Core, job: Job, *ranks: int, exit: Exit = OK) -> None:
     """Report members as gone: these ranks, else all that are not."""
-    for rank in ranks or [r for r in range(len(job.slots)) if r not in job.exits]:
+    for rank in ranks or [r for r in job.ranks if r not in job.exits]:
         core.apply(core.now, MemberEnded(job=job.id, attempt=job.attempt, rank=rank, exit=exit))
 
 

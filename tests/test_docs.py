@@ -172,7 +172,8 @@ def test_every_key_of_a_job_file_is_documented():
 
 
 def test_every_key_of_the_configuration_is_documented():
-    from fairlead.service.config import NodeTable, PolicyTable, QueueTable, QuotaTable, TenantTable
+    from fairlead.policy.sharing_file import QueueTable, QuotaTable, TenantTable
+    from fairlead.service.config import NodeTable, PolicyTable
 
     text = (REFERENCE / "config.md").read_text()
     tables = (NodeTable, PolicyTable, QueueTable, QuotaTable, TenantTable)
@@ -220,13 +221,17 @@ def test_every_setting_of_a_policy_is_documented():
 
 
 def test_every_state_and_reason_is_explained():
+    from fairlead.core import shares
     from fairlead.model.jobs import Phase
     from fairlead.policy import explain
+    from fairlead.policy.deadlock import gate
 
     codes = (REFERENCE / "exit-codes.md").read_text()
     assert [phase for phase in Phase if f"`{phase}`" not in codes] == []
-    reasons = (explain.RESOURCES, explain.PRIORITY, explain.QUOTA, explain.NODE_DOWN)
-    reasons += (explain.RESERVED,)
+    reasons = (explain.RESOURCES, explain.PRIORITY, shares.QUOTA, explain.NODE_DOWN)
+    reasons += (explain.RESERVED, explain.ACQUIRING, gate.LICENSES)
+    reasons += tuple(re.findall(r'Block\("(\w+)"', Path(shares.__file__).read_text()))
+    assert "ExceedsMaxQuota" in reasons
     why = (DOCS / "why" / "why-jobs-wait.md").read_text()
     assert [code for code in (*reasons, explain.PENDING_EVALUATION) if f"`{code}`" not in why] == []
 

@@ -145,6 +145,7 @@ def test_the_environment_of_a_gang_member() -> None:
     env = environment.of_member(assigned(name="n", tenant="t", queue="q", user="u"), "/s", {}, 0)
     expected = {
         "FAIRLEAD_MEMBER": "9.1.2",
+        "FAIRLEAD_STATE": "/s",
         "FAIRLEAD_JOB_ID": "9",
         "FAIRLEAD_JOB_NAME": "n",
         "FAIRLEAD_TENANT": "t",

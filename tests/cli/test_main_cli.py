@@ -153,7 +153,7 @@ def test_every_command_of_the_table_exists_and_has_help(cli, name):
 
 def test_aliases_lead_to_the_same_command(cli, service):
     service.answers["GET /api/v1/jobs"] = lambda _: rows(job(7))
-    assert cli("ls") == cli("ps") == cli("queue")
+    assert cli("ls") == cli("ps")
 
 
 def test_a_reader_that_has_seen_enough_is_no_failure(service, state):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fairlead.core import engine
-from fairlead.core.engine import Drained
 from fairlead.core.invariants import check
+from fairlead.core.nodes import Drained
 from fairlead.model import limits
 from fairlead.model.events import Cancelled, MemberEnded, MemberStarted, Submitted
 from fairlead.model.jobs import Exit, Phase

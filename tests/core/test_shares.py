@@ -92,7 +92,7 @@ def test_a_queue_borrows_no_more_than_its_limit_and_why_says_so() -> None:
     shop = Shop(nlp, limited)
     jobs = [shop.submit("vision") for _ in range(6)]
     assert [shop.runs(job) for job in jobs] == [True] * 5 + [False]
-    assert shop.why(jobs[5]).startswith("WaitingForQuota: queue vision holds 5000 gpu_milli")
+    assert shop.why(jobs[5]).startswith("WaitingForQuota: queue vision holds 5 gpus")
 
 
 def test_what_is_not_lent_stays_free() -> None:
@@ -109,7 +109,7 @@ def test_a_hard_limit_holds_though_all_is_free_and_counts_what_is_below() -> Non
     shop = Shop(top, Queue(name="a", parent="org"), Queue(name="b", parent="org"))
     jobs = [shop.submit("a"), shop.submit("b"), shop.submit("a"), shop.submit("b")]
     assert [shop.runs(job) for job in jobs] == [True, True, True, False]
-    assert shop.why(jobs[3]).startswith("ExceedsMaxQuota: queue org holds 3000")
+    assert shop.why(jobs[3]).startswith("ExceedsMaxQuota: queue org holds 3 gpus")
     shop.end(jobs[0])
     assert shop.runs(jobs[3])
 

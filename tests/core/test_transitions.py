@@ -11,10 +11,12 @@ from fairlead.core.invariants import check
 from fairlead.core.jobs import TRANSITIONS
 from fairlead.model.events import (
     Cancelled,
+    Grown,
     MemberEnded,
     MemberStarted,
     NodeLost,
     Placed,
+    Shrunk,
     StopDecided,
     Submitted,
 )
@@ -38,7 +40,7 @@ from strategies import (
 
 P = Phase
 OUTSIDE = (Submitted, MemberStarted, MemberEnded, NodeLost)
-OWN = (Placed, StopDecided, Cancelled)
+OWN = (Placed, StopDecided, Grown, Shrunk, Cancelled)
 ENDS = {
     P.SUCCEEDED: OK,
     P.FAILED: FAILED,
@@ -49,7 +51,7 @@ ENDS = {
 def in_phase(phase: Phase) -> Core:
     """Return a core whose job 1 (attempt 1, if any, on node 0) is or ended in this phase."""
     core = cluster(node("n0"), node("n1"))
-    job = submit(core)
+    job = submit(core, members_max=2)
     if phase is P.PENDING:
         return core
     if phase is P.CANCELLED:
@@ -78,6 +80,8 @@ def about_job_1(kind: type, phase: Phase):
         MemberStarted: MemberStarted(job=1, attempt=attempt, rank=0),
         MemberEnded: MemberEnded(job=1, attempt=attempt, rank=0, exit=OK),
         StopDecided: StopDecided(job=1, attempt=attempt, then=P.CANCELLED),
+        Grown: Grown(job=1, attempt=attempt, slots=(Slot(node=1),)),
+        Shrunk: Shrunk(job=1, attempt=attempt, members=1),
         Cancelled: Cancelled(job=1),
         NodeLost: NodeLost(node=0),
     }[kind]
@@ -93,6 +97,8 @@ EXPECTED = {  # what the event above does to a job of one member
     (P.RUNNING, MemberEnded): P.SUCCEEDED,
     (P.RUNNING, NodeLost): P.PENDING,
     (P.RUNNING, StopDecided): P.STOPPING,
+    (P.RUNNING, Grown): P.RUNNING,
+    (P.RUNNING, Shrunk): P.RUNNING,
     (P.STOPPING, MemberEnded): P.CANCELLED,
     (P.STOPPING, NodeLost): P.CANCELLED,
     (P.STOPPING, StopDecided): P.STOPPING,
@@ -115,6 +121,8 @@ def phase_of_job_1(core: Core) -> Phase:
 def test_a_transition_of_the_table_happens(phase, kind):
     core = in_phase(phase)
     assert phase_of_job_1(core) is phase
+    if kind is Shrunk:
+        core.apply(0, about_job_1(Grown, phase))
     core.apply(0, about_job_1(kind, phase))
     after = phase_of_job_1(core)
     assert after is EXPECTED[phase, kind]

@@ -30,10 +30,13 @@ def test_the_log_of_a_release_replays_to_its_digest(path: Path) -> None:
 # What a release did not know of a job, and of the whole, yet: the state that it had is the rest.
 ADDED_SINCE: dict[str, tuple[set[str], set[str]]] = {
     "0.1.0": (
-        {"end_ms", "served_ms", "preemptions", "pending_ms", "waited_ms", "promoted_served_ms"},
+        {
+            *("end_ms", "served_ms", "preemptions", "pending_ms", "waited_ms"),
+            *("promoted_served_ms", "fruitless", "made_room"),
+        },
         {"services", "services_seen", "accounts"},
     ),
-    "0.2.0": (set(), {"accounts"}),
+    "0.2.0": ({"fruitless", "made_room"}, {"accounts"}),
 }
 
 

@@ -51,7 +51,8 @@ def test_a_setting_is_the_same_in_a_table_and_on_the_command_line(name, table, w
         ("srtf", "min_run", "is no KEY=VALUE", "such as"),
         ("srtf", "min_run=", "is no KEY=VALUE", "such as"),
         ("srtf", "min_run=5", "no unit", "5m"),
-        ("fifo", "min_run=5m", "min_run has no effect here", "preemptive"),
+        ("srtf", "within=lower-priority", "within has no effect here", "preempt anyway"),
+        ("fifo", "reclaim=some", 'reclaim is some, expected "any"', ""),
         ("srtf", "promote=100", "promote has no effect here", "las"),
         ("fifo", "ageing_per_hour=5", "ageing_per_hour has no effect", "priority"),
         ("fifo", "shortest=true", "shortest has no effect", "backfill"),
@@ -88,10 +89,11 @@ def test_what_is_there_anyway_does_no_harm():
 
 
 def test_of_several_policies_a_setting_changes_those_that_have_it():
-    found = configured(["fifo", "srtf", "las"], parse(["min_run=5m", "levels=1h"]))
-    assert found["fifo"] == policy_config("fifo")
-    assert found["srtf"].min_run_ms == found["las"].min_run_ms == 300_000
-    assert found["srtf"].levels_gpu_ms == () and found["las"].levels_gpu_ms == (HOUR,)
+    found = configured(["fifo", "srtf", "las"], parse(["within=lower-priority", "levels=1h"]))
+    assert found["fifo"].within == "lower-priority" and found["fifo"].levels_gpu_ms == ()
+    assert found["srtf"] == policy_config("srtf")
+    assert found["las"].within == "never"
+    assert found["las"].levels_gpu_ms == (HOUR,)
     with pytest.raises(Misuse, match="levels has no effect here"):
         configured(["fifo", "srtf"], parse(["levels=1h"]))
     assert configured(["priority"], {}) == {"priority": PolicyConfig()}

@@ -62,7 +62,7 @@ def test_a_policy_may_be_just_a_name_or_a_table_of_settings():
         ("[policy]\nageing_per_hour = 0", 2, "starvation bound", ""),
         ("[queues.short]\npriorty = 1", 2, "unknown key queues.short.priorty", "priority"),
         ("[queues.short]\n\npriority = 101", 3, "queues.short.priority", "0 to 100"),
-        ("[queues.short]\npending_max = 0", 2, "must be 1 or more, not 0", ""),
+        ("[queues.short]\nmax_pending = 0", 2, "must be 1 or more, not 0", ""),
         ("[queues.short]\ntime_limit = 60", 2, "no unit", '"60m"'),
         ("[queues.short]\ntime_limit = '0s'", 2, "must be 1 or more", ""),
         ("[tenants.nlp]\nweight = 0", 2, "must be 1 or more, not 0", ""),

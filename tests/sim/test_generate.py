@@ -6,7 +6,7 @@ import pytest
 
 from fairlead.model.base import Misuse
 from fairlead.sim.cluster import parse_cluster
-from fairlead.sim.generate import DAY_S, generate
+from fairlead.sim.generate import DAY_S, generate, jobs_in
 from fairlead.sim.traces.jsonl import Line
 
 CLUSTER = parse_cluster("12x8gpu")
@@ -76,3 +76,24 @@ def test_tenants_differ_in_size():
 def test_numbers_that_make_no_sense_are_misuse(wrong):
     with pytest.raises(Misuse):
         made(**wrong)
+
+
+def test_in_an_overload_every_tenant_wants_more_than_there_is():
+    lines = made("overload", tenants=2, load=2.2, jobs=10_000)
+    window = max(line.submit_s for line in lines)
+    for tenant in ("tenant1", "tenant2"):
+        work = sum(line.run_s * line.gpus for line in lines if line.tenant == tenant)
+        assert work > 96 * window
+
+
+def test_an_overload_of_one_or_of_little_is_misuse():
+    for wrong in ({"tenants": 1, "load": 2.0}, {"tenants": 2, "load": 0.9}):
+        with pytest.raises(Misuse, match="no overload") as said:
+            made("overload", **wrong)
+        assert said.value.field in wrong and "more than all there is" in said.value.hint
+
+
+def test_so_many_jobs_keep_coming_for_so_many_days():
+    count = jobs_in(3 * DAY_S, load=0.9, cluster=CLUSTER, seed=3)
+    lines = made(jobs=count, load=0.9, seed=3)
+    assert max(line.submit_s for line in lines) == pytest.approx(3 * DAY_S, rel=0.1)

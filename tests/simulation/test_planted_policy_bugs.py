@@ -7,12 +7,15 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
+from fairlead.core.cohort import Branch
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
+from fairlead.core.shares import Shares
 from fairlead.model.events import Promised, StopDecided
 from fairlead.model.jobs import Phase
 from fairlead.policy import backfill, plan, preempt
 from fairlead.policy.fence import Fence
+from fairlead.policy.given import Given
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.plan import Plans
 from fairlead.policy.preempt import _Draft
@@ -135,6 +138,43 @@ def a_job_that_was_stopped_comes_first_again(patch: pytest.MonkeyPatch) -> None:
         original(self, job)
 
     patch.setattr(Core, "_wait", forgetful)
+
+
+@plant("over-quota")
+def what_is_lent_counts_for_the_lender_too(patch: pytest.MonkeyPatch) -> None:
+    """What a queue lends to nobody stays its own; here those above it may lend it out as well."""
+    original = Branch.settle
+
+    def generous(self):
+        original(self)
+        self.local = [0] * len(self.local)
+
+    patch.setattr(Branch, "settle", generous)
+
+
+@plant("over-quota")
+def limits_on_borrowing_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    original = Branch.available
+
+    def available(self, row):
+        borrow, self.borrow = self.borrow, [None] * len(self.borrow)
+        try:
+            return original(self, row)
+        finally:
+            self.borrow = borrow
+
+    patch.setattr(Branch, "available", available)
+
+
+@plant("over-quota")
+def a_preemptive_pass_forgets_what_it_has_given(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Given, "add", lambda self, job, slots: None)
+
+
+@plant("over-quota")
+def a_gang_counts_as_one_member(patch: pytest.MonkeyPatch) -> None:
+    original = Shares.ask
+    patch.setattr(Shares, "ask", lambda self, shape: original(self, replace(shape, members=1)))
 
 
 @pytest.mark.parametrize("name", PLANTS)

@@ -133,6 +133,19 @@ class Client:
 
         return once_more(call) if key else call()
 
+    def put(self, path: str, body: object, query: Mapping[str, object] | None = None) -> Any:
+        """Return the decoded answer to a PUT below /api/v1."""
+        return self._send("PUT", path + query_string(query), body)
+
+    def patch(self, path: str, body: object) -> Any:
+        """Return the decoded answer to a PATCH below /api/v1."""
+        return self._send("PATCH", path, body)
+
+    def _send(self, method: str, path: str, body: object) -> Any:
+        """Both mean the same when they come twice, so a broken connection is tried once more."""
+        data = json.dumps(body, separators=(",", ":")).encode()
+        return once_more(lambda: self._open(method, API + path, data, timeout_s=TIMEOUT_S).json())
+
     def delete(self, path: str, *, timeout_s: float = TIMEOUT_S) -> Any:
         """Return the decoded answer to a DELETE below /api/v1."""
         return self._open("DELETE", API + path, timeout_s=timeout_s).json()
@@ -151,7 +164,7 @@ class Client:
         timeout_s: float | None,
     ) -> Reply:
         head = f"{method} {target} HTTP/1.1\r\nHost: fairlead\r\nConnection: close\r\n"
-        if method == "POST":
+        if data:
             head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
         if key:
             head += f"Idempotency-Key: {key}\r\n"

@@ -66,21 +66,39 @@ def _yaml_line(node: Any, path: str) -> int:
 
 def read_job_file(path: str) -> JobFile:
     """Return the jobs of a file, "-" for stdin: one job, several documents, or a list `jobs`."""
+    found = _parse(path)
+    jobs = _documents(found.jobs)
+    if not jobs:
+        raise misuse(
+            f"{found.name}: there is no job in this file", hint="write at least: run: COMMAND"
+        )
+    return found._replace(jobs=jobs)
+
+
+def read_cluster_file(path: str) -> JobFile:
+    """Return the one document of a cluster file, "-" for stdin, as the only one of its `jobs`."""
+    found = _parse(path)
+    if len(found.jobs) != 1:
+        raise misuse(
+            f"{found.name}: {len(found.jobs) or 'no'} documents, a cluster file is one",
+            field="file",
+            hint="write for example queues: {research: {weight: 2}}",
+        )
+    return found
+
+
+def _parse(path: str) -> JobFile:
+    """Return the documents of a file, "-" for stdin."""
     name = "stdin" if path == "-" else path
     text = _read(path)
-    tree = None
     if name.endswith(".toml"):
         from fairlead.service.config import parse_toml
 
-        jobs = _documents([parse_toml(text, name)])
-    elif name.endswith(".json"):
-        jobs = _documents([_json(text, name)])
-    else:
-        tree = _yaml(text, name)
-        jobs = _documents([_plain(each) for each in tree])
-    if not jobs:
-        raise misuse(f"{name}: there is no job in this file", hint="write at least: run: COMMAND")
-    return JobFile(name, text, jobs, tree)
+        return JobFile(name, text, [parse_toml(text, name)], None)
+    if name.endswith(".json"):
+        return JobFile(name, text, [_json(text, name)], None)
+    tree = _yaml(text, name)
+    return JobFile(name, text, [_plain(each) for each in tree], tree)
 
 
 def _json(text: str, name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -18,8 +18,8 @@ from fairlead.model.units import format_cpus, format_duration, format_size
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _HEADER = (
-    *("ID", "NAME", "USER", "TENANT", "STATE", "PRIO", "CPUS", "MEM", "GPUS", "WAIT"),
-    *("TIME/LIMIT", "DEADLINE", "ETA", "REASON"),
+    *("ID", "NAME", "USER", "TENANT", "QUEUE", "STATE", "PRIO", "CPUS", "MEM", "GPUS", "MEMBERS"),
+    *("WAIT", "TIME/LIMIT", "DEADLINE", "ETA", "REASON"),
 )
 _TIMES = ("phase", "submitted_ms", "started_ms", "ended_ms")
 _REASON = ("phase", "reason", "nodes", "because", "exit_code", "exit_signal")
@@ -146,11 +146,13 @@ def jobs_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], now_ms: in
         (name if array is None else f"{name}[{index}]" for name, array, index in labels),
         of["user"],
         of["tenant"],
+        (queues := of["queue"]),
         of["phase"],
         map(str, of["priority"]),
         map(cache(format_cpus), of["cpu_milli"]),
         map(cache(output.memory), of["memory_mib"]),
         map(cache(output.gpus), of["gpus_milli"]),
+        (members := _elastic(of, len(rows))),
         map(cache(output.span), (waited for waited, _ in times)),
         map(cache(_ran_of_limit), (ran for _, ran in times), of["limit_ms"]),
         (deadlines := _moments(now_ms, of.get("deadline_ms"), len(rows))),
@@ -159,11 +161,22 @@ def jobs_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], now_ms: in
     )
     grid = [tuple(column) for column in shown]
     header = list(_HEADER)
-    for name, column in (("ETA", etas), ("DEADLINE", deadlines)):
-        if not any(column):  # nothing waits, none has a deadline: then nobody asks
+    several = [name != "default" for name in queues]
+    optional = {"ETA": etas, "DEADLINE": deadlines, "MEMBERS": members, "QUEUE": several}
+    for name, column in optional.items():
+        if not any(column):  # nothing waits, no deadline, no queue is named: then nobody asks
             del grid[header.index(name)]
             header.remove(name)
     return output.grid(header, grid, right=_RIGHT)
+
+
+def _elastic(of: Mapping[str, Sequence[Any]], count: int) -> Sequence[str]:
+    most = of.get("members_max")
+    if most is None or not any(most):
+        return [""] * count
+    names = ("members", "members_max", "nodes", "phase")
+    rows = zip(*(of[name] for name in names), strict=True)
+    return [_members(dict(zip(names, row, strict=True))) for row in rows]
 
 
 def _etas(now: int, etas: Sequence[Any] | None, count: int) -> Sequence[str]:
@@ -256,9 +269,13 @@ def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("command", shlex.join(spec.get("command") or ())),
         ("workdir", spec.get("workdir") or ""),
         ("asks for", _asked(shape) + (f", {members} members" if members > 1 else "")),
+        ("licenses", _named(spec.get("counted"))),
+        ("may acquire", _named(spec.get("may_acquire"))),
+        ("members", "" if job["phase"] == "PENDING" else _members(job)),
         ("time limit", format_duration(limit) if limit else ""),
         ("deadline", when.deadline(job["now_ms"], job.get("deadline_ms"))),
-        ("preempted", "never" if spec.get("preemptible") is False else ""),
+        ("preempted", _preempted(job, spec)),
+        ("work saved", output.clock(job.get("checkpoint_ms"))),
         ("submitted", output.clock(job["submitted_ms"])),
         ("waited", output.span(waited)),
         ("started", output.clock(job["started_ms"])),
@@ -269,6 +286,23 @@ def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("attempt", str(job["attempt"]) if job["attempt"] > 1 else ""),
         ("labels", ", ".join(f"{name}={value}" for name, value in spec.get("labels") or ())),
     ]
+
+
+def _preempted(job: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
+    """Return how often a job had to make room for others, "" if it never had to."""
+    times = job.get("preemptions") or 0
+    if spec.get("preemptible") is False:
+        return "never"
+    return "" if not times else "once" if times == 1 else f"{times} times"
+
+
+def _members(job: Mapping[str, Any]) -> str:
+    """Return how many members an elastic job has of how many it may have, "" for others."""
+    most = job.get("members_max")
+    if not most:
+        return ""
+    span = f"{job['members']}-{most}"
+    return f"{len(job['nodes'])} of {span}" if job["phase"] in output.LIVE else span
 
 
 def _asked(shape: dict[str, Any]) -> str:
@@ -290,11 +324,17 @@ def _asked(shape: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _named(amounts: Sequence[tuple[str, int]] | None) -> str:
+    return ", ".join(f"{amount} {name}" for name, amount in amounts or ())
+
+
 def _event_line(event: dict[str, Any]) -> str:
     """Return one event in words: its kind, and what of it is worth a line."""
     words = [str(event["kind"])]
     if event.get("attempt"):
         words.append(f"attempt {event['attempt']}")
+    if event.get("amount"):  # of a named resource
+        words.append(f"{event['amount']} {event['name']}")
     if event.get("rank"):
         words.append(f"rank {event['rank']}")
     if event.get("then"):

@@ -23,7 +23,8 @@ class Entry(NamedTuple):
 
 
 _JOBS, _SUBMIT, _FOLLOW = "fairlead.cli.jobs", "fairlead.cli.submit", "fairlead.cli.follow"
-_RESERVE = "fairlead.cli.reservations"
+_RESERVE, _QUEUES = "fairlead.cli.reservations", "fairlead.cli.queues"
+_NAMED = "fairlead.cli.resources"
 COMMANDS = {
     "up": Entry("fairlead.cli.service", "up", "Start the service on this machine."),
     "down": Entry("fairlead.cli.service", "down", "Stop the service."),
@@ -41,6 +42,18 @@ COMMANDS = {
     "nodes": Entry("fairlead.cli.nodes", "nodes", "List machines and what is free on them."),
     "node": Entry(_RESERVE, "node", "Drain a machine, and resume it."),
     "reservation": Entry(_RESERVE, "reservation", "Keep machines or amounts for a time."),
+    "queue": Entry(_QUEUES, "queue", "Queues: their tree, quotas and limits."),
+    "user": Entry(_QUEUES, "user", "Users: their shares and limits."),
+    "tenant": Entry(_QUEUES, "tenant", "Tenants: their quotas."),
+    "apply": Entry("fairlead.cli.apply", "apply", "Set queues, users and policy from a file."),
+    "share": Entry("fairlead.cli.share", "share", "Show who is entitled to what, and borrows it."),
+    "usage": Entry("fairlead.cli.share", "usage", "Show what was used, by whom."),
+    "resource": Entry(_NAMED, "resource", "Licences, volumes, locks: who holds how many."),
+    "acquire": Entry(_NAMED, "acquire", "In a job: take some of a named resource."),
+    "release": Entry(_NAMED, "release", "In a job: give back some of a named resource."),
+    "checkpoint": Entry(
+        "fairlead.cli.checkpoint", "checkpoint", "In a job: say that its work is saved."
+    ),
     "doctor": Entry("fairlead.cli.service", "doctor", "Check this machine and the service."),
     "report": Entry("fairlead.cli.report", "report", "Make an HTML page of what happened."),
     "store": Entry("fairlead.cli.store", "store", "Check, rebuild or export the database."),
@@ -48,7 +61,7 @@ COMMANDS = {
     "solve": Entry("fairlead.cli.solve", "solve", "Assign tasks to resources, provably."),
     "sim": Entry("fairlead.cli.sim", "sim", "Simulate: replay traces, compare policies."),
 }
-ALIASES = {"ls": "ps", "queue": "ps", "log": "logs", "kill": "cancel", "explain": "why"}
+ALIASES = {"ls": "ps", "log": "logs", "kill": "cancel", "explain": "why"}
 
 
 class Commands(click.Group):

@@ -143,6 +143,8 @@ def _print_up(client: Client, as_json: bool, already: int) -> None:
     for node in client.get("/nodes")["nodes"]:
         click.echo(f"  lends   {_amounts(node)}")
     click.echo(f"  policy  {status['policy_text']}")
+    if problem := (status.get("config") or {}).get("problem"):
+        click.echo(f"  config  not in force: {problem}")
     if status["jobs"]:
         click.echo(f"  jobs    {_counts(status['jobs'])}")
     click.echo("  next    fairlead submit -- COMMAND; fairlead ps; fairlead down")
@@ -247,13 +249,28 @@ def status(state: str | None, as_json: bool) -> int:
         "service": f"version {found['version']}, process {found['pid']}, up since {since}",
         "state": f"{found['state']}, {found['events']} events",
         "policy": found["policy_text"],
+        "queues": _queues(found),
         "jobs": _counts(found["jobs"]) or "none waits or runs",
         "agent": f"process {agent['pid']}" if agent["connected"] else agent["problem"],
         "store": "ok" if found["store"]["ok"] else found["store"]["problem"],
     }
+    config = found.get("config") or {}
+    if config.get("problem"):
+        lines["config"] = f"not in force: {config['problem']}"
     for name, text in lines.items():
         click.echo(f"{name:<8} {text}")
     return 0 if found["ready"] else 1
+
+
+QUEUES_SHOWN = 8
+
+
+def _queues(found: dict[str, Any]) -> str:
+    """Return "default, nlp, vision", with the number of those that are not shown."""
+    names = [each["name"] for each in found["queues"]]
+    more = len(names) - QUEUES_SHOWN
+    tail = f" and {more} more: fairlead queue tree" if more > 0 else ""
+    return ", ".join(sorted(names)[:QUEUES_SHOWN]) + tail
 
 
 MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}

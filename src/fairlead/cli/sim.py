@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from fairlead.cli.deadlines import deadlines
+from fairlead.cli.errors import misuse, notice
 from fairlead.cli.faults import faults
 from fairlead.cli.reading import Reading, reading, windows
 from fairlead.cli.sim_eta import eta
@@ -27,10 +28,13 @@ from fairlead.cli.sim_output import (
     unwritable,
     words_of,
 )
+from fairlead.cli.sim_queues import in_queues, print_shares, queued, shares_in_json
 from fairlead.cli.sim_source import find_source, first_difference_in_words, from_log, predictor
 from fairlead.cli.world import behaviour
 
 if TYPE_CHECKING:
+    from fairlead.sim.generate import Pattern
+    from fairlead.sim.queues import Column
     from fairlead.sim.replay import Predictor, Rules
     from fairlead.sim.workload import Estimates
 
@@ -76,10 +80,13 @@ sim.add_command(eta)
 @_ESTIMATES
 @windows
 @reading
+@in_queues
 @behaviour
 @click.option("--starts", type=click.Path(), metavar="FILE", help="Write a CSV row per job.")
 @_JSON
+@click.pass_context
 def run(
+    context: click.Context,
     trace: str | None,
     from_log: str | None,
     predictor: str | None,
@@ -88,6 +95,8 @@ def run(
     limit_jobs: int | None,
     estimates: Estimates | None,
     reservations: str | None,
+    queues: str | None,
+    queue_of: Column,
     starts: str | None,
     as_json: bool,
     rules: Rules,
@@ -107,7 +116,12 @@ def run(
     config = override(policy_config(policy), settings)
     check_writable(starts)
     model = _predictor(predictor)
-    found = find_source(trace, from_log, cluster, limit_jobs, estimates, how)
+    sharing = queued(
+        find_source(trace, from_log, cluster, limit_jobs, estimates, how), queues, queue_of
+    )
+    if sharing.policy is not None and context.get_parameter_source("policy") is _DEFAULT:
+        config, policy = override(sharing.policy, settings), sharing.policy.order
+    found = sharing.source
     workload, where = found.workload, found.cluster
     kept = read_reservations(reservations, where)
     with progress_bar(len(workload.jobs)) as progress:
@@ -122,12 +136,12 @@ def run(
             progress=lambda done: progress(policy, done),
             name=policy,
         )
-    summary = summarise(outcome)
+    summary, shares = summarise(outcome), sharing.shares(outcome)
     if starts is not None:
         with output_file(starts) as file:
             write_starts(outcome, file)
     if as_json:
-        print_json(summary.as_json())
+        print_json(shares_in_json(summary.as_json(), shares))
         return
     click.echo(f"{found.name} on {where.describe()}")
     click.echo(f"{policy}: {describe(config)}")
@@ -136,6 +150,7 @@ def run(
         print_comparison([summarise(found.was), summary])
         click.echo(first_difference_in_words(found.was, outcome))
     print_tenants(by_tenant(outcome))
+    print_shares([(policy, shares)])
     print_left_out(summary)
 
 
@@ -149,6 +164,7 @@ def run(
 @_ESTIMATES
 @windows
 @reading
+@in_queues
 @behaviour
 @click.option("--html", type=click.Path(), metavar="FILE", help="Write a page with plots.")
 @_JSON
@@ -163,6 +179,8 @@ def compare(
     limit_jobs: int | None,
     estimates: Estimates | None,
     reservations: str | None,
+    queues: str | None,
+    queue_of: Column,
     html: str | None,
     as_json: bool,
     rules: Rules,
@@ -180,7 +198,12 @@ def compare(
     configured(names, settings)  # what is wrong with them is said before the long work
     check_writable(html)
     _predictor(predictor)
-    found = find_source(trace, from_log, cluster, limit_jobs, estimates, how)
+    sharing = queued(
+        find_source(trace, from_log, cluster, limit_jobs, estimates, how), queues, queue_of
+    )
+    if sharing.policy is not None:
+        notice(f"the policy of {queues} plays no part here: --policies says what is compared")
+    found = sharing.source
     workload, where = found.workload, found.cluster
     kept = read_reservations(reservations, where)
     with progress_bar(len(workload.jobs) * len(names)) as progress:
@@ -198,21 +221,25 @@ def compare(
             )
         )
     results = [(outcome, summarise(outcome)) for outcome in outcomes]
+    shares = [(outcome.policy, sharing.shares(outcome)) for outcome in outcomes]
     if html is not None:
         from fairlead.sim.report import render, source_of
 
-        page = render(source_of(found.trace, _repeat(context)), where, results)
+        told = [each for _, each in shares if each is not None]
+        page = render(source_of(found.trace, _repeat(context)), where, results, told)
         with output_file(html) as file:
             file.write(page)
     summaries = [summary for _, summary in results]
     if found.was is not None:
         summaries.insert(0, summarise(found.was))
     if as_json:
-        body = [summary.as_json() for summary in summaries]
+        of = dict(shares)
+        body = [shares_in_json(each.as_json(), of.get(each.policy)) for each in summaries]
         print_json({"trace": found.trace.path, "cluster": where.spec, "results": body})
         return
     click.echo(f"{found.name}, {summaries[0].jobs:,} jobs on {where.describe()}")
     print_comparison(summaries)
+    print_shares(shares)
     print_left_out(summaries[0])
     if html is not None:
         click.echo(f"wrote {html}")
@@ -279,34 +306,56 @@ def fluid(trace: str, policy: str, limit_jobs: int | None, as_json: bool) -> Non
 
 
 @sim.command()
-@click.argument("pattern", type=click.Choice(["poisson", "diurnal"]))
-@click.option("--jobs", type=int, default=1000, show_default=True)
+@click.argument("pattern", type=click.Choice(["poisson", "diurnal", "overload"]))
+@click.option("--jobs", type=int, help="How many [1000].")
+@click.option("--days", type=float, help="Instead of --jobs: for about how long they keep coming.")
 @click.option(
-    "--load", type=float, default=0.85, show_default=True, help="Work offered, over capacity."
+    "--load",
+    type=float,
+    help="Work offered, over capacity [0.85; overload: 1.1 for each tenant].",
 )
 @click.option("--cluster", default="12x8gpu", show_default=True, metavar="SPEC")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--tenants", type=int, default=1, show_default=True)
+@click.option("--tenants", type=int, help="How many ask [1; overload: 2].")
 @click.option(
     "-o", "--output", required=True, metavar="FILE", help='A path (.gz compresses) or "-".'
 )
 def generate(
-    pattern: str, jobs: int, load: float, cluster: str, seed: int, tenants: int, output: str
+    pattern: Pattern,
+    jobs: int | None,
+    days: float | None,
+    load: float | None,
+    cluster: str,
+    seed: int,
+    tenants: int | None,
+    output: str,
 ) -> None:
-    """Make a trace: independent (poisson) arrivals, or ones that follow the day (diurnal)."""
+    """Make a trace: independent (poisson) arrivals, ones that follow the day (diurnal), or more
+    than there is room for (overload), each tenant asking for as much.
+    """
     from fairlead.sim.cluster import parse_cluster
+    from fairlead.sim.generate import OVERLOAD, jobs_in
     from fairlead.sim.generate import generate as make
     from fairlead.sim.traces.jsonl import encode
 
     check_writable(None if output == "-" else output)
-    header, lines = make(
-        "poisson" if pattern == "poisson" else "diurnal",
-        jobs=jobs,
-        load=load,
-        cluster=parse_cluster(cluster),
-        seed=seed,
-        tenants=tenants,
-    )
+    where = parse_cluster(cluster)
+    if tenants is None:
+        tenants = 2 if pattern == "overload" else 1
+    if load is None:
+        load = OVERLOAD * tenants if pattern == "overload" else 0.85
+    if days is not None:
+        if jobs is not None or not 0 < days <= 3660:
+            raise misuse(
+                "--jobs and --days both say how long the trace is"
+                if jobs is not None
+                else f"a trace of {days:g} days",
+                field="days",
+                hint="leave one of them out" if jobs is not None else "from 0.01 to 3660",
+            )
+        jobs = jobs_in(days * 86_400, load=load, cluster=where, seed=seed)
+    jobs = 1000 if jobs is None else jobs
+    header, lines = make(pattern, jobs=jobs, load=load, cluster=where, seed=seed, tenants=tenants)
     body = b"".join(encode(header, lines))
     if output == "-":
         click.echo(body, nl=False)

@@ -132,6 +132,12 @@ def print_summary(summary: Summary) -> None:
             ["preemptions", f"{summary.preemptions:,}", ""],
             both("lost by preemption, all jobs", summary.lost_s),
         ]
+    if summary.deadlocks:
+        rows += [["stopped to break a deadlock", f"{summary.deadlocks:,}", ""]]
+    if summary.refused:
+        rows += [["failed, acquired out of order", f"{summary.refused:,}", ""]]
+    if summary.acquiring_s:
+        rows += [both("waited in an acquire, all jobs", summary.acquiring_s)]
     rows += [
         ["replayed in", f"{summary.cpu_s:.2f} s CPU", f"{summary.jobs_per_s:,.0f} jobs/s"],
     ]

@@ -59,6 +59,7 @@ def find_source(
     how: Reading,
 ) -> Source:
     """Return what to replay: exactly one of a trace and a log. Misuse says what is wrong."""
+    from fairlead.model.events import ResourceSet
     from fairlead.sim.replay import gate
     from fairlead.sim.workload import cluster_for, fit
 
@@ -74,8 +75,9 @@ def find_source(
         found = traces.read(trace, **how)
         where = cluster_for(found, cluster)
         believed: Estimates = estimates or "exact"
-        jobs = fit(found, where, gate(where), estimates=believed, limit_jobs=limit_jobs)
-        return Source(found, jobs, where)
+        setup = tuple(ResourceSet(resource=each) for each in found.resources)
+        jobs = fit(found, where, gate(where, setup), estimates=believed, limit_jobs=limit_jobs)
+        return Source(found, jobs, where, setup)
     from fairlead.service.places import Places
     from fairlead.sim.cluster import parse_cluster
     from fairlead.sim.history import as_it_was, read_history
@@ -84,7 +86,8 @@ def find_source(
     history = read_history(Path(log) if log else Places.find(os.environ).state)
     where = parse_cluster(cluster) if cluster else history.cluster
     believed = estimates or "recorded"
-    jobs = fit(history.trace, where, gate(where), estimates=believed, limit_jobs=limit_jobs)
+    admit = gate(where, [each for each in history.setup if isinstance(each, ResourceSet)])
+    jobs = fit(history.trace, where, admit, estimates=believed, limit_jobs=limit_jobs)
     return Source(history.trace, jobs, where, history.setup, as_it_was(history, jobs))
 
 

@@ -38,6 +38,10 @@ _KEYS = {
     "array": "array",
     "signal": "preempt.signal",
     "grace": "preempt.grace",
+    "restart_cost": "preempt.restart_cost",
+    "checkpoint": "checkpoint.path",
+    "checkpoint_every": "checkpoint.every",
+    "resize_signal": "resize_signal",
     "output_limit": "output_limit",
 }
 _OPTIONS = (
@@ -48,7 +52,7 @@ _OPTIONS = (
     click.option("-g", "--gpus", metavar="N", help="GPUs per member: 2, 0.5, H100:2."),
     click.option("--gpu-memory", metavar="SIZE", help="Memory on each GPU."),
     click.option("--gpu-type", metavar="MODEL,…", help="Acceptable GPU models."),
-    click.option("--members", type=int, metavar="N", help="Gang size: all start, or none."),
+    click.option("--members", metavar="N", help="Gang size: all start, or none. 2-8: elastic."),
     click.option(
         "--spread",
         type=click.Choice(["any", "same-node", "distinct-nodes"]),
@@ -63,6 +67,10 @@ _OPTIONS = (
     click.option(
         "--preemptible/--not-preemptible", default=None, help="Once it runs, others may stop it."
     ),
+    click.option("--license", multiple=True, metavar="NAME[=N]", help="Held while it runs."),
+    click.option(
+        "--may-acquire", multiple=True, metavar="NAME[=N]", help="The most it may acquire then."
+    ),
     click.option("--retry", type=int, metavar="N", help="Further attempts after a failure."),
     click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Set or pass a variable."),
     click.option(
@@ -74,6 +82,10 @@ _OPTIONS = (
     click.option("--array", metavar="INDICES", help="One job per index: 0-9, 0-99:2, 1,3,7."),
     click.option("--signal", metavar="NAME", help="Notice before the end [TERM]."),
     click.option("--grace", metavar="DURATION", help="From the notice to the kill [30s]."),
+    click.option("--restart-cost", metavar="DURATION", help="What starting again costs it."),
+    click.option("--checkpoint", metavar="PATH", help="What it writes when it saves its work."),
+    click.option("--checkpoint-every", metavar="DURATION", help="How often it does [unknown]."),
+    click.option("--resize-signal", metavar="NAME", help="When members came or left [none]."),
     click.option("--label", multiple=True, metavar="NAME=VALUE", help="To find it again."),
     click.option("--output-limit", metavar="SIZE", help="Output kept per member [256M]."),
     click.option("-f", "--file", metavar="FILE", help="Jobs in YAML, TOML or JSON; - is stdin."),
@@ -233,7 +245,21 @@ def _request(
         labels[name] = value
     if labels:
         request["labels"] = labels
+    for option, key in (("license", "licenses"), ("may_acquire", "may_acquire")):
+        if options[option]:
+            request[key] = _amounts(options[option], "--" + option.replace("_", "-"))
     return request
+
+
+def _amounts(words: tuple[str, ...], option: str) -> dict[str, int]:
+    """Return amounts of named resources: matlab=2, or matlab for one."""
+    found = {}
+    for word in words:
+        name, given, value = word.partition("=")
+        if not name or (given and not value.isdecimal()):
+            raise misuse(f"{option} {word}: a name and a whole number", hint=f"{option} matlab=2")
+        found[name] = int(value) if given else 1
+    return found
 
 
 def _put(request: dict[str, Any], path: str, value: Any) -> None:

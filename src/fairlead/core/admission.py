@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Mapping
+from typing import TypeAlias
 
+from fairlead.core.capacity import above, effective, leaves, missing
 from fairlead.core.engine import Core
 from fairlead.core.fits import lacking, largest, members_that_fit
 from fairlead.core.ledger import Request
+from fairlead.core.named import check_spec
 from fairlead.model import limits
+from fairlead.model.amounts import of, show
 from fairlead.model.base import Misuse, Refused
-from fairlead.model.jobs import JobSpec, Tenant
+from fairlead.model.jobs import JobSpec, Queue, Tenant
 from fairlead.model.resources import DIMENSIONS, GPU_MEMORY, Shape
 from fairlead.model.units import format_cpus, format_size
 
 
 def admit(core: Core, spec: JobSpec) -> None:
     """Raise Misuse for a wrong and Refused for an impossible request; else return None."""
-    queue = core.queues.get(spec.queue)
+    queue = effective(core.queues, spec.queue)
     if queue is None:
-        raise Misuse(
-            f"there is no queue '{spec.queue}'", field="queue", hint=_nearest(spec.queue, core)
-        )
-    if core.waiting.get(spec.queue, 0) >= queue.pending_max:
+        raise missing(spec.queue, core.queues, "queue", "queue")
+    if _is_inner(core, queue.name):
         raise Refused(
-            f"queue '{queue.name}' is full: {queue.pending_max} jobs wait in it",
+            f"queue '{queue.name}' takes no jobs: it has queues below it",
             field="queue",
-            hint="submit again when some have started, or raise pending_max of the queue",
-            code="queue-full",
+            hint="submit to one of: " + ", ".join(leaves(core.queues, queue.name)[:20]),
+            code="inner-queue",
         )
+    _check_rights(core, queue, spec)
+    check_room(core, {(spec.queue, spec.user): 1})
     if queue.limit_ms is not None and (spec.limit_ms is None or spec.limit_ms > queue.limit_ms):
         asked = "no time limit" if spec.limit_ms is None else f"{spec.limit_ms // 1000} s"
         raise Refused(
@@ -42,13 +46,135 @@ def admit(core: Core, spec: JobSpec) -> None:
     if core.nodes and spec.shape not in core.fitting:
         check_fits(core, request)
     _check_quota(core, spec)
+    if core.shares.limited:
+        check_ever(core, spec)
+    check_spec(core, spec)
 
 
-def _nearest(name: str, core: Core) -> str:
-    close = difflib.get_close_matches(name, core.queues, n=1)
-    if close:
-        return f"did you mean '{close[0]}'?"
-    return "the queues are: " + ", ".join(sorted(core.queues))
+def _check_rights(core: Core, queue: Queue, spec: JobSpec) -> None:
+    if queue.users and spec.user not in queue.users:
+        open_to = [each for each in sorted(core.queues) if _takes(core, each, spec)]
+        names = ", ".join(queue.users[:20]) + (", …" if len(queue.users) > 20 else "")
+        raise Refused(
+            f"user {spec.user or '(nobody)'} may not submit to queue '{queue.name}'; it is for: "
+            f"{names}",
+            field="queue",
+            hint=f"queues that take your jobs: {', '.join(open_to[:20])}"
+            if open_to
+            else f"ask for it: fairlead queue edit {queue.name} --users …",
+            code="forbidden",
+        )
+    low, high = queue.priority_min, queue.priority_max
+    if not low <= spec.priority <= high:
+        raise Refused(
+            f"queue '{queue.name}' takes priorities {low} to {high}, this job asks for "
+            f"{spec.priority}",
+            field="priority",
+            hint=f"ask for {min(max(spec.priority, low), high)}, or leave it out to get "
+            f"{queue.priority}",
+            code="priority",
+        )
+
+
+def _is_inner(core: Core, name: str) -> bool:
+    branch = core.shares.branches.get(name)
+    return branch is not None and bool(branch.children)
+
+
+def _takes(core: Core, name: str, spec: JobSpec) -> bool:
+    """Whether a queue takes jobs, and of this user."""
+    queue = effective(core.queues, name)
+    if queue is None or _is_inner(core, name):
+        return False
+    return not queue.users or spec.user in queue.users
+
+
+Counts: TypeAlias = Mapping[tuple[str, str], int]  # jobs by queue and user
+
+
+def check_room(core: Core, coming: Counts, planned: Counts | None = None) -> None:
+    """Raise Refused if so many more jobs may not wait: in a queue, in those above it, of a user.
+
+    `planned` are jobs that come before these and that the core does not know yet.
+    """
+    below: dict[str, int] = {}
+    users: dict[str, int] = {}
+    more: dict[tuple[str, str], int] = {}
+    for counts, new in ((planned or {}, False), (coming, True)):
+        for (queue, user), count in counts.items():
+            for each in above(core.queues, queue):
+                below[each] = below.get(each, 0) + count
+                more["queue", each] = more.get(("queue", each), 0) + count * new
+            users[user] = users.get(user, 0) + count
+            more["user", user] = more.get(("user", user), 0) + count * new
+    for name, count in below.items():
+        branch, most = core.shares.branches.get(name), core.queues[name].pending_max
+        waiting = (branch.waiting if branch else 0) + count - more["queue", name]
+        _room(f"queue '{name}'", waiting, more["queue", name], most, "of the queue")
+    for name, count in users.items():
+        limits_of, person = core.shares.user(name), core.shares.people.get(name)
+        if limits_of is not None and limits_of.pending_max is not None:
+            waiting = (person.waiting if person else 0) + count - more["user", name]
+            _room(f"user {name}", waiting, more["user", name], limits_of.pending_max, "of the user")
+
+
+def _room(who: str, waiting: int, new: int, most: int, whose: str) -> None:
+    if not new or waiting + new <= most:
+        return
+    if waiting >= most:
+        message = f"{who} is full: {waiting} jobs wait"
+        message += " in it" if who.startswith("queue") else f", of at most {most}"
+    else:
+        message = f"{who} has room for {most - waiting} more jobs, not for {new}"
+    raise Refused(
+        message,
+        field="queue",
+        hint=f"submit again when some have started, or raise max_pending {whose}",
+        code="queue-full",
+    )
+
+
+def check_ever(core: Core, spec: JobSpec) -> None:
+    """Refuse what its user, its queue or a queue above it could never hold, whatever is free."""
+    asked = [(core.shares.rows[row], amount) for row, amount in core.shares.ask(spec.shape)]
+    user = core.shares.user(spec.user)
+    for resource, amount in asked:
+        if user is not None and amount > user.most.get(resource, amount):
+            who, most = f"user {spec.user}", user.most[resource]
+            raise _never(core, spec, who, resource, amount, most)
+        for each in above(core.queues, spec.queue):
+            most = core.queues[each].most.get(resource, amount)
+            if amount > most:
+                raise _never(core, spec, f"queue '{each}'", resource, amount, most)
+        most = core.shares.ever(spec.queue).get(resource, amount)
+        if core.nodes and amount > most:
+            who = f"queue '{spec.queue}', with its quota and all that it may borrow,"
+            raise _never(core, spec, who, resource, amount, most)
+
+
+def _never(core: Core, spec: JobSpec, who: str, resource: str, amount: int, most: int) -> Refused:
+    others = [
+        each
+        for each in sorted(core.queues)
+        if _takes(core, each, spec) and amount <= _ever(core, each, resource, amount)
+    ]
+    hint = f"ask for at most {of(resource, most)}" if most else "ask for none"
+    if who.startswith("user"):
+        hint += ", or raise the limit of the user"
+    elif others:
+        hint += f", or submit to a queue that may: {', '.join(others[:10])}"
+    return Refused(
+        f"can never run: {who} may use at most {of(resource, most)} at once, this job asks for "
+        f"{show(resource, amount)}",
+        field="resources",
+        hint=hint,
+        code="over-quota",
+    )
+
+
+def _ever(core: Core, queue: str, resource: str, amount: int) -> int:
+    bounds = [core.queues[each].most.get(resource, amount) for each in above(core.queues, queue)]
+    return min(*bounds, core.shares.ever(queue).get(resource, amount))
 
 
 def _check_shape(shape: Shape) -> None:
@@ -92,8 +218,9 @@ def _check_quota(core: Core, spec: JobSpec) -> None:
     ):
         if most is not None and asked > most:
             raise Refused(
-                f"can never run: tenant '{tenant.name}' may use {most} {DIMENSIONS[row]} at once, "
-                f"this job asks for {asked}",
+                f"can never run: tenant '{tenant.name}' may use at most "
+                f"{of(DIMENSIONS[row], most)} at once, this job asks for "
+                f"{show(DIMENSIONS[row], asked)}",
                 field="resources",
                 hint="ask for less, or raise the quota of the tenant",
                 code="over-quota",

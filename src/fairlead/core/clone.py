@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairlead.core.jobs import Job
+from fairlead.core.nodes import NodeState
 from fairlead.model.jobs import LIVE
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def clone(core: Core) -> Core:
 
     Idempotency keys are left out: nobody submits to a copy.
     """
-    from fairlead.core.engine import Core, NodeState
+    from fairlead.core.engine import Core
 
     copy = Core()
     copy.seq, copy.now, copy.clock = core.seq, core.now, core.clock
@@ -37,9 +38,12 @@ def clone(core: Core) -> Core:
     copy.jobs = {job_id: _job(job) for job_id, job in core.jobs.items()}
     copy.pending = {job_id: copy.jobs[job_id] for job_id in core.pending}
     copy.promises = {job_id: copy.jobs[job_id] for job_id in core.promises}
+    copy.broken = {job_id: copy.jobs[job_id] for job_id in core.broken}
+    copy.elastic = {job_id: copy.jobs[job_id] for job_id in core.elastic}
     copy.arrivals = list(core.pending)
     copy.reservations = dict(core.reservations)
     copy.services, copy.services_seen = list(core.services), core.services_seen
+    copy.crowd_ms = core.crowd_ms
     copy.ends = core.ends.copy()
     copy.limits = list(core.limits)
     copy.node_ids = dict(core.node_ids)
@@ -48,8 +52,9 @@ def clone(core: Core) -> Core:
         state.up = node.up
         state.members = {key: copy.jobs[key[0]] for key in node.members}
         copy.nodes.append(state)
-    copy.users = core.users
-    copy.shares = core.shares.copy(copy)
+    copy.users = dict(core.users)
+    copy._shares = core.shares.copy(copy)
+    copy.named = core.named.copy(copy)
     return copy
 
 
@@ -59,4 +64,5 @@ def _job(job: Job) -> Job:
         setattr(copy, name, getattr(job, name))
     if job.phase in LIVE:
         copy.started, copy.exits = set(job.started), dict(job.exits)
+        copy.team = None if job.team is None else job.team.copy()
     return copy

@@ -56,5 +56,9 @@ def factor(interval_ms: Ms, half_life_ms: Ms) -> int:
 
 def decayed(average: int, rate: int, interval_ms: Ms, half_life_ms: Ms) -> int:
     """Return an average, in parts of AVERAGE_ONE, after an interval in which `rate` was used."""
-    f = factor(interval_ms, half_life_ms)
+    return decayed_by(factor(interval_ms, half_life_ms), average, rate)
+
+
+def decayed_by(f: int, average: int, rate: int) -> int:
+    """Return an average after an interval whose factor is known."""
     return (average * f + (rate << AVERAGE_BITS) * (ONE - f)) >> ONE_BITS

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fairlead.core.ends import next_belief_ms
 from fairlead.model.base import JobId, Ms
-from fairlead.model.events import AnyEvent, Outlived, ReservationDeleted, StopDecided
+from fairlead.model.events import AnyEvent, Outlived, Promised, ReservationDeleted, StopDecided
 from fairlead.model.jobs import Phase
 
 if TYPE_CHECKING:
@@ -25,7 +25,17 @@ def next_deadline(core: Core) -> Ms | None:
     for each in core.reservations.values():
         if each.end_ms is not None:
             times.append(each.end_ms)
+    times += [until_ms for until_ms, _ in _holds(core)]
     return min(times, default=None)
+
+
+def _holds(core: Core) -> list[tuple[Ms, JobId]]:
+    """Return until when room is held for which waiting jobs."""
+    return [
+        (job.promise.until_ms, job.id)
+        for job in core.promises.values()
+        if job.promise is not None and job.promise.until_ms is not None
+    ]
 
 
 def _limited(core: Core, job_id: JobId, attempt: int) -> bool:
@@ -43,6 +53,10 @@ def due(core: Core, now: Ms) -> list[AnyEvent]:
     for name, each in core.reservations.items():
         if each.end_ms is not None and each.end_ms <= now:
             events.append(ReservationDeleted(name=name))
+    for until_ms, job_id in _holds(core):
+        if until_ms <= now:
+            over = "what was to make room for it is not gone in time"
+            events.append(Promised(job=job_id, start_ms=now, because=over))
     return events
 
 

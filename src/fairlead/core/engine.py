@@ -13,23 +13,25 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import msgspec
-
-from fairlead.core import due, future, machines
+from fairlead.core import due, future, groups, machines, resize, watch
 from fairlead.core.desired import desired
 from fairlead.core.ending import after_failure
 from fairlead.core.ends import Ends
 from fairlead.core.jobs import TRANSITIONS, Job
 from fairlead.core.ledger import Ledger, Request
+from fairlead.core.named import Named
+from fairlead.core.nodes import Drained, NodeState
 from fairlead.core.shares import Shares, plus
 from fairlead.core.status import status_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import (
     AnyEvent,
     Cancelled,
+    Checkpointed,
     Event,
     Forecasted,
     ForeignUsage,
+    Grown,
     MemberEnded,
     MemberStarted,
     NodeJoined,
@@ -43,6 +45,7 @@ from fairlead.model.events import (
     QueueSet,
     ReservationDeleted,
     ReservationSet,
+    Shrunk,
     StopDecided,
     Submitted,
     TenantDeleted,
@@ -61,29 +64,11 @@ from fairlead.model.jobs import (
     Tenant,
     User,
 )
-from fairlead.model.messages import Desired, MemberKey
-from fairlead.model.resources import Node, Shape
+from fairlead.model.messages import Desired
+from fairlead.model.resources import Shape, Slot
 from fairlead.model.status import JobStatus
 
 REQUESTS_KEPT = 10_000  # idempotency keys remembered
-
-
-class NodeState:
-    """A node: its spec, whether it is up, and the members that hold resources or run there."""
-
-    __slots__ = ("members", "spec", "up")
-
-    def __init__(self, spec: Node) -> None:
-        self.spec = spec
-        self.up = True
-        self.members: dict[MemberKey, Job] = {}  # not confirmed gone, whatever their phase
-
-
-class Drained(msgspec.Struct, frozen=True):
-    """What changed since the last drain."""
-
-    statuses: list[JobStatus]
-    nodes: list[NodeId]
 
 
 class Core:
@@ -107,7 +92,8 @@ class Core:
         self.requests: dict[str, list[JobId]] = {}  # idempotency key -> the jobs it made
         self.ledger = Ledger()
         self.users: dict[str, User] = {}
-        self.shares = Shares(self)
+        self._shares = Shares(self)
+        self.named = Named(self)
         self.shapes: list[Request] = []
         self.shape_ids: dict[Shape, int] = {}
         self.fitting: set[Shape] = set()  # shapes known to fit the empty cluster; a cache
@@ -119,8 +105,11 @@ class Core:
         self.ends = Ends()
         self.reservations: dict[str, Reservation] = {}
         self.promises: dict[JobId, Job] = {}  # waiting jobs that were promised a start
+        self.elastic: dict[JobId, Job] = {}  # live jobs whose gangs may grow and shrink
+        self.broken: dict[JobId, Job] = {}  # waiting gangs that lost a member
         self.services: list[int] = []  # of the last jobs that ended well, in GPU-ms or core-ms
         self.services_seen = 0
+        self.crowd_ms = 0  # how many jobs there were, summed over time
         self.limits: list[tuple[Ms, JobId, int]] = []  # heap: time, job, attempt
         self._changed: dict[JobId, Job] = {}
         self._dirty: set[NodeId] = set()
@@ -130,23 +119,27 @@ class Core:
             MemberStarted: self._member_started,
             MemberEnded: self._member_ended,
             StopDecided: self._stop_decided,
+            Grown: partial(resize.grown, self),
+            Shrunk: partial(resize.shrunk, self),
             Cancelled: self._cancelled,
             NodeJoined: partial(machines.node_joined, self),
             NodeLost: partial(machines.node_lost, self),
             ForeignUsage: partial(machines.foreign_usage, self),
-            TenantSet: self._tenant_set,
-            TenantDeleted: self._tenant_deleted,
-            QueueSet: self._queue_set,
-            QueueDeleted: self._queue_deleted,
-            UserSet: self._user_set,
-            UserDeleted: self._user_deleted,
+            TenantSet: partial(groups.tenant_set, self),
+            TenantDeleted: partial(groups.tenant_deleted, self),
+            QueueSet: partial(groups.queue_set, self),
+            QueueDeleted: partial(groups.queue_deleted, self),
+            UserSet: partial(groups.user_set, self),
+            UserDeleted: partial(groups.user_deleted, self),
             PolicySet: self._policy_set,
             Forecasted: partial(future.forecasted, self),
             Outlived: partial(future.outlived, self),
             Promised: partial(future.promised, self),
+            Checkpointed: partial(future.checkpointed, self),
             Promoted: partial(future.promoted, self),
             ReservationSet: partial(future.reservation_set, self),
             ReservationDeleted: partial(future.reservation_deleted, self),
+            **self.named.handlers(),
         }
 
     # ---- change -------------------------------------------------------------------------------
@@ -154,8 +147,11 @@ class Core:
     def apply(self, now: Ms, event: AnyEvent) -> None:
         """Apply one event at time `now` (ms, never before the last). O(1) but for node events."""
         assert now >= self.now, f"time runs backwards: {now} after {self.now}"
+        self.crowd_ms += len(self.jobs) * (now - self.now)
         self.now = self.clock = now
         self.seq += 1
+        if self._shares.stale and not isinstance(event, groups.BOOKED_LATER):
+            self._shares.rebuild()  # before jobs change: they are booked as they were
         self._handlers[type(event)](event)
 
     def intern(self, shape: Shape) -> int:
@@ -180,7 +176,9 @@ class Core:
         """Something that users see of the job has changed."""
         self._changed[job.id] = job
 
-    def _ours(self, event: Placed | StopDecided | Cancelled, attempt: int | None = None) -> Job:
+    def _ours(
+        self, event: Placed | StopDecided | Grown | Shrunk | Cancelled, attempt: int | None = None
+    ) -> Job:
         """Return the job of a decision of ours; it must be there, in this attempt."""
         job = self.jobs.get(event.job)
         assert job is not None, f"job {event.job} is not pending or live: {event}"
@@ -195,6 +193,7 @@ class Core:
         self.next_job += 1
         spec = event.spec
         job = Job(event.job, spec, self.intern(spec.shape), self.now, self.seq)
+        job.crowd_ms = self.crowd_ms
         self.jobs[job.id] = job
         if event.request:
             self.requests.setdefault(event.request, []).append(job.id)
@@ -207,6 +206,8 @@ class Core:
         job.token = self.seq
         job.pending_ms = self.now
         self.pending[job.id] = job
+        if job.broken:
+            self.broken[job.id] = job
         queue = job.spec.queue
         self.waiting[queue] = self.waiting.get(queue, 0) + 1
         self.shares.wait(job, 1)
@@ -218,12 +219,11 @@ class Core:
 
     def _unwait(self, job: Job) -> None:
         del self.pending[job.id]
+        self.broken.pop(job.id, None)
         self.waiting[job.spec.queue] -= 1
         self.shares.wait(job, -1)
         job.waited_ms += self.now - job.pending_ms
-        if job.promise is not None:
-            job.promise = None
-            del self.promises[job.id]
+        future.forget_promise(self, job)
 
     def _placed(self, event: Placed) -> None:
         job = self._ours(event, event.attempt - 1)
@@ -233,9 +233,10 @@ class Core:
         self._unwait(job)
         job.attempt, job.slots, job.placed_ms = event.attempt, event.slots, self.now
         job.started_ms, job.last_ms = None, self.now
+        job.beneficiary = None
         job.token_placed = self.seq
         job.because = event.because
-        job.started, job.exits, job.worst, job.kill = set(), {}, None, False
+        job.started, job.exits, job.worst, job.kill, job.broken = set(), {}, None, False, False
         for rank, slot in enumerate(event.slots):
             node = self.nodes[slot.node]
             free = self.ledger.has_room(slot.node, request, slot.devices)
@@ -243,15 +244,21 @@ class Core:
             self.ledger.take(slot.node, request, slot.devices)
             node.members[job.id, job.attempt, rank] = job
             self._dirty.add(slot.node)
+        resize.begin(self, job)
         self.account(job, 1, live=1)
+        self.named.take(job)
         future.believe(self, job, self.now)
 
     def account(self, job: Job, sign: int, *, live: int = 0) -> None:
-        """Book what a job's slots hold, to those who pay for it; -1 takes it back.
+        """Book what all of a job's slots hold, to those who pay for it; -1 takes it back.
 
         `live` is 1 where the job begins to hold anything, -1 where it ceases to.
         """
-        change = self.shares.hold(job, job.slots, sign, live)
+        self.book(job, job.slots, sign, live)
+
+    def book(self, job: Job, slots: tuple[Slot, ...], sign: int, live: int = 0) -> None:
+        """Book what some slots of a job hold."""
+        change = self.shares.hold(job, slots, sign, live)
         usage = self.usage.get(job.spec.tenant)
         self.usage[job.spec.tenant] = change if usage is None else plus(usage, change)
 
@@ -265,8 +272,8 @@ class Core:
             return
         job.started.add(event.rank)
         self._note_time(job, event.at_ms)
-        self._dirty.add(job.slots[event.rank].node)  # from now on it is only kept
-        if job.phase is Phase.STOPPING:
+        self._dirty.add(job.slot(event.rank).node)  # from now on it is only kept
+        if job.phase is not Phase.STARTING:
             return
         if len(job.started) < len(job.slots):
             return
@@ -298,7 +305,7 @@ class Core:
         job = self.jobs.get(job_id)
         if job is None or job.attempt != attempt or job.phase not in LIVE:
             return None
-        if not 0 <= rank < len(job.slots) or rank in job.exits:
+        if rank not in job.ranks or rank in job.exits:
             return None
         return job
 
@@ -308,10 +315,13 @@ class Core:
         self._ended(job, rank, exit, event)
 
     def _ended(self, job: Job, rank: int, exit: Exit, event: Event) -> None:
-        node = job.slots[rank].node
-        job.exits[rank] = exit
+        node = job.slot(rank).node
         del self.nodes[node].members[job.id, job.attempt, rank]
         self._dirty.add(node)
+        running = job.team is not None and job.phase is Phase.RUNNING
+        if running and resize.leaves(self, job, rank, exit, event):
+            return
+        job.exits[rank] = exit
         if job.worst is None or (job.worst.ok and not exit.ok):
             job.worst = exit
         if rank not in job.started and exit.why not in ("lost", "cannot-start"):
@@ -321,10 +331,9 @@ class Core:
                 self._run(job, event)
         if not exit.ok and job.phase is not Phase.STOPPING:
             job.then, job.because = after_failure(job, rank, exit)
+            job.broken = exit.why == "lost" and len(job.slots) > 1
             if len(job.exits) < len(job.slots):  # the rest of the gang has to go first
-                for slot in job.slots:
-                    self._dirty.add(slot.node)
-                self._move(job, event, Phase.STOPPING)
+                self._halt(job, event)
                 return
         if len(job.exits) < len(job.slots):
             self._changed[job.id] = job
@@ -337,6 +346,8 @@ class Core:
         for slot in job.slots:
             self.ledger.give(slot.node, request, slot.devices)
         self.account(job, -1, live=-1)
+        resize.over(self, job)
+        self.named.give(job)
         self.ends.drop(job.id)
         self.wakeups += 1
         if job.started_ms is not None:
@@ -357,22 +368,27 @@ class Core:
             if then is Phase.SUCCEEDED:
                 future.served(self, job)
 
+    def _halt(self, job: Job, event: Event) -> None:
+        """The whole gang has to go."""
+        self._move(job, event, Phase.STOPPING)
+        resize.halt(job)
+        for slot in job.slots:
+            self._dirty.add(slot.node)
+
     def _stop_decided(self, event: StopDecided) -> None:
         job = self._ours(event, event.attempt)
         assert event.then is Phase.PENDING or event.then in FINAL
-        self._move(job, event, Phase.STOPPING)
-        job.then, job.because = event.then, event.because
+        self._halt(job, event)
+        job.then, job.because, job.broken = event.then, event.because, False
         job.kill = job.kill or event.now
         if event.then is Phase.PENDING:
-            job.preemptions += 1
+            watch.preempted(job, event.beneficiary)
             if job.started_ms is not None:
                 # By a node's clock that is slow it ran for less than the order that stops it has
                 # counted, would come first again at once, and be stopped again.
                 self._note_time(job, None)
         grace_ms = 0 if job.kill else job.spec.grace_ms
         self.ends.set(job.id, self.now + grace_ms, final=True)
-        for slot in job.slots:
-            self._dirty.add(slot.node)
 
     def _cancelled(self, event: Cancelled) -> None:
         job = self._ours(event)
@@ -382,10 +398,6 @@ class Core:
         del self.jobs[job.id]
         self.wakeups += 1
 
-    def _tenant_set(self, event: TenantSet) -> None:
-        self.set_tenants({**self.tenants, event.tenant.name: event.tenant})
-        self.wakeups += 1
-
     def set_tenants(self, tenants: dict[str, Tenant]) -> None:
         """Replace the table of tenants (by `apply` and by a snapshot alone)."""
         self.tenants = tenants
@@ -393,32 +405,17 @@ class Core:
         if quotas != self.quota_tenants:
             self.quota_tenants = quotas
 
-    def _tenant_deleted(self, event: TenantDeleted) -> None:
-        tenants = {name: each for name, each in self.tenants.items() if name != event.name}
-        self.set_tenants(tenants)
+    def groups_changed(self) -> None:
+        """Queues or users are others now."""
+        self._shares.outdate()
         self.wakeups += 1
 
-    def _queue_set(self, event: QueueSet) -> None:
-        self.queues[event.queue.name] = event.queue
-        self.shares.rebuild()
-        self.wakeups += 1
-
-    def _queue_deleted(self, event: QueueDeleted) -> None:
-        assert not self.waiting.pop(event.name, 0), f"jobs wait in queue {event.name}"
-        assert event.name != "default" and event.name in self.queues, event
-        del self.queues[event.name]
-        self.shares.rebuild()
-        self.wakeups += 1
-
-    def _user_set(self, event: UserSet) -> None:
-        self.users[event.user.name] = event.user
-        self.shares.rebuild()
-        self.wakeups += 1
-
-    def _user_deleted(self, event: UserDeleted) -> None:
-        self.users.pop(event.name, None)
-        self.shares.rebuild()
-        self.wakeups += 1
+    @property
+    def shares(self) -> Shares:
+        """Return what queues and users hold, as queues and users are now."""
+        if self._shares.stale:
+            self._shares.rebuild()
+        return self._shares
 
     def _policy_set(self, event: PolicySet) -> None:
         self.shares.settle(event.policy.half_life_ms)

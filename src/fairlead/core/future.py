@@ -8,6 +8,7 @@ from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.jobs import Job, Promise, in_time
 from fairlead.model.base import Ms, NodeId
 from fairlead.model.events import (
+    Checkpointed,
     Forecasted,
     Outlived,
     Promised,
@@ -15,7 +16,7 @@ from fairlead.model.events import (
     ReservationDeleted,
     ReservationSet,
 )
-from fairlead.model.jobs import Phase
+from fairlead.model.jobs import LIVE, Phase
 from fairlead.model.resources import WHOLE_GPU_MILLI, width_milli
 
 if TYPE_CHECKING:
@@ -75,11 +76,24 @@ def promised(core: Core, event: Promised) -> None:
         run_ms = believed_run_ms(job, core.policy)
         if job.spec.deadline_ms is not None and job.spec.limit_ms is not None:
             run_ms = job.spec.limit_ms  # what was admitted by its limit keeps all of it
-        job.promise = Promise(event.start_ms, event.slots, run_ms)
+        forget_promise(core, job)
+        job.promise = Promise(event.start_ms, event.slots, run_ms, event.until_ms)
         core.promises[job.id] = job
-    elif job.promise is not None:
-        job.promise = None
-        del core.promises[job.id]
+        if event.until_ms is not None:
+            core.shares.keep(job)
+    else:
+        forget_promise(core, job)
+
+
+def forget_promise(core: Core, job: Job) -> None:
+    """A job starts, is gone, or has to wait without a promise; what was held for it is free."""
+    if job.promise is None:
+        return
+    if job.promise.until_ms is not None:
+        core.shares.unkeep(job)
+        core.wakeups += 1
+    job.promise = None
+    del core.promises[job.id]
 
 
 def withdraw(core: Core, node: NodeId | None = None) -> None:
@@ -89,11 +103,31 @@ def withdraw(core: Core, node: NodeId | None = None) -> None:
     """
     for job in list(core.promises.values()):
         assert job.promise is not None
-        slots = job.promise.slots
-        gone = any(slot.node == node and slot.devices for slot in slots)
+        slots, held = job.promise.slots, job.promise.until_ms is not None
+        gone = any(slot.node == node and (slot.devices or held) for slot in slots)
         if gone or (node is None and not in_time(job.spec, job.promise)):
-            job.promise = None
-            del core.promises[job.id]
+            forget_promise(core, job)
+
+
+def withdraw_holds(core: Core, node: NodeId) -> None:
+    """Take back what is held for waiting jobs on a node that is gone: others may help them."""
+    for job in list(core.promises.values()):
+        assert job.promise is not None
+        if job.promise.until_ms is not None and any(s.node == node for s in job.promise.slots):
+            forget_promise(core, job)
+
+
+def checkpointed(core: Core, event: Checkpointed) -> None:
+    """A job has saved its work. Late words of an attempt that is over are ignored."""
+    job = core.jobs.get(event.job)
+    if job is None or job.attempt != event.attempt or job.phase not in LIVE:
+        return
+    at_ms = core.now if event.at_ms is None else event.at_ms
+    if job.placed_ms is not None and at_ms < job.placed_ms:
+        return  # of before this attempt, by a clock that is wrong or a file that is old
+    if job.checkpoint_ms is None or at_ms > job.checkpoint_ms:
+        job.checkpoint_ms, job.fruitless = at_ms, 0
+        core.note(job)
 
 
 def promoted(core: Core, event: Promoted) -> None:

@@ -5,9 +5,12 @@ The numbers are those of docs/design/architecture.md, section 8 (invariants of t
 
 from __future__ import annotations
 
+from collections import Counter
+
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import HOST, SHARE_MEMORY, SHARE_MILLI, UP, WHOLE
+from fairlead.core.team import Team
 from fairlead.model.jobs import LIVE, Phase
 from fairlead.model.resources import DIMENSIONS, WHOLE_GPU_MILLI
 
@@ -22,9 +25,14 @@ def check(core: Core) -> None:
     _check_queue(core)
     _check_shares(core)
     _check_future(core)
+    _check_named(core)
 
 
 def _check_jobs(core: Core) -> None:
+    elastic = {job.id for job in core.jobs.values() if job.team is not None}
+    assert elastic == {job.id for job in core.elastic.values()}, f"elastic: {elastic}"
+    broken = {job.id for job in core.pending.values() if job.broken}
+    assert broken == set(core.broken), f"gangs that lost a member: {broken}"
     for job_id, job in core.jobs.items():
         story = f"job {job_id} ({job.phase}, attempt {job.attempt}): {job.because}"
         assert job.id == job_id < core.next_job, story
@@ -33,20 +41,43 @@ def _check_jobs(core: Core) -> None:
         accounts = (job.served_ms, job.waited_ms, job.preemptions, job.promoted_served_ms)
         assert min(accounts) >= 0, f"an account below zero, {accounts}: {story}"
         assert job.promoted_served_ms <= job.attained_ms(core.now), story
+        assert 0 <= job.crowd_ms <= core.crowd_ms, story
         if job.phase is Phase.PENDING:
-            assert job.then is None, story
+            assert job.then is None and job.team is None, story
             continue
-        members = core.shapes[job.shape_id].members
-        assert len(job.slots) == members, f"a gang holds all its slots or none: {story}"
-        assert set(job.exits) < set(range(members)), f"all gone but still live: {story}"
-        assert job.started <= set(range(members)), story
+        assert (job.team is not None) == (job.spec.members_max > 0), story
+        members, joined = core.shapes[job.shape_id].members, set[int]()
+        if job.team is None:
+            assert len(job.slots) == members, f"a gang holds all its slots or none: {story}"
+        else:
+            joined = set(job.team.joined)
+            _check_team(job, job.team, members, story)
+        assert set(job.exits) < set(job.ranks), f"all gone but still live: {story}"
+        assert job.started <= set(job.ranks), story
         if job.phase is Phase.RUNNING:
-            assert len(job.started) == members and job.started_ms is not None, story
+            assert job.started | joined == set(job.ranks), story
+            assert job.started_ms is not None, story
         if job.phase is Phase.STOPPING:
             assert job.then is not None, f"stopping without an aim: {story}"
-        for rank, slot in enumerate(job.slots):
+        for rank, slot in zip(job.ranks, job.slots, strict=True):
             known = core.nodes[slot.node].members.get((job.id, job.attempt, rank))
             assert (known is job) == (rank not in job.exits), f"rank {rank}: {story}"
+
+
+def _check_team(job: Job, team: Team, least: int, story: str) -> None:
+    """An elastic gang has at least its least size from start to stop, and never too many."""
+    numbers = team.numbers
+    assert len(numbers) == len(job.slots), story
+    assert numbers == sorted(set(numbers)) and team.unused > max(numbers), story
+    assert set(team.joined) <= set(numbers), story
+    assert team.leaving <= set(numbers) - set(job.exits), f"leaving: {team.leaving}: {story}"
+    assert team.size <= job.spec.members_max, f"{team.size} members: {story}"
+    if job.phase is Phase.STARTING:
+        assert numbers == list(range(least)) and not team.leaving, story
+    elif job.phase is Phase.RUNNING:
+        assert team.size >= least, f"{team.size} members: {story}"
+    else:
+        assert not team.leaving, story
 
 
 def _check_nodes(core: Core) -> None:
@@ -58,7 +89,7 @@ def _check_nodes(core: Core) -> None:
         for job_id, attempt, rank in node.members:
             job = core.jobs.get(job_id)
             assert job is not None and job.attempt == attempt, f"{name}: stale member {job_id}"
-            assert job.slots[rank].node == index, f"{name}: member {job_id} is elsewhere"
+            assert job.slot(rank).node == index, f"{name}: member {job_id} is elsewhere"
         taken = [0] * D
         alive = [0] * HOST  # of that, by members that are not confirmed gone
         milli = [0] * len(node.spec.devices)
@@ -85,7 +116,7 @@ def _held_by_node(core: Core) -> list[list[tuple[Job, int, tuple[int, ...]]]]:
     holders: list[list[tuple[Job, int, tuple[int, ...]]]] = [[] for _ in core.nodes]
     for job in core.jobs.values():
         if job.phase in LIVE:
-            for rank, slot in enumerate(job.slots):
+            for rank, slot in zip(job.ranks, job.slots, strict=True):
                 holders[slot.node].append((job, rank, slot.devices))
     return holders
 
@@ -154,9 +185,11 @@ def _check_shares(core: Core) -> None:
     for key, account in shares.accounts.items():
         assert account.held[:D] == held.pop(key, [0] * D), f"holdings of {key}"
         assert account.live == live.get(key, 0), f"live jobs of {key}: {account.live}"
-        assert account.waiting == sum(
-            (job.spec.queue, job.spec.user) == key for job in core.pending.values()
-        ), f"waiting jobs of {key}: {account.waiting}"
+        waits = Counter(
+            job.shape_id for job in core.pending.values() if (job.spec.queue, job.spec.user) == key
+        )
+        assert account.waits == waits, f"waiting jobs of {key}: {account.waits}"
+        assert account.waiting == waits.total(), f"waiting jobs of {key}: {account.waiting}"
     assert not held, f"holdings without an account: {held}"
     shares.sync()
     for branch in (shares.root, *shares.branches.values()):
@@ -170,8 +203,16 @@ def _check_shares(core: Core) -> None:
             account.live for (queue, _), account in shares.accounts.items() if queue == branch.name
         ), f"queue '{branch.name}': live jobs"
         for row in shares.governed:
-            used = sum(each[row] for each in own) + sum(
-                max(0, child.used[row] - child.local[row]) for child in branch.children
+            kept = sum(
+                amount
+                for each in shares.kept.values()
+                for of, amount in each.amounts
+                if of == row and each.job.spec.queue == branch.name
+            )
+            used = (
+                kept
+                + sum(each[row] for each in own)
+                + sum(max(0, child.used[row] - child.local[row]) for child in branch.children)
             )
             assert branch.used[row] == used, f"queue '{branch.name}' uses {branch.used}"
 
@@ -182,10 +223,14 @@ def _check_future(core: Core) -> None:
         assert core.pending.get(job_id) is job, f"job {job_id} has a promise but does not wait"
     for job in core.jobs.values():
         assert (job.promise is not None) == (job.id in core.promises), f"promise of job {job.id}"
+        held = job.promise is not None and job.promise.until_ms is not None
+        assert held == (job.id in core.shares.kept), f"what is kept for job {job.id}"
         if job.promise is None:
             continue
         shape, slots = job.spec.shape, job.promise.slots
-        assert len(slots) == shape.members, f"job {job.id} is promised {slots}"
+        # Of a gang that lost a member only what it still had is held.
+        whole = len(slots) == shape.members or (held and job.broken)
+        assert whole and 1 <= len(slots) <= shape.members, f"job {job.id} is promised {slots}"
         assert job.promise.run_ms > 0, f"job {job.id} is promised no time"
         assert max(slot.node for slot in slots) < len(core.nodes), f"job {job.id}: {slots}"
         width = shape.gpus or bool(shape.gpu_milli)
@@ -199,3 +244,30 @@ def _check_future(core: Core) -> None:
         assert each.name == name, f"reservation '{name}' is called '{each.name}'"
         for node in (*each.nodes, *(slot.node for slot in each.slots)):
             assert 0 <= node < len(core.nodes), f"reservation '{name}' of an unknown node {node}"
+
+
+def _check_named(core: Core) -> None:
+    """9. Of named resources exactly what lives holds some, and no more than there is."""
+    named = core.named
+    wanting = {
+        job.id: job
+        for job in core.jobs.values()
+        if job.phase in LIVE and (job.spec.counted or job.spec.may_acquire)
+    }
+    assert named.live.keys() == wanting.keys(), "holdings of others than what lives"
+    held: dict[str, int] = {}
+    for job_id, holding in named.live.items():
+        job = wanting[job_id]
+        assert holding.attempt == job.attempt, f"job {job_id}: held by another attempt"
+        most = dict(job.spec.may_acquire)
+        for name, amount in holding.acquired.items():
+            assert 0 < amount <= most.get(name, 0), f"job {job_id} acquired {amount} {name}"
+        for name, amount in holding.held().items():
+            held[name] = held.get(name, 0) + amount
+    for name in {*held, *named.held}:
+        assert named.held.get(name, 0) == held.get(name, 0), f"{name}: {named.held.get(name)} held"
+        over = named.free(name) < 0
+        assert over == (name in named.drained), f"{name}: {held.get(name)} held, more than there is"
+    for number, ask in named.asks.items():
+        assert ask.number == number <= core.seq and ask.amount > 0, ask
+        assert ask.job in named.live and named.live[ask.job].attempt == ask.attempt, ask

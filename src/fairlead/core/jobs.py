@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
+from fairlead.core.team import Team
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import (
     Cancelled,
     Event,
+    Grown,
     MemberEnded,
     MemberStarted,
     NodeLost,
     Placed,
+    Shrunk,
     StopDecided,
     Submitted,
 )
@@ -26,14 +29,20 @@ class Job:
     __slots__ = (
         "attempt",
         "because",
+        "beneficiary",
+        "broken",
+        "checkpoint_ms",
+        "crowd_ms",
         "ended_ms",
         "exits",
         "failures",
         "first_started_ms",
         "forecast",
+        "fruitless",
         "id",
         "kill",
         "last_ms",
+        "made_room",
         "pending_ms",
         "phase",
         "placed_ms",
@@ -47,6 +56,7 @@ class Job:
         "started",
         "started_ms",
         "submitted_ms",
+        "team",
         "then",
         "token",
         "token_placed",
@@ -64,7 +74,9 @@ class Job:
         self.phase = Phase.PENDING
         self.attempt = 0
         self.failures = 0  # attempts that failed by the job's own fault, for `retries`
-        self.slots: tuple[Slot, ...] = ()
+        self.slots: tuple[Slot, ...] = ()  # held now, or by the last attempt: one per member
+        self.broken = False  # stops, or waits, since a member was lost: what is left is held for it
+        self.team: Team | None = None  # of an elastic job that is live
         self.started: set[int] = set()  # ranks confirmed running at some time in this attempt
         self.exits: dict[int, Exit] = {}  # ranks confirmed gone, in order
         self.worst: Exit | None = None  # of this attempt: the first bad exit, else a good one
@@ -79,18 +91,63 @@ class Job:
         self.forecast: Forecast | None = None
         self.promise: Promise | None = None
         self.served_ms: Ms = 0  # run time of earlier attempts
+        self.crowd_ms = 0  # the core's, when it was submitted
         self.preemptions = 0  # how often a policy stopped it so that it runs again later
+        self.checkpoint_ms: Ms | None = None  # when it last said that its work is saved
+        self.fruitless = 0  # preemptions since it last saved its work, or since it came
+        self.made_room: tuple[JobId, ...] = ()  # for whom, the last few times
+        self.beneficiary: JobId | None = None  # for whom it stops, or stopped last
         # For orders by attained service: since when it waits, what it had waited before, and what
         # it had run, both since it was last moved back to the top.
         self.pending_ms: Ms = submitted_ms
         self.waited_ms: Ms = 0
         self.promoted_served_ms: Ms = 0
 
+    @property
+    def ranks(self) -> Sequence[int]:
+        """The numbers by which the members are known that hold the slots, in the same order."""
+        return range(len(self.slots)) if self.team is None else self.team.numbers
+
+    def slot(self, rank: int) -> Slot:
+        """Return the slot of the member that is known by this number."""
+        return self.slots[rank if self.team is None else self.team.numbers.index(rank)]
+
+    @property
+    def staying(self) -> tuple[Slot, ...]:
+        """The slots of the members that were not told to leave, in the order of their ranks."""
+        return self.slots if self.team is None else self._slots(leaving=False)
+
+    @property
+    def leaving(self) -> tuple[Slot, ...]:
+        """The slots of the members that were told to leave while the job goes on."""
+        return () if self.team is None else self._slots(leaving=True)
+
+    def _slots(self, *, leaving: bool) -> tuple[Slot, ...]:
+        assert self.team is not None
+        going = self.team.leaving
+        pairs = zip(self.team.numbers, self.slots, strict=True)
+        return tuple([slot for number, slot in pairs if (number in going) is leaving])
+
+    def launched_by(self, rank: int) -> int:
+        """Return core.seq of the event that placed a member: the log that launches it."""
+        if self.team is None:
+            return self.token_placed
+        return self.team.joined.get(rank, self.token_placed)
+
     def attained_ms(self, now: Ms) -> Ms:
         """Return how long the job has run in all its attempts."""
         if self.started_ms is None or self.phase is Phase.PENDING:
             return self.served_ms
         return self.served_ms + now - self.started_ms
+
+    def unsaved_ms(self, now: Ms) -> Ms:
+        """Return how long this attempt has run since its work was last saved."""
+        if self.started_ms is None or self.phase is Phase.PENDING:
+            return 0
+        saved = self.started_ms if self.checkpoint_ms is None else self.checkpoint_ms
+        unsaved = max(0, now - max(saved, self.started_ms))
+        every = self.spec.checkpoint_every_ms
+        return unsaved % every if every else unsaved
 
 
 class Promise(NamedTuple):
@@ -99,6 +156,7 @@ class Promise(NamedTuple):
     start_ms: Ms
     slots: tuple[Slot, ...]
     run_ms: Ms  # what was believed of its run time
+    until_ms: Ms | None = None  # a hold: room that others left for it, kept until then
 
     @property
     def end_ms(self) -> Ms:
@@ -137,7 +195,9 @@ TRANSITIONS: Transitions = {
     (Phase.STARTING, NodeLost): (Phase.STOPPING, *_BY_LOSS),
     (Phase.STARTING, StopDecided): (Phase.STOPPING,),
     (Phase.RUNNING, MemberEnded): (Phase.RUNNING, Phase.STOPPING, *_BY_EXIT),
-    (Phase.RUNNING, NodeLost): (Phase.STOPPING, *_BY_LOSS),
+    (Phase.RUNNING, NodeLost): (Phase.RUNNING, Phase.STOPPING, Phase.SUCCEEDED, *_BY_LOSS),
+    (Phase.RUNNING, Grown): (Phase.RUNNING,),
+    (Phase.RUNNING, Shrunk): (Phase.RUNNING,),
     (Phase.RUNNING, StopDecided): (Phase.STOPPING,),
     (Phase.STOPPING, MemberStarted): (Phase.STOPPING,),
     (Phase.STOPPING, MemberEnded): (Phase.STOPPING, Phase.SUCCEEDED, *_AS_DECIDED),

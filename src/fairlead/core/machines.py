@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairlead.core import future
+from fairlead.core.nodes import NodeState
 from fairlead.model.base import NodeId
 from fairlead.model.events import Event, ForeignUsage, NodeJoined, NodeLost
 from fairlead.model.jobs import LIVE, Exit
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 def node_joined(core: Core, event: NodeJoined) -> None:
     """A node is up: new, back, or changed."""
-    from fairlead.core.engine import NodeState
-
     if event.node < len(core.nodes):
         node = core.nodes[event.node]
         same = event.spec.devices[: len(node.spec.devices)] == node.spec.devices
@@ -65,6 +64,7 @@ def node_lost(core: Core, event: NodeLost) -> None:
         return
     core.nodes[event.node].up = False
     core.ledger.down(event.node)
+    future.withdraw_holds(core, event.node)
     lose(core, event.node, event, event.because or "the node is gone")
     core.wakeups += 1  # a job that was held up by one that died may go on elsewhere
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
-from fairlead.model.events import AnyEvent, MemberEnded, MemberStarted, NodeLost
+from fairlead.model.events import AnyEvent, Checkpointed, MemberEnded, MemberStarted, NodeLost
 from fairlead.model.jobs import Exit
 from fairlead.model.messages import MemberKey, MemberState, Report
 
@@ -31,7 +31,7 @@ def reconcile(core: Core, report: Report) -> tuple[list[AnyEvent], tuple[MemberK
         present.add(member.key)
         _compare(there, member, events, forget)
     for key, job in there.items():
-        if key not in present and report.seen >= job.token_placed:
+        if key not in present and report.seen >= job.launched_by(key[2]):
             gone = Exit(why="lost", detail=f"{report.node}: the agent has no record of it")
             events.append(MemberEnded(job=key[0], attempt=key[1], rank=key[2], exit=gone))
     return events, tuple(forget)
@@ -52,6 +52,10 @@ def _compare(
     if _has_run(member) and member.rank not in job.started:
         # Also of one that has ended since: how long it ran is known then.
         events.append(MemberStarted(**key, at_ms=member.started_ms))
+    saved = member.checkpoint_ms
+    # What was saved before this attempt was placed is of an earlier one.
+    if saved is not None and saved >= (job.placed_ms or 0) and saved > (job.checkpoint_ms or 0):
+        events.append(Checkpointed(job=member.job, attempt=member.attempt, at_ms=saved))
     if member.state == "ended":
         assert member.exit is not None
         events.append(MemberEnded(**key, exit=member.exit, at_ms=member.ended_ms))

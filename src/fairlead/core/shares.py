@@ -9,30 +9,32 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from fairlead.core.capacity import MODEL, potentials
 from fairlead.core.cohort import Branch
-from fairlead.core.decay import decayed
+from fairlead.core.decay import decayed_by, factor
 from fairlead.core.jobs import Job
-from fairlead.model.base import Ms
+from fairlead.model.amounts import of, show
+from fairlead.model.base import JobId, Ms, ShapeId
 from fairlead.model.jobs import EVERYBODY, LIVE, Queue, User
-from fairlead.model.resources import DIMENSIONS, GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Shape, Slot
+from fairlead.model.resources import DIMENSIONS, GPU_MEMORY, WHOLE_GPU_MILLI, Shape, Slot
 
 if TYPE_CHECKING:
     from fairlead.core.engine import Core
 
 D = len(DIMENSIONS)
 QUOTA = "WaitingForQuota"  # a reason code of `why`
-MODEL = f"{DIMENSIONS[GPU]}/"  # before the name of a GPU type, as a resource
 
 
 class Account:
     """A user in one queue, or over all queues."""
 
-    __slots__ = ("at_ms", "average", "held", "live", "waiting")
+    __slots__ = ("at_ms", "average", "held", "live", "waiting", "waits")
 
     def __init__(self, rows: int, now: Ms) -> None:
         self.held = [0] * rows  # now
         self.live = 0
         self.waiting = 0
+        self.waits: dict[ShapeId, int] = {}  # waiting jobs by shape
         self.average = [0] * D  # of the past, in the order of DIMENSIONS, in parts of AVERAGE_ONE
         self.at_ms = now  # when the average was brought up last
 
@@ -41,7 +43,17 @@ class Account:
         other = Account.__new__(Account)
         other.held, other.live, other.waiting = self.held, self.live, self.waiting
         other.average, other.at_ms = self.average, self.at_ms
+        other.waits = dict(self.waits)
         return other
+
+    def wait(self, shape: ShapeId, sign: int) -> None:
+        """A job of a shape waits, or waits no more."""
+        self.waiting += sign
+        jobs = self.waits.get(shape, 0) + sign
+        if jobs:
+            self.waits[shape] = jobs
+        else:
+            del self.waits[shape]
 
     def bring_up(self, now: Ms, half_life_ms: Ms) -> None:
         """Let the time until now count as past."""
@@ -54,9 +66,10 @@ class Account:
         passed = now - self.at_ms
         if not passed or not (any(self.average) or any(self.held)):
             return self.average
+        f = factor(passed, half_life_ms)
         return [
-            decayed(average, self.held[row], passed, half_life_ms)
-            for row, average in enumerate(self.average)
+            decayed_by(f, average, held)
+            for average, held in zip(self.average, self.held, strict=False)
         ]
 
 
@@ -76,6 +89,13 @@ class Block(NamedTuple):
     words: str
 
 
+class Kept(NamedTuple):
+    """What others leave for a waiting job: it counts as used until the job starts."""
+
+    job: Job
+    amounts: tuple[tuple[int, int], ...]  # (row, amount)
+
+
 class Shares:
     """The accounts of one core. Only the core writes to it."""
 
@@ -89,16 +109,19 @@ class Shares:
         self.governed: tuple[int, ...] = ()  # rows of which somebody is guaranteed a part
         self.limited = False  # whether anything here could keep a job from starting
         self.generation = 0  # grows when queues, users, or what there is of a resource change
+        self.kept: dict[JobId, Kept] = {}  # for jobs with a hold (event Promised)
+        self.stale = False  # queues or users are others than when all was booked
         self._layout = -1
         self._asked: dict[int, tuple[tuple[int, int], ...]] = {}  # by shape
+        self._ever: dict[str, dict[str, int]] = {}  # by queue; what it could have at the most
         self._models: dict[str, int] = {}  # GPU types that are rows of their own
 
     # ---- change -------------------------------------------------------------------------------
 
     def wait(self, job: Job, sign: int) -> None:
         """A job waits, or waits no more."""
-        self._account(job).waiting += sign
-        self._person(job).waiting += sign
+        self._account(job).wait(job.shape_id, sign)
+        self._person(job).wait(job.shape_id, sign)
         branch: Branch | None = self._branch(job.spec.queue)
         while branch is not None:
             branch.waiting += sign
@@ -111,12 +134,15 @@ class Shares:
         Returns the change by DIMENSIONS.
         """
         core = self.core
-        change = [0] * D
-        core.ledger.add_held(change, core.shapes[job.shape_id], slots, sign)
-        held = change + self._of_models(job, slots, sign) if self._models else change
-        account, person = self._account(job), self._person(job)
+        held = self.holdings(job, slots, sign)
+        account = self._account(job)
         if account.at_ms != core.now:
             account.bring_up(core.now, core.policy.half_life_ms)
+        self._hold(job, held, live)
+        return held[:D]
+
+    def _hold(self, job: Job, held: list[int], live: int) -> None:
+        account, person = self._account(job), self._person(job)
         account.live += live
         person.live += live
         account.held = plus(account.held, held)
@@ -129,7 +155,27 @@ class Shares:
             branch.held = plus(branch.held, held)
             branch.live += live
             branch = branch.parent
-        return change
+
+    def holdings(self, job: Job, slots: tuple[Slot, ...], sign: int = 1) -> list[int]:
+        """Return what a job holds with these slots, by row; O(slots)."""
+        held = [0] * D
+        self.core.ledger.add_held(held, self.core.shapes[job.shape_id], slots, sign)
+        return held + self._of_models(job, slots, sign) if self._models else held
+
+    def keep(self, job: Job) -> None:
+        """Count what a waiting job asks for as used: others may not borrow what is freed for it."""
+        self.kept[job.id] = kept = Kept(job, self.asked(job))
+        self._book(kept, 1)
+
+    def unkeep(self, job: Job) -> None:
+        """Undo `keep`."""
+        self._book(self.kept.pop(job.id), -1)
+
+    def _book(self, kept: Kept, sign: int) -> None:
+        leaf = self._branch(kept.job.spec.queue)
+        for row, amount in kept.amounts:
+            if row in self.governed:
+                leaf.use(row, sign * amount)
 
     def _of_models(self, job: Job, slots: tuple[Slot, ...], sign: int) -> list[int]:
         """Return what slots hold of the GPU types that have rows of their own."""
@@ -170,9 +216,22 @@ class Shares:
             for account in self.accounts.values():
                 account.bring_up(self.core.now, old)
 
-    def rebuild(self) -> None:
-        """Queues or users have changed: book everything anew."""
+    def outdate(self) -> None:
+        """Queues or users have changed: the past counts until now, all else is booked anew later.
+
+        What is kept of the past must not depend on when somebody next looks.
+        """
         core = self.core
+        for key, account in list(self.accounts.items()):
+            account.bring_up(core.now, core.policy.half_life_ms)
+            if key[0] not in core.queues and not account.live and not account.waiting:
+                del self.accounts[key]
+        self.stale = True
+
+    def rebuild(self) -> None:
+        """Book everything anew; not what is kept of the past."""
+        core = self.core
+        self.stale = False
         named: set[str] = set()
         for queue in core.queues.values():
             named |= {*queue.quota, *queue.borrow, *queue.lend, *queue.most}
@@ -196,19 +255,20 @@ class Shares:
             most or live_max is not None for most, live_max in limits
         )
         for account in self.accounts.values():
-            account.bring_up(core.now, core.policy.half_life_ms)
             account.held, account.live, account.waiting = [0] * len(self.rows), 0, 0
+            account.waits = {}
         self.people.clear()
+        self.kept.clear()
         self._layout = -1
         self.sync()
         for job in core.jobs.values():
             if job.phase in LIVE:
-                self.hold(job, job.slots, 1, 1)
+                self._hold(job, self.holdings(job, job.slots), 1)
             else:
                 self.wait(job, 1)
-        for key in [key for key in self.accounts if key[0] not in core.queues]:
-            if not self.accounts[key].live and not self.accounts[key].waiting:
-                del self.accounts[key]
+        for job in core.promises.values():
+            if job.promise is not None and job.promise.until_ms is not None:
+                self.keep(job)
 
     def copy(self, core: Core) -> Shares:
         """Return the same accounts for a copy of the core."""
@@ -217,6 +277,7 @@ class Shares:
             setattr(other, name, getattr(self, name))
         other.accounts = {key: each.copy() for key, each in self.accounts.items()}
         other.people = {key: each.copy() for key, each in self.people.items()}
+        other.kept = {key: Kept(core.jobs[key], each.amounts) for key, each in self.kept.items()}
         other.root = self.root.copy(None)
         waiting = [other.root]
         while waiting:
@@ -256,6 +317,7 @@ class Shares:
         self._layout = self.core.ledger.layout
         self.generation += 1
         self._asked.clear()
+        self._ever.clear()
         if not self.governed:
             return
         there = self.capacity()
@@ -268,6 +330,8 @@ class Shares:
         ]
         self.root.settle()
         self._use_anew(self.root)
+        for job in [each.job for each in self.kept.values()]:
+            self.keep(job)
 
     def _use_anew(self, branch: Branch) -> None:
         below = [0] * len(self.rows)
@@ -300,10 +364,19 @@ class Shares:
         self.sync()
         found = self._asked.get(job.shape_id)
         if found is None:
-            found = self._asked[job.shape_id] = self._ask(job.spec.shape)
+            found = self._asked[job.shape_id] = self.ask(job.spec.shape)
         return found
 
-    def _ask(self, shape: Shape) -> tuple[tuple[int, int], ...]:
+    def ever(self, queue: str) -> dict[str, int]:
+        """Return the most of each governed resource that a queue could have, all others idle, all
+        machines up."""
+        self.sync()
+        if self.governed and not self._ever:
+            self._ever = potentials(self.core)
+        return self._ever.get(queue, {})
+
+    def ask(self, shape: Shape) -> tuple[tuple[int, int], ...]:
+        """Return `asked` of a shape."""
         milli = WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli
         memory = shape.gpu_memory_mib * max(shape.gpus, 1)
         if shape.gpus and GPU_MEMORY in self.governed:
@@ -337,15 +410,32 @@ class Shares:
         """Return why a job may not start, whatever is free; None: it may."""
         if not self.limited:
             return None
-        asked = self.asked(job)
-        return self._block_of_user(job, asked) or self._block_of_queue(job, asked)
+        asked, own = self.asked(job), self.kept.get(job.id)
+        if own is None:
+            return self._block_of_user(job, asked, 1) or self._block_of_queue(job, asked, 1)
+        self.unkeep(job)  # what is kept for the job itself is in nobody's way but others'
+        try:
+            return self._block_of_user(job, asked, 1) or self._block_of_queue(job, asked, 1)
+        finally:
+            self.kept[job.id] = own
+            self._book(own, 1)
 
-    def _block_of_user(self, job: Job, asked: tuple[tuple[int, int], ...]) -> Block | None:
+    def block_more(self, job: Job, shape: Shape) -> Block | None:
+        """Return why a live job may not hold so much more; None: it may."""
+        if not self.limited:
+            return None
+        self.sync()
+        asked = self.ask(shape)
+        return self._block_of_user(job, asked, 0) or self._block_of_queue(job, asked, 0)
+
+    def _block_of_user(
+        self, job: Job, asked: tuple[tuple[int, int], ...], live: int
+    ) -> Block | None:
         name = job.spec.user
         user, account = self.user(name), self.people.get(name)
         if user is None or account is None:
             return None
-        if user.live_max is not None and account.live >= user.live_max:
+        if user.live_max is not None and account.live + live > user.live_max:
             words = f"user {name} has {account.live} jobs running, of at most {user.live_max}"
             return Block("QOSMaxJobsPerUserLimit", words)
         for row, amount in asked if user.most else ():
@@ -355,13 +445,15 @@ class Shares:
                 return Block("QOSMaxResourcesPerUser", words)
         return None
 
-    def _block_of_queue(self, job: Job, asked: tuple[tuple[int, int], ...]) -> Block | None:
+    def _block_of_queue(
+        self, job: Job, asked: tuple[tuple[int, int], ...], live: int
+    ) -> Block | None:
         leaf = self._branch(job.spec.queue)
         for branch in leaf.above()[:-1]:
             queue = self.core.queues.get(branch.name)
             if queue is None:
                 continue
-            if queue.live_max is not None and branch.live >= queue.live_max:
+            if queue.live_max is not None and branch.live + live > queue.live_max:
                 words = f"queue {queue.name} has {branch.live} jobs running, of at most "
                 return Block("QOSMaxJobsLimit", f"{words}{queue.live_max}")
             for row, amount in asked if queue.most else ():
@@ -376,13 +468,16 @@ class Shares:
         return None
 
     def _over(self, who: str, row: int, held: int, most: int, amount: int) -> str:
+        name = self.rows[row]
         return (
-            f"{who} holds {held} {self.rows[row]} of at most {most}, and this job asks for {amount}"
+            f"{who} holds {of(name, held)} of at most {show(name, most)}, and this job asks for "
+            f"{show(name, amount)}"
         )
 
     def _no_quota(self, leaf: Branch, row: int, more: int, amount: int) -> str:
+        name = self.rows[row]
         return (
-            f"queue {leaf.name} holds {leaf.held[row]} {self.rows[row]} (quota {leaf.quota[row]}, "
-            f"borrowed {leaf.borrowed(row)}) and could have {max(more, 0)} more now; this job asks "
-            f"for {amount}"
+            f"queue {leaf.name} holds {of(name, leaf.held[row])} (quota "
+            f"{show(name, leaf.quota[row])}, borrowed {show(name, leaf.borrowed(row))}) and could "
+            f"have {show(name, max(more, 0))} more now; this job asks for {show(name, amount)}"
         )

@@ -10,6 +10,9 @@ import msgspec
 
 from fairlead.core.ends import believed_run_ms
 from fairlead.core.jobs import Job, Promise
+from fairlead.core.named import Ask, Holding
+from fairlead.core.nodes import NodeState
+from fairlead.core.team import Team
 from fairlead.model.base import JobId, Ms, Record
 from fairlead.model.jobs import (
     LIVE,
@@ -20,6 +23,7 @@ from fairlead.model.jobs import (
     PolicyConfig,
     Queue,
     Reservation,
+    Resource,
     Tenant,
     User,
 )
@@ -29,6 +33,47 @@ if TYPE_CHECKING:
     from fairlead.core.engine import Core
 
 VERSION = 1
+
+
+class TeamImage(Record, frozen=True):
+    """The members of an elastic job; see core/team.py."""
+
+    numbers: tuple[int, ...]
+    unused: int
+    leaving: tuple[int, ...] = ()
+    leave_ms: Ms = 0
+    joined: tuple[tuple[int, int], ...] = ()
+    generation: int = 0
+    resized_ms: Ms | None = None
+    lost: int = 0
+
+    @classmethod
+    def of(cls, team: Team | None) -> TeamImage | None:
+        """Return the image of a job's team."""
+        if team is None:
+            return None
+        return cls(
+            numbers=tuple(team.numbers),
+            unused=team.unused,
+            leaving=tuple(sorted(team.leaving)),
+            leave_ms=team.leave_ms,
+            joined=tuple(team.joined.items()),
+            generation=team.generation,
+            resized_ms=team.resized_ms,
+            lost=team.lost,
+        )
+
+    def team(self) -> Team:
+        """Return the team of the image."""
+        team = Team(0)
+        team.numbers, team.unused, team.leaving = list(self.numbers), self.unused, set(self.leaving)
+        team.leave_ms, team.joined, team.generation = (
+            self.leave_ms,
+            dict(self.joined),
+            self.generation,
+        )
+        team.resized_ms, team.lost = self.resized_ms, self.lost
+        return team
 
 
 class JobImage(Record, frozen=True):
@@ -55,12 +100,22 @@ class JobImage(Record, frozen=True):
     because: str = ""
     forecast: Forecast | None = None
     promise: tuple[Ms, tuple[Slot, ...], Ms] | None = None
+    held_until_ms: Ms | None = None  # the promise is a hold until then
     end_ms: Ms = 0  # believed, of a live job
     served_ms: Ms = 0
     preemptions: int = 0
     pending_ms: Ms = 0
     waited_ms: Ms = 0
     promoted_served_ms: Ms = 0
+    team: TeamImage | None = None
+    broken: bool = False
+    acquired: tuple[tuple[str, int], ...] = ()  # of named resources, while it runs
+    granted: tuple[str, ...] = ()  # keys of its last requests for them
+    checkpoint_ms: Ms | None = None
+    fruitless: int = 0
+    made_room: tuple[JobId, ...] = ()
+    beneficiary: JobId | None = None
+    crowd_ms: int = 0
 
 
 class NodeImage(Record, frozen=True):
@@ -97,8 +152,11 @@ class Image(Record, frozen=True):
     reservations: tuple[Reservation, ...] = ()
     services: tuple[int, ...] = ()
     services_seen: int = 0
+    crowd_ms: int = 0
     users: tuple[User, ...] = ()
     accounts: tuple[AccountImage, ...] = ()
+    resources: tuple[Resource, ...] = ()
+    asks: tuple[Ask, ...] = ()
 
 
 _encoder = msgspec.json.Encoder()
@@ -116,38 +174,7 @@ def dump(core: Core) -> bytes:
         )
         for index, node in enumerate(core.nodes)
     )
-    jobs = tuple(
-        JobImage(
-            id=job.id,
-            spec=job.spec,
-            submitted_ms=job.submitted_ms,
-            token=job.token,
-            token_placed=job.token_placed,
-            phase=job.phase,
-            attempt=job.attempt,
-            failures=job.failures,
-            slots=job.slots,
-            started=tuple(sorted(job.started)),
-            exits=tuple(job.exits.items()),
-            worst=job.worst,
-            then=job.then,
-            kill=job.kill,
-            placed_ms=job.placed_ms,
-            started_ms=job.started_ms,
-            first_started_ms=job.first_started_ms,
-            last_ms=job.last_ms,
-            because=job.because,
-            forecast=job.forecast,
-            promise=job.promise,
-            end_ms=core.ends.get(job.id) if job.phase in LIVE else 0,
-            served_ms=job.served_ms,
-            preemptions=job.preemptions,
-            pending_ms=job.pending_ms,
-            waited_ms=job.waited_ms,
-            promoted_served_ms=job.promoted_served_ms,
-        )
-        for _, job in sorted(core.jobs.items())
-    )
+    jobs = tuple(_image(core, job) for _, job in sorted(core.jobs.items()))
     image = Image(
         version=VERSION,
         seq=core.seq,
@@ -162,14 +189,60 @@ def dump(core: Core) -> bytes:
         reservations=tuple(core.reservations.values()),
         services=tuple(core.services),
         services_seen=core.services_seen,
+        crowd_ms=core.crowd_ms,
         users=tuple(core.users[name] for name in sorted(core.users)),
         accounts=tuple(
             AccountImage(queue=queue, user=user, at_ms=each.at_ms, average=tuple(each.average))
             for (queue, user), each in sorted(core.shares.accounts.items())
             if any(each.average) or any(each.held)
         ),
+        resources=tuple(core.named.resources[name] for name in sorted(core.named.resources)),
+        asks=tuple(core.named.asks.values()),
     )
     return _encoder.encode(image)
+
+
+def _image(core: Core, job: Job) -> JobImage:
+    holding = core.named.live.get(job.id)
+    return JobImage(
+        id=job.id,
+        spec=job.spec,
+        submitted_ms=job.submitted_ms,
+        token=job.token,
+        token_placed=job.token_placed,
+        phase=job.phase,
+        attempt=job.attempt,
+        failures=job.failures,
+        slots=job.slots,
+        started=tuple(sorted(job.started)),
+        exits=tuple(job.exits.items()),
+        worst=job.worst,
+        then=job.then,
+        kill=job.kill,
+        placed_ms=job.placed_ms,
+        started_ms=job.started_ms,
+        first_started_ms=job.first_started_ms,
+        last_ms=job.last_ms,
+        because=job.because,
+        forecast=job.forecast,
+        promise=None if job.promise is None else job.promise[:3],
+        held_until_ms=None if job.promise is None else job.promise.until_ms,
+        end_ms=core.ends.get(job.id) if job.phase in LIVE else 0,
+        served_ms=job.served_ms,
+        preemptions=job.preemptions,
+        pending_ms=job.pending_ms,
+        waited_ms=job.waited_ms,
+        promoted_served_ms=job.promoted_served_ms,
+        team=TeamImage.of(job.team),
+        broken=job.broken,
+        acquired=tuple(holding.acquired.items()) if holding else (),
+        granted=holding.granted if holding else (),
+        checkpoint_ms=job.checkpoint_ms,
+        fruitless=job.fruitless,
+        made_room=job.made_room,
+        beneficiary=job.beneficiary,
+        crowd_ms=job.crowd_ms,
+    )
 
 
 def digest(body: bytes) -> str:
@@ -179,7 +252,7 @@ def digest(body: bytes) -> str:
 
 def load(body: bytes) -> Core:
     """Return the core of an image; raises msgspec.DecodeError if it is damaged."""
-    from fairlead.core.engine import Core, NodeState
+    from fairlead.core.engine import Core
 
     image = _decoder.decode(body)
     core = Core()
@@ -191,6 +264,7 @@ def load(body: bytes) -> Core:
     core.users = {user.name: user for user in image.users}
     core.requests = {key: list(jobs) for key, jobs in image.requests}
     core.services, core.services_seen = list(image.services), image.services_seen
+    core.crowd_ms = image.crowd_ms
     core.reservations = {each.name: each for each in image.reservations}
     for index, node in enumerate(image.nodes):
         state = NodeState(node.spec)
@@ -206,11 +280,25 @@ def load(body: bytes) -> Core:
     for job in sorted(core.jobs.values(), key=lambda job: job.token):
         if job.phase is Phase.PENDING:
             core.pending[job.id] = job
+            if job.broken:
+                core.broken[job.id] = job
             core.arrivals.append(job.id)
             core.waiting[job.spec.queue] = core.waiting.get(job.spec.queue, 0) + 1
+    holdings = {
+        item.id: _holding(item)
+        for item in image.jobs
+        if item.phase in LIVE and (item.spec.counted or item.spec.may_acquire)
+    }
+    core.named.restore(image.resources, holdings, image.asks)
     past = ((each.queue, each.user, each.at_ms, each.average) for each in image.accounts)
     core.shares.restore(past)
     return core
+
+
+def _holding(item: JobImage) -> Holding:
+    holding = Holding(item.spec, item.attempt)
+    holding.acquired, holding.granted = dict(item.acquired), item.granted
+    return holding
 
 
 def _restore(core: Core, item: JobImage) -> None:
@@ -224,18 +312,24 @@ def _restore(core: Core, item: JobImage) -> None:
     job.first_started_ms, job.last_ms = item.first_started_ms, item.last_ms
     job.forecast, job.served_ms, job.preemptions = item.forecast, item.served_ms, item.preemptions
     job.pending_ms, job.waited_ms = item.pending_ms, item.waited_ms
-    job.promoted_served_ms = item.promoted_served_ms
+    job.promoted_served_ms, job.crowd_ms = item.promoted_served_ms, item.crowd_ms
+    job.checkpoint_ms, job.fruitless = item.checkpoint_ms, item.fruitless
+    job.made_room, job.beneficiary = item.made_room, item.beneficiary
+    job.broken = item.broken
     core.jobs[job.id] = job
     if job.phase not in LIVE:
         if item.promise is not None:
-            job.promise = Promise(*item.promise)
+            job.promise = Promise(*item.promise, item.held_until_ms)
             core.promises[job.id] = job
         return
     believed = believed_run_ms(job, core.policy)
     final = job.phase is Phase.STOPPING or believed == job.spec.limit_ms
     core.ends.set(job.id, item.end_ms, final=final)
+    if item.team is not None:
+        job.team = item.team.team()
+        core.elastic[job.id] = job
     request = core.shapes[job.shape_id]
-    for rank, slot in enumerate(job.slots):
+    for rank, slot in zip(job.ranks, job.slots, strict=True):
         core.ledger.take(slot.node, request, slot.devices)
         if rank not in job.exits:
             core.nodes[slot.node].members[job.id, job.attempt, rank] = job

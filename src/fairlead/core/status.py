@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from fairlead.core.jobs import Job
+from fairlead.core.nodes import NodeState
 from fairlead.model.status import JobStatus
-
-if TYPE_CHECKING:
-    from fairlead.core.engine import NodeState
 
 
 def status_of(nodes: Sequence[NodeState], job: Job) -> JobStatus:
@@ -38,6 +35,7 @@ def status_of(nodes: Sequence[NodeState], job: Job) -> JobStatus:
         memory_mib=shape.memory_mib * shape.members,
         gpus_milli=(1000 * shape.gpus + shape.gpu_milli) * shape.members,
         members=shape.members,
+        members_max=spec.members_max,
         limit_ms=spec.limit_ms,
         array=spec.array,
         array_index=spec.array_index,
@@ -45,4 +43,5 @@ def status_of(nodes: Sequence[NodeState], job: Job) -> JobStatus:
         deadline_ms=spec.deadline_ms,
         expected_ms=None if job.forecast is None else job.forecast.expected_ms,
         preemptions=job.preemptions,
+        checkpoint_ms=job.checkpoint_ms,
     )

@@ -18,6 +18,7 @@ from fairlead.model.jobs import (
     PolicyConfig,
     Queue,
     Reservation,
+    Resource,
     Tenant,
     User,
 )
@@ -125,6 +126,28 @@ class StopDecided(Event, frozen=True, tag="stop-decided"):
     then: Phase  # PENDING after preemption, CANCELLED after a cancel, TIMEOUT at the limit
     because: str = ""
     now: bool = False  # kill at once, without notice and grace
+    beneficiary: JobId | None = None  # the waiting job that it makes room for
+
+
+class Grown(Event, frozen=True, tag="grown"):
+    """Decided: members on these slots join a running elastic job, after those it has."""
+
+    job: JobId
+    attempt: int
+    slots: tuple[Slot, ...]
+    because: str = ""
+
+
+class Shrunk(Event, frozen=True, tag="shrunk"):
+    """Decided: of a running elastic job `members` stay, and the last ones are told to leave.
+
+    Each gives its slot back when it is confirmed gone; the job goes on.
+    """
+
+    job: JobId
+    attempt: int
+    members: int
+    because: str = ""
 
 
 class Cancelled(Event, frozen=True, tag="cancelled"):
@@ -169,12 +192,25 @@ class Outlived(Event, frozen=True, tag="outlived"):
 
 
 class Promised(Event, frozen=True, tag="promised"):
-    """Decided: a waiting job starts at this time, or earlier, on these slots."""
+    """Decided: a waiting job starts at this time, or earlier, on these slots.
+
+    With `until_ms` it is a hold: room that others have to leave for it, by its id. Nobody else is
+    given any of it, nor of the quota it takes, from now until the job starts or that time comes.
+    """
 
     job: JobId
     start_ms: Ms
     slots: tuple[Slot, ...] = ()  # empty: the promise is taken back, `because` says why
     because: str = ""
+    until_ms: Ms | None = None
+
+
+class Checkpointed(Event, frozen=True, tag="checkpointed"):
+    """A running job has saved its work: what it did before `at_ms` is not lost when it stops."""
+
+    job: JobId
+    attempt: int
+    at_ms: Ms | None = None  # by the node's clock; None: now
 
 
 class Promoted(Event, frozen=True, tag="promoted"):
@@ -195,6 +231,60 @@ class ReservationDeleted(Event, frozen=True, tag="reservation-deleted"):
     name: str
 
 
+class ResourceSet(Event, frozen=True, tag="resource-set"):
+    """Create or replace a named resource."""
+
+    resource: Resource
+
+
+class ResourceDeleted(Event, frozen=True, tag="resource-deleted"):
+    """A named resource is no more; nobody holds any of it."""
+
+    name: str
+
+
+class Asked(Event, frozen=True, tag="asked"):
+    """A running job asks for more of a named resource, and waits in order until it gets it.
+
+    The event's sequence number is the request's. `key` is the client's: the same again is one
+    request.
+    """
+
+    job: JobId
+    attempt: int
+    name: str
+    amount: int
+    key: str = ""
+
+
+class Granted(Event, frozen=True, tag="granted"):
+    """Decided: a running job gets what it asked for with request number `ask`."""
+
+    job: JobId
+    attempt: int
+    ask: int
+    name: str
+    amount: int
+
+
+class Withdrawn(Event, frozen=True, tag="withdrawn"):
+    """A running job does not wait for its request number `ask` any more."""
+
+    job: JobId
+    attempt: int
+    ask: int
+    because: str = ""
+
+
+class Released(Event, frozen=True, tag="released"):
+    """A running job gives back some of what it acquired."""
+
+    job: JobId
+    attempt: int
+    name: str
+    amount: int
+
+
 AnyEvent: TypeAlias = (
     NodeJoined
     | NodeLost
@@ -209,13 +299,22 @@ AnyEvent: TypeAlias = (
     | Submitted
     | Placed
     | StopDecided
+    | Grown
+    | Shrunk
     | Cancelled
     | MemberStarted
     | MemberEnded
     | Forecasted
     | Outlived
     | Promised
+    | Checkpointed
     | Promoted
     | ReservationSet
     | ReservationDeleted
+    | ResourceSet
+    | ResourceDeleted
+    | Asked
+    | Granted
+    | Withdrawn
+    | Released
 )

@@ -61,6 +61,16 @@ class JobSpec(Record, frozen=True):
     labels: tuple[tuple[str, str], ...] = ()
     deadline_ms: Ms | None = None  # the time by which it has to be done; admitted only if it can be
     preemptible: bool = True  # False: once it runs, no order takes its place from it
+    # Elastic: it starts with shape.members, and may have up to so many while it runs. 0: it is not.
+    members_max: int = 0
+    resize_signal: int = 0  # tells running members that the membership has changed; 0: no signal
+    # Named resources (class Resource), sorted by name: what it holds from its placement to the end
+    # of the attempt, and the most that it may acquire beyond that while it runs.
+    counted: tuple[tuple[str, int], ...] = ()
+    may_acquire: tuple[tuple[str, int], ...] = ()
+    restart_ms: Ms | None = None  # what it costs to start again; None: what the policy says
+    checkpoint_path: str = ""  # what it writes when it saves its work, from workdir
+    checkpoint_every_ms: Ms | None = None  # believed as long as it says nothing itself
 
 
 FORECAST_PERCENTS = (5, 10, 25, 50, 75, 90, 95)
@@ -160,6 +170,22 @@ class Reservation(Record, frozen=True):
     because: str = ""
 
 
+KINDS = ("licence", "volume", "lock")  # of resources, in the order in which they are acquired
+
+
+class Resource(Record, frozen=True):
+    """Something of which there are so many, wherever jobs run: licences, volumes, locks."""
+
+    name: str
+    kind: Literal["licence", "volume", "lock"] = "licence"
+    amount: int = 1
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        """Return its place in the global order of acquisition (algorithms.md 12.1)."""
+        return (KINDS.index(self.kind), self.name)
+
+
 class PolicyConfig(Record, frozen=True):
     """Which policy decides, by name, and its settings. Logged, so it is part of every replay."""
 
@@ -181,10 +207,25 @@ class PolicyConfig(Record, frozen=True):
     preemptions_max: int | None = None  # a job that was preempted so often runs to its end
     levels_gpu_ms: tuple[int, ...] = ()  # las: attained service at which a job sinks a level
     promote_percent: int | None = None  # las: back to the top after waiting so much of its run
+    # For ftf and themis:
+    lease_ms: Ms = 20 * 60_000  # places change hands at most so often
+    auction_percent: int = 20  # themis: how many of 100 take part, those worst off
     # For orders by fair share:
     half_life_ms: Ms = limits.HALF_LIFE_MS_DEFAULT  # in which past use counts half
+    # Elastic jobs grow never, into what no waiting job could use, or beside jobs that wait but
+    # could not start there anyway; and not sooner after their last change than this.
+    elastic: Literal["never", "idle", "beside"] = "idle"
+    resize_every_ms: Ms = 60_000
+    rebuild_ms: Ms = 300_000  # so long what is left of a gang that lost a member is held for it
     history_percent: int = 50  # how much past use counts beside present use, of 100
+    weights: tuple[int, ...] = ()  # multifactor: in the order of its terms; empty: the default
+    max_age_ms: Ms = limits.MAX_AGE_MS_DEFAULT  # multifactor: waiting longer adds nothing
     # Who gives back what a queue has lent: any job, or only those of lower priority than the
     # owner's; and whether a job may take the place of one of lower priority in its own queue.
     reclaim: Literal["never", "lower-priority", "any"] = "any"
     within: Literal["never", "lower-priority"] = "never"
+    # What keeps jobs that acquire resources while they run from waiting for each other for ever:
+    # grant only what leaves a way out for all, or grant what is free and stop one where they do,
+    # or grant in one global order alone.
+    deadlock: Literal["avoid", "detect", "ordered"] = "avoid"
+    restart_ms: Ms = 0  # what starting again is believed to cost a job that was preempted

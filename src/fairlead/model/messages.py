@@ -18,7 +18,7 @@ MemberKey: TypeAlias = tuple[int, int, int]  # job, attempt, rank
 
 
 class Launch(Record, frozen=True):
-    """Start this member once, if it was never seen before.
+    """Start this member once, if it was never seen before. `rank` is the number it is known by.
 
     placed: the version of the log that placed it. An agent that comes back starts nothing that
     an earlier life of it had seen placed: its absence from a report has proved it lost.
@@ -32,11 +32,25 @@ class Launch(Record, frozen=True):
     devices: tuple[int, ...] = ()
     nodes: tuple[str, ...] = ()  # address (or name) of every rank's node, in rank order
     local_rank: int = 0  # which of this job's members on this node it is, from 0
+    # Of an elastic job: the rank among its present members (`rank` is the member's number), and
+    # how often the membership had changed.
+    place: int | None = None
+    generation: int = 0
 
     @property
     def key(self) -> MemberKey:
         """Return the member's identity."""
         return (self.job, self.attempt, self.rank)
+
+
+class Membership(Record, frozen=True):
+    """Who is in the gang of an elastic job now: its members by rank, without those that leave."""
+
+    job: JobId
+    attempt: int
+    generation: int
+    numbers: tuple[int, ...]
+    nodes: tuple[str, ...]
 
 
 class Desired(Record, frozen=True, tag_field="kind", tag="desired"):
@@ -49,6 +63,7 @@ class Desired(Record, frozen=True, tag_field="kind", tag="desired"):
     stop: members to stop (notice signal, grace, kill).
     kill: those of `stop` that get no grace, or no more of it.
     forget: members whose end is durable in the log; the agent may drop its record of them.
+    teams: the memberships of the elastic jobs that have members here.
     """
 
     version: int
@@ -58,6 +73,7 @@ class Desired(Record, frozen=True, tag_field="kind", tag="desired"):
     stop: tuple[MemberKey, ...] = ()
     kill: tuple[MemberKey, ...] = ()
     forget: tuple[MemberKey, ...] = ()
+    teams: tuple[Membership, ...] = ()
 
 
 class MemberState(Record, frozen=True):
@@ -70,6 +86,7 @@ class MemberState(Record, frozen=True):
     exit: Exit | None = None
     started_ms: Ms | None = None  # by the node's own clock; for display and accounting only
     ended_ms: Ms | None = None
+    checkpoint_ms: Ms | None = None  # when its work was last saved
 
     @property
     def key(self) -> MemberKey:

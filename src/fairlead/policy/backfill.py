@@ -15,7 +15,6 @@ and one sweep of the believed ends for each promise. A job that came is looked a
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -28,13 +27,12 @@ from fairlead.model.resources import Slot
 from fairlead.policy.beside import left_alone
 from fairlead.policy.firm import is_firm
 from fairlead.policy.plan import Plan, Shadow, next_claim
-from fairlead.policy.queue import Entry, Group, GroupId
+from fairlead.policy.queue import ANY, Entry, Group, GroupId, merged
 
 if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
 
 Ranked: TypeAlias = tuple[Entry, Job]
-ANY: Ms = FAR + 1  # longer than any run time that is believed
 
 
 def _shortest(item: Ranked) -> tuple[Ms, Ms, JobId]:
@@ -94,7 +92,7 @@ class Backfill:
     # ---- depth 1 ------------------------------------------------------------------------------
 
     def _easy(self, core: Core, fresh: list[Ranked], again: bool) -> Iterator[AnyEvent]:
-        if again or (self.head is not None and any(entry < self.head for entry, _ in fresh)):
+        if again or (self.head is not None and self._before(fresh, self.head)):
             self.head = self.shadow = None
         if self.head is not None:
             yield from self._candidates(core, self._in_turn(fresh))
@@ -105,8 +103,18 @@ class Backfill:
             self._refused.clear()
             yield from self._candidates(core, self._all(core))
 
+    def _before(self, fresh: list[Ranked], head: Entry) -> bool:
+        """Whether any of these may come before the head. In a walk any may."""
+        return bool(fresh) if self.pipeline.turns else any(entry < head for entry, _ in fresh)
+
     def _heads(self, core: Core) -> Iterator[AnyEvent]:
         """Start jobs in their turn until one does not fit: that is the head."""
+        turns = self.pipeline.turns
+        if turns is not None:
+            yield from turns.launches(core, lambda job: True)
+            if turns.met is not None:
+                self._lead(core, turns.met)
+            return
         pipeline, queue = self.pipeline, self.pipeline.queue
         while (found := queue.best(core)) is not None:
             entry, group = found
@@ -123,11 +131,24 @@ class Backfill:
             if not pipeline.possible(core, job):
                 queue.park(entry, group, queue.gated)
                 continue
-            self.head = entry
-            run_ms = believed_run_ms(job, pipeline.config)
-            plan = Plan(core, pipeline.fit)
-            self.shadow = Shadow(plan, core.shapes[job.shape_id], run_ms)
+            self._lead(core, entry)
             return
+
+    def start_of(self, core: Core, job: Job) -> Ms:
+        """Return when a job that does not fit is known to start at the latest; FAR: nobody knows.
+
+        Who ends before that may start before it.
+        """
+        start = promised_start(core, self.pipeline, job.id)
+        return FAR if start is None else start
+
+    def _lead(self, core: Core, head: Entry) -> None:
+        """This is the first job that does not fit: see when it can start."""
+        job, pipeline = core.pending[head[2]], self.pipeline
+        self.head = head
+        plan = Plan(core, pipeline.fit)
+        run_ms = believed_run_ms(job, pipeline.config)
+        self.shadow = Shadow(plan, core.shapes[job.shape_id], run_ms)
 
     def _place(self, job: Job, slots: tuple[Slot, ...], because: str) -> Placed:
         return Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
@@ -188,19 +209,10 @@ class Backfill:
         if self.pipeline.config.shortest:
             yield from self._in_turn([item for _, group in groups for item in group.waiting(core)])
             return
-        heap: list[tuple[Entry, int, int]] = []
-        for number, (_, group) in enumerate(groups):
-            if (at := group.next_below(core, group.start, ANY)) is not None:
-                heap.append((group.entries[at], number, at))
-        heapq.heapify(heap)
-        while heap:
-            entry, number, at = heapq.heappop(heap)
-            yield entry, core.pending[entry[2]]
-            group_id, group = groups[number]
-            if group_id not in self._closed:
-                after = group.next_below(core, at + 1, self._refused.get(group_id, ANY))
-                if after is not None:
-                    heapq.heappush(heap, (group.entries[after], number, after))
+        if self.pipeline.turns is not None:
+            yield from self.pipeline.turns.candidates(core, self._closed, self._refused)
+        else:
+            yield from merged(core, groups, self._closed, self._refused)
 
     # ---- any depth ----------------------------------------------------------------------------
 
@@ -210,12 +222,8 @@ class Backfill:
         self.head = self.shadow = None
         promised = sorted(queue.entry(job) for job in core.promises.values() if not is_firm(job))
         if fresh and self.depth is not None and promised:
-            again = again or min(fresh)[0] < promised[-1]
-        ranked = (
-            sorted((queue.entry(job), job) for job in core.pending.values())
-            if again
-            else sorted(fresh)
-        )
+            again = again or self._before(fresh, promised[-1])
+        ranked = self._ranked(core) if again else sorted(fresh)
         rest: list[Ranked] = []
         count = 0 if again else len(promised)
         for entry, job in ranked:
@@ -237,6 +245,12 @@ class Backfill:
             yield from self._start(core, job)
         self._stands_until = next_claim(core)
 
+    def _ranked(self, core: Core) -> Iterable[Ranked]:
+        """Return all waiting jobs in the order of the policy."""
+        if self.pipeline.turns is not None:
+            return self.pipeline.turns.candidates(core, (), {})
+        return sorted((self.pipeline.queue.entry(job), job) for job in core.pending.values())
+
     def _gated(self, core: Core, job: Job) -> bool:
         return self.pipeline.over_quota(core, job) or not self.pipeline.possible(core, job)
 
@@ -246,6 +260,8 @@ class Backfill:
         run_ms = believed_run_ms(job, self.pipeline.config)
         if group in self._closed or run_ms >= self._refused.get(group, ANY):
             return
+        if self.pipeline.over_quota(core, job):
+            return  # by those that have started since it was looked at
         slots = self.pipeline.beside_claims(core, job)
         if slots is not None:
             yield self._place(job, slots, f"{self.pipeline.because}; backfilled")

@@ -17,7 +17,7 @@ import msgspec
 from fairlead.core.admission import counted
 from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
-from fairlead.core.jobs import Job
+from fairlead.core.jobs import Job, in_time
 from fairlead.core.ledger import Request
 from fairlead.core.reserve import limit_of
 from fairlead.model.base import JobId, Misuse, Ms, Refused
@@ -142,7 +142,7 @@ def admit(core: Core, pipeline: Pipeline, ids: Sequence[JobId]) -> list[Promised
     those returned: they move.
     """
     gate = Gate(core, pipeline)
-    waiting = firm_jobs(core)
+    waiting = [job for job in firm_jobs(core) if job.promise and in_time(job.spec, job.promise)]
     starts: dict[JobId, Start] = {
         job.id: (job.promise.start_ms, job.promise.slots) for job in waiting if job.promise
     }

@@ -8,7 +8,8 @@ from fairlead.core.fits import lacking, members_that_fit
 from fairlead.core.jobs import Job
 from fairlead.model.base import JobId, Ms, Record
 from fairlead.model.jobs import LIVE, Phase
-from fairlead.policy import order
+from fairlead.policy import bounds, explain_tree, order
+from fairlead.policy.deadlock.words import ACQUIRING, live_lines, pending_lines
 from fairlead.policy.explain_claims import (
     HeldUp,
     beside_promise,
@@ -17,6 +18,9 @@ from fairlead.policy.explain_claims import (
     promised_in_words,
     shape_key,
 )
+from fairlead.policy.explain_preempted import held_in_words, preempted_in_words, preempted_lines
+from fairlead.policy.fair.why import standing_lines
+from fairlead.policy.firm import is_held
 from fairlead.policy.pipeline import Pipeline
 
 # Reason codes, stable, in the words of Slurm and Kueue where they have one.
@@ -24,6 +28,7 @@ RESOURCES = "Resources"  # nothing free that fits now
 PRIORITY = "Priority"  # it would fit, but a job before it must not be overtaken
 RESERVED = "Reserved"  # there is room, but it is kept for others, now or before it could be gone
 NODE_DOWN = "ReqNodeNotAvail"  # waits for nodes that are down or came back smaller
+PREEMPTING = "WaitingForPreemptedWorkloads"  # for those that were told to make room for it
 PENDING_EVALUATION = "PendingEvaluation"  # the scheduler has not looked since it came
 
 
@@ -98,6 +103,8 @@ def _first_stuck(core: Core, pipeline: Pipeline, shapes: _Shapes, jobs: list[Job
 def _reason(
     core: Core, pipeline: Pipeline, job: Job, shapes: _Shapes, stuck: Job | None, before: bool
 ) -> tuple[str, str, JobId | None]:
+    if is_held(job):
+        return PREEMPTING, held_in_words(core, job, shapes.now), None
     block = pipeline.block(core, job)
     if block is not None:
         return block.code, block.words, None
@@ -132,7 +139,8 @@ def reasons(core: Core, pipeline: Pipeline, now: Ms | None = None) -> dict[JobId
         if job is stuck:
             before = False
         code, words, _ = _reason(core, pipeline, job, shapes, stuck, before)
-        result[job.id] = f"{code}: {words}"
+        again = f"; {preempted_in_words(job)}" if job.preemptions else ""
+        result[job.id] = f"{code}: {words}{again}"
     return result
 
 
@@ -147,7 +155,7 @@ def explain(
     if job is None:
         return None
     if job.phase is not Phase.PENDING:
-        return Explanation(job=job_id, phase=job.phase, reason="", summary=job.because)
+        return _of_live(core, pipeline, job, max(core.clock, now or 0))
     pipeline.bind(core)
     pipeline.queue.sync(core)
     shapes = _Shapes(core, pipeline, max(core.clock, now or 0))
@@ -157,27 +165,45 @@ def explain(
     before = stuck is None or jobs.index(stuck) > ahead
     code, words, behind = _reason(core, pipeline, job, shapes, stuck, before)
     counts = shapes.look(job).counts
-    protected = None
-    if pipeline.config.order == "priority":
-        protected = order.protected_after_ms(
-            job.spec.priority,
-            job.submitted_ms,
-            pipeline.config.ageing_per_hour,
-            pipeline.config.ageing_cap,
-        )
-    elif pipeline.config.order == "fifo":
-        protected = job.submitted_ms
+    protected = bounds.protected_after_ms(pipeline.config, job)
     return Explanation(
         job=job_id,
         phase=job.phase,
         reason=code,
         summary=words,
-        lines=_lines(core, pipeline, job, shapes, stuck, ahead, protected, max(core.now, now or 0)),
+        lines=_lines(core, pipeline, job, shapes, stuck, ahead, max(core.now, now or 0)),
         ahead=ahead,
         behind_job=behind,
         protected_after_ms=protected,
         nodes=counts,
     )
+
+
+def _of_live(core: Core, pipeline: Pipeline, job: Job, now: Ms) -> Explanation:
+    """Say where a job was placed, what it holds of named resources, and what it waits for.
+
+    Of an elastic one also why it does not grow.
+    """
+    lines = [*live_lines(core, pipeline.config, job, now), *_sizes(core, pipeline, job)]
+    lines += preempted_lines(core, job, now)
+    waits = any(ask.job == job.id for ask in core.named.waiting())
+    reason, summary = (ACQUIRING, lines[0]) if waits else ("", job.because)
+    more = (job.because, *lines[1:]) if waits else lines
+    return Explanation(
+        job=job.id, phase=job.phase, reason=reason, summary=summary, lines=tuple(more)
+    )
+
+
+def _sizes(core: Core, pipeline: Pipeline, job: Job) -> list[str]:
+    if job.team is None:
+        return []
+    pipeline.bind(core)
+    pipeline.queue.sync(core)
+    least, most = job.spec.shape.members, job.spec.members_max
+    sizes = f"{job.team.size} members of {least} to {most}"
+    if job.team.leaving:
+        sizes += f"; {len(job.team.leaving)} more are leaving"
+    return [f"has {sizes}", f"does not grow now: {pipeline.resize.why_not(core, job)}"]
 
 
 def _lines(
@@ -187,16 +213,17 @@ def _lines(
     shapes: _Shapes,
     stuck: Job | None,
     ahead: int,
-    protected: Ms | None,
     now: Ms,
 ) -> tuple[str, ...]:
     look = shapes.look(job)
-    lines = [f"asks for {describe(job.spec.shape)}"]
+    lines = [f"asks for {describe(job.spec.shape)}", *pending_lines(core, job)]
     if job.attempt:
         lines.append(f"ran before ({job.attempt} attempts); waits again: {job.because}")
+        lines += preempted_lines(core, job, now)
     if core.tenants.get(job.spec.tenant) and core.tenants[job.spec.tenant].quota:
         over = pipeline.over_quota(core, job)
         lines.append(f"quota of tenant {job.spec.tenant}: {'would be exceeded' if over else 'ok'}")
+    lines += explain_tree.chain(core, pipeline.config, job)
     if look.held is not None:
         lines.append("free now: enough, but not to be used:")
         lines += look.held.lines
@@ -208,21 +235,15 @@ def _lines(
         base, waited = job.spec.priority, now - job.submitted_ms
         aged = order.effective_milli(base, config.ageing_per_hour, config.ageing_cap, waited)
         lines.append(f"priority: {base}, with its waiting {aged // 1000}.{aged % 1000 // 100}")
+    if pipeline.turns is not None:
+        lines += standing_lines(core, config, job)
     if stuck is not None and stuck is not job:
         may = "must not" if pipeline.protected(core.now, stuck) else "may"
         lines.append(f"job {stuck.id} is the first that does not fit; it {may} be overtaken")
     promised = promised_in_words(core, pipeline, job, now)
     if promised is not None:
         lines.append(promised)
-    if protected is None:
-        lines.append("bound: none; jobs that arrive later may always be ordered before it")
-    else:
-        wait = max(0, protected - now) // 1000
-        lines.append(
-            "bound: no job that arrives from now on is ordered before it"
-            if wait == 0
-            else f"bound: no job that arrives later than {wait} s from now is ordered before it"
-        )
+    lines += bounds.lines(config, job, now)
     if not look.fits and look.held is None:
         lines += _holders(core, now)
     return tuple(lines)

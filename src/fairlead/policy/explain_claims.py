@@ -13,6 +13,7 @@ from fairlead.model.jobs import Reservation
 from fairlead.model.units import format_duration, format_moment
 from fairlead.policy.backfill import promised_start
 from fairlead.policy.beside import find
+from fairlead.policy.firm import firm_jobs, is_held
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.plan import Plan, Walled
@@ -138,6 +139,9 @@ def beside_promise(
     if job.promise is not None:
         wait = format_duration(max(0, job.promise.start_ms - now), exact=False)
         return f"it is promised a start in {wait}; now it would delay jobs before it", None
+    held = [each for each in firm_jobs(core) if is_held(each)]
+    if held:
+        return f"what is free is held for job {held[0].id}, which others made room for", held[0].id
     if backfill is None or backfill.head is None or backfill.shadow is None:
         return None
     head, start = backfill.head[2], backfill.shadow.start_ms

@@ -1,5 +1,8 @@
 """Firm promises: starts that were promised to waiting jobs with deadlines, kept by every policy.
 
+So are holds: room that others leave for a job. It is the job's from now on, by its id, however
+the jobs that leave it end one after the other; a job with a hold starts as soon as it can.
+
 Nothing else may start that could still be there by then, by its time limit, not by what is
 believed of it. PAD_MS lies before every such start: whoever is stopped at its limit may take its
 grace to go. At its time a promised job starts before all others.
@@ -22,8 +25,18 @@ PAD_MS: Ms = limits.GRACE_MS_DEFAULT + 5_000
 
 
 def is_firm(job: Job) -> bool:
-    """Whether the job was promised a start that is in time for its deadline."""
-    return job.promise is not None and in_time(job.spec, job.promise)
+    """Whether the job was promised a start in time for its deadline, or room is held for it."""
+    return job.promise is not None and firm(job, job.promise)
+
+
+def firm(job: Job, promise: Promise) -> bool:
+    """Whether nobody may be in the way of a promise, not even on the strength of beliefs."""
+    return promise.until_ms is not None or in_time(job.spec, promise)
+
+
+def is_held(job: Job) -> bool:
+    """Whether others leave room for the waiting job."""
+    return job.promise is not None and job.promise.until_ms is not None
 
 
 def firm_jobs(core: Core) -> list[Job]:
@@ -33,14 +46,20 @@ def firm_jobs(core: Core) -> list[Job]:
 
 
 def due(core: Core) -> list[Job]:
-    """Return those whose time has come."""
+    """Return those whose time has come, and those for whom room is held."""
     if not core.promises:
         return []
-    return [job for job in firm_jobs(core) if job.promise and job.promise.start_ms <= core.clock]
+    return [
+        job
+        for job in firm_jobs(core)
+        if job.promise and (job.promise.start_ms <= core.clock or job.promise.until_ms is not None)
+    ]
 
 
 def window(job: Job, promise: Promise) -> tuple[Ms, Ms]:
     """Return from when until when what a job was promised is not for others."""
+    if promise.until_ms is not None:
+        return 0, promise.end_ms  # from now on, and still where those that make room are late
     pad = PAD_MS if in_time(job.spec, promise) else 0
     return promise.start_ms - pad, promise.end_ms
 

@@ -95,6 +95,20 @@ def level(attained: int, levels: Sequence[int]) -> int:
     return sum(limit * WHOLE_GPU_MILLI <= attained for limit in levels)
 
 
+def level_of(config: PolicyConfig, job: Job) -> int:
+    """Return how deep a waiting job has sunk since it was last at the top."""
+    served = job.served_ms - job.promoted_served_ms
+    return level(served * width_milli(job.spec.shape), config.levels_gpu_ms)
+
+
+def promoted_at(config: PolicyConfig, job: Job) -> Ms | None:
+    """Return when a waiting job is moved back to the top; None: it is there, or never."""
+    if config.promote_percent is None or not level_of(config, job):
+        return None
+    served = job.served_ms - job.promoted_served_ms
+    return job.pending_ms + max(0, served * config.promote_percent // 100 - job.waited_ms)
+
+
 def least_attained(now: Ms, levels: Sequence[int]) -> Order:
     """Discretised 2D-LAS: the least sunk first, then who started first (Tiresias).
 
@@ -178,7 +192,7 @@ def check_ageing(config: PolicyConfig) -> None:
 
 STATIC: dict[str, Order] = {"fifo": fifo, "sjf": shortest_first, "qssf": qssf, "edf": edf}
 # Orders whose keys change while a job runs: only preemptive policies go by them.
-RUNNING = ("srtf", "srsf", "las", "gittins")
+RUNNING = ("srtf", "srsf", "las", "gittins", "ftf", "themis")
 
 
 def build(config: PolicyConfig) -> Order:
@@ -186,6 +200,11 @@ def build(config: PolicyConfig) -> Order:
     if config.order == "priority":
         check_ageing(config)
         return ageing(config.ageing_per_hour)
+    if config.order == "multifactor":
+        return fifo  # of jobs of one user that are equal but for their age
+    if config.order in ("fair", "drf", "maxmin", "fairtree"):
+        check_ageing(config)
+        return ageing(config.ageing_per_hour)  # among the jobs of one user
     if config.order in STATIC:
         return STATIC[config.order]
     if config.order in RUNNING:

@@ -15,22 +15,38 @@ from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
-from fairlead.core.shares import QUOTA, Block
+from fairlead.core.shares import QUOTA, Block, plus
 from fairlead.model.base import Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed
 from fairlead.model.jobs import PolicyConfig
-from fairlead.model.resources import Slot
+from fairlead.model.resources import Shape, Slot
 from fairlead.policy import order
 from fairlead.policy.backfill import Backfill
 from fairlead.policy.beside import find
+from fairlead.policy.deadlock.gate import Gate
+from fairlead.policy.deadlock.settle import settle
+from fairlead.policy.fair.orders import NAMES as FAIR
+from fairlead.policy.fair.turns import Turns
 from fairlead.policy.fence import Fence
-from fairlead.policy.firm import due, is_firm, kept_of_quota
+from fairlead.policy.firm import due, is_firm, is_held, kept_of_quota
+from fairlead.policy.given import Given
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.plan import Plans, next_claim
 from fairlead.policy.preempt import Preempt
 from fairlead.policy.queue import Entry, Group, Queue
+from fairlead.policy.reclaim import Reclaim
+from fairlead.policy.repair import hold
 from fairlead.policy.reserved import closed_nodes
+from fairlead.policy.resize import Resize
+
+
+def _earlier(one: Ms | None, other: Ms | None) -> Ms | None:
+    """Return the earlier of two times, None if there is neither."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
 
 RUN_MIN = 8  # below this many equal jobs in a row, one by one is quicker
 RUN_MAX = 4096
@@ -45,6 +61,7 @@ class Pipeline:
         self.scorer = score.build(config.placement)
         self.overtake_ms = config.overtake_ms
         self._core: Core | None = None
+        self.turns = Turns(self) if config.order in FAIR else None
         self.queue = self._queue(self.order)
         self.fit: Fit
         self._layout = -1
@@ -52,7 +69,10 @@ class Pipeline:
         self.because = f"{config.order}, {config.placement}"
         self.preempt = Preempt(self) if config.preempt else None
         self.backfill = Backfill(self) if config.backfill != 0 and not config.preempt else None
+        self.resize = Resize(self)
+        self.reclaim = Reclaim(self)
         self._plans: Plans | None = None
+        self.gate = Gate(self)  # to named resources
 
     def bind(self, core: Core) -> None:
         """Read from this core from now on; what was derived from another is dropped."""
@@ -61,6 +81,7 @@ class Pipeline:
             self.queue = self._queue(self.order)
             self.fit = Fit(core.ledger, self.scorer)
             self._layout, self._plans = -1, None
+            self.gate = Gate(self)
         if self.config.order == "priority" and self.config.ageing_cap is not None:
             ranked = order.capped_ageing(
                 self.config.ageing_per_hour, self.config.ageing_cap, core.clock
@@ -69,6 +90,8 @@ class Pipeline:
 
     def _queue(self, ranked: order.Order) -> Queue:
         """Return an empty queue; one for backfilling knows how long each job is believed to run."""
+        if self.turns is not None:
+            return self.turns.queue()
         if self.config.backfill == 0:
             return Queue(ranked)
         return Queue(ranked, lambda job: believed_run_ms(job, self.config))
@@ -76,12 +99,26 @@ class Pipeline:
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, best first. Reads only; the caller applies each at once."""
         self.bind(core)
+        yield from settle(core, self.config)
+        if core.broken:
+            yield from hold(core, self.config.rebuild_ms)
         yield from self._due(core)
+        yield from self._place_all(core)
+        if core.elastic and self.preempt is None:  # one that preempts asks them first
+            yield from self.resize.make_room(core)
+        yield from self.reclaim.decide(core, self.resize.served)
+        yield from self.resize.grow(core)
+
+    def _place_all(self, core: Core) -> Iterator[AnyEvent]:
+        """Yield placements, and what makes room for them."""
         if self.preempt is not None:
             yield from self.preempt.decide(core)
             return
         if self.backfill is not None:
             yield from self.backfill.decide(core)
+            return
+        if self.turns is not None:
+            yield from self.turns.decide(core)
             return
         queue = self.queue
         queue.sync(core)
@@ -114,7 +151,8 @@ class Pipeline:
         for job in due(core):
             slots = None if self.over_quota(core, job) else self.beside_claims(core, job)
             if slots is not None:
-                because = f"{self.because}; promised for its deadline"
+                why = "promised for its deadline" if not is_held(job) else "room was held for it"
+                because = f"{self.because}; {why}"
                 yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
 
     def place(self, core: Core, job: Job, group: Group) -> Iterator[tuple[Job, tuple[Slot, ...]]]:
@@ -184,27 +222,44 @@ class Pipeline:
     def wake_at(self, core: Core) -> Ms | None:
         """Return when there is something to decide that no event brings, None if never."""
         at = next_claim(core)
+        others = _earlier(self.reclaim.wake_at(core), self.resize.wake_at(core))
         if self.preempt is not None:
+            others = _earlier(others, self.preempt.wake_at(core))
             if not core.promises:
-                return self.preempt.wake_at(core)
-            wake = self.preempt.wake_at(core)
-            at = at if wake is None else min(at, wake)
+                return others
+        at = at if others is None else min(at, others)
         return at if at < FAR else None
 
     def over_quota(self, core: Core, job: Job) -> bool:
         """Whether a quota or a limit keeps the job from starting, whatever is free."""
         return self.block(core, job) is not None
 
-    def block(self, core: Core, job: Job) -> Block | None:
-        """Return the quota or limit that keeps the job from starting, None if none does."""
-        return self._block_of_tenant(core, job) or core.shares.block(job)
+    def block(self, core: Core, job: Job, given: Given | None = None) -> Block | None:
+        """Return the quota or limit that keeps the job from starting, None if none does.
 
-    def _block_of_tenant(self, core: Core, job: Job) -> Block | None:
+        Or what it lacks of a named resource. `given`: as in other_block.
+        """
+        return self.other_block(core, job, given) or self.gate.block(core, job, given)
+
+    def other_block(self, core: Core, job: Job, given: Given | None = None) -> Block | None:
+        """Return the quota or limit that keeps the job from starting, whatever else it needs.
+
+        `given`: what a pass has given to others, and has not told the core yet.
+        """
+        shares = core.shares if given is None else given.shares
+        return self.block_of_tenant(core, job, job.spec.shape, given) or shares.block(job)
+
+    def block_of_tenant(
+        self, core: Core, job: Job, shape: Shape, given: Given | None = None
+    ) -> Block | None:
+        """Return the quota of its tenant that keeps a job from holding so much (more)."""
         tenant = core.tenants.get(job.spec.tenant)
         if tenant is None or not tenant.quota:
             return None
         usage = core.usage.get(tenant.name) or [0] * len(tenant.quota)
-        asked = counted(core, tenant, job.spec.shape)
+        if given is not None and tenant.name in given.usage:
+            usage = plus(usage, given.usage[tenant.name])
+        asked = counted(core, tenant, shape)
         if core.promises and not is_firm(job):
             kept = kept_of_quota(core, tenant, job)
             asked = tuple(a + k for a, k in zip(asked, kept, strict=True))

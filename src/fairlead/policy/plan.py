@@ -20,13 +20,13 @@ import numpy as np
 
 from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
-from fairlead.core.jobs import Job, Promise, in_time
+from fairlead.core.jobs import Job, Promise
 from fairlead.core.ledger import UP, Request
 from fairlead.core.reserve import last_end, limit_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.jobs import LIVE
 from fairlead.model.resources import Slot
-from fairlead.policy.firm import window
+from fairlead.policy.firm import firm, window
 from fairlead.policy.line import Line
 from fairlead.policy.place.fit import NODE_0, Fit
 from fairlead.policy.place.trial import Trial
@@ -35,6 +35,7 @@ from fairlead.policy.reserved import keep_out, of_others
 Claim: TypeAlias = tuple[Request, tuple[Slot, ...], Ms, Ms]
 Promised: TypeAlias = tuple[Claim, bool]  # firm: not even on the strength of beliefs in its way
 OVERDUE_MS: Ms = 1000
+END, LEAVE = -1, -2  # steps that are no node's: a job ends, some of its members leave
 
 
 def expected_end(end: Ms, now: Ms) -> Ms:
@@ -48,7 +49,17 @@ def next_end(core: Core) -> Ms:
     """Return when somebody is next expected to be gone; FAR: nobody."""
     ends, now = core.ends.sorted, core.clock
     late = bisect_left(ends, (now + 1, 0))  # of these, whoever is least late may be gone first
-    return min((expected_end(end, now) for end, _ in ends[: late + 1]), default=FAR)
+    first = min((expected_end(end, now) for end, _ in ends[: late + 1]), default=FAR)
+    return min((at for at, _, _ in departures(core)), default=first)
+
+
+def departures(core: Core) -> list[tuple[Ms, int, JobId]]:
+    """Return when members are expected to be gone that leave jobs which go on, as steps."""
+    return [
+        (expected_end(job.team.leave_ms, core.clock), LEAVE, job.id)
+        for job in core.elastic.values()
+        if job.team is not None and job.team.leaving
+    ]
 
 
 class Plan:
@@ -66,6 +77,13 @@ class Plan:
     def _end(self, job: Job) -> Ms:
         return last_end(self.core, job) if self.by_limit else self.core.ends.get(job.id)
 
+    def _ends(self, job: Job) -> list[tuple[Ms, tuple[Slot, ...]]]:
+        """Return when a live job gives back which of its slots."""
+        ends = [(self._end(job), job.staying)]
+        if job.team is not None and job.team.leaving:
+            ends.append((job.team.leave_ms, job.leaving))
+        return ends
+
     def line(self, node: NodeId) -> Line:
         """Return the line of a node; made from what holds it, at the first question."""
         line = self.lines.get(node)
@@ -80,10 +98,11 @@ class Plan:
             line.block(core.clock, FAR)
             return line
         held = [
-            (expected_end(self._end(job), core.clock), job.id, slot)
+            (expected_end(end, core.clock), job.id, slot)
             for job in self._holders(node)
             if job.phase in LIVE
-            for slot in job.slots
+            for end, slots in self._ends(job)
+            for slot in slots
             if slot.node == node
         ]
         for end, job_id, slot in sorted(held, key=lambda item: item[:2]):
@@ -238,7 +257,7 @@ class Plans:
         """Claim what a job is promised."""
         start, end = window(job, promise)
         claim = (self.core.shapes[job.shape_id], promise.slots, start, end)
-        self.promised[job.id] = found = (claim, in_time(job.spec, promise))
+        self.promised[job.id] = found = (claim, firm(job, promise))
         self._of[job.id] = promise
         self._move(found, -1)
 
@@ -310,8 +329,9 @@ class _Sweep:
         ends, now = core.ends.sorted, core.clock
         late = bisect_left(ends, (now + 1, 0))
         steps = heapq.merge(
-            sorted((expected_end(end, now), -1, job) for end, job in ends[:late]),
-            ((end, -1, job) for end, job in islice(ends, late, None)),
+            sorted((expected_end(end, now), END, job) for end, job in ends[:late]),
+            ((end, END, job) for end, job in islice(ends, late, None)),
+            sorted(departures(core)),
             sorted(
                 (at, node, 0)
                 for its, run_ms in ((lines, self.run_ms), (self.walls, self.limit_ms))
@@ -332,7 +352,7 @@ class _Sweep:
             if node >= 0:
                 touched.add(node)
             else:
-                touched |= self._release(job_id)
+                touched |= self._release(job_id, leaving=node == LEAVE)
         if touched and self._recount(touched, at):
             return at, self._slots(at)
         return None
@@ -349,13 +369,13 @@ class _Sweep:
             if node not in self.plan.lines:
                 self._set(node, Trial.now(core.ledger, node).copies(request, request.members))
 
-    def _release(self, job_id: int) -> set[NodeId]:
-        """Give back, in this sweep, what a job holds on nodes without claims."""
+    def _release(self, job_id: int, *, leaving: bool) -> set[NodeId]:
+        """Give back, in this sweep, what a job, or who leaves it, holds on nodes without claims."""
         core = self.plan.core
         job = core.jobs[job_id]
         request = core.shapes[job.shape_id]
         touched: set[NodeId] = set()
-        for slot in job.slots:
+        for slot in job.leaving if leaving else job.staying:
             node = slot.node
             if node in self.plan.lines or not core.ledger.room.item(UP, node):
                 continue
@@ -451,7 +471,8 @@ class Shadow:
         spare = Trial.now(core.ledger, 0)
         at, free = core.clock, spare.free
         if not spare.fits(request):
-            for end, job_id in core.ends.sorted:
+            ends = ((end, END, job) for end, job in core.ends.sorted)
+            for end, kind, job_id in heapq.merge(ends, sorted(departures(core))):
                 if end > at:
                     if spare.fits(request):
                         break
@@ -459,8 +480,9 @@ class Shadow:
                 if at >= FAR:
                     return
                 job = core.jobs[job_id]
+                slots = job.leaving if kind == LEAVE else job.staying
                 for row, amount in core.shapes[job.shape_id].held:
-                    free[row] += len(job.slots) * amount
+                    free[row] += len(slots) * amount
             if not spare.fits(request):
                 return
         self.start_ms, self.slots = at, (NODE_0,)

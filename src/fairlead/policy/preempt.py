@@ -29,9 +29,10 @@ from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed, Promoted, StopDecided
 from fairlead.model.jobs import Phase, PolicyConfig
 from fairlead.model.resources import GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Slot, width_milli
-from fairlead.policy import order
+from fairlead.policy import finish, order, themis
 from fairlead.policy.fence import Fence
 from fairlead.policy.gittins import GittinsTable
+from fairlead.policy.given import Given
 from fairlead.policy.order import Key, Order
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.queue import Entry, GroupId, Queue
@@ -66,6 +67,10 @@ class Preempt:
             case "gittins":
                 assert self.gittins is not None
                 return self.gittins.order_at(now)
+            case "ftf":
+                return finish.worst_first(core, config.lease_ms)
+            case "themis":
+                return themis.order_of(core, config, stoppable(core, config))
             case _:
                 return self.pipeline.order
 
@@ -81,22 +86,40 @@ class Preempt:
         queue = pipeline.queue
         queue.order = self.order_at(core)
         queue.sync(core)
-        draft = _Draft(core, pipeline)
-        victims: list[Job] = []
-        for _, job in self._in_order(core, draft):
-            if job.phase is Phase.PENDING:
-                draft.offer(job)
-            elif not draft.keep(job):
-                victims.append(job)
+        if pipeline.config.order in finish.LEASED:
+            queue.resort(core)  # whoever waits is worse off than it was
+        yield from pipeline.resize.make_room(core)
+        draft, victims = self._draft(core)
+        while victims:
+            # Nobody is preempted while others have more than they need.
+            shrunk = pipeline.resize.give_way(core, f"before job {victims[0].id} is preempted")
+            if shrunk is None:
+                break
+            yield shrunk
+            draft, victims = self._draft(core)
         winners = ", ".join(str(job.id) for job, _ in draft.chosen[:3]) or "jobs that came before"
         for job in victims:
             because = f"preempted: {pipeline.config.order} puts {winners} before it"
             yield StopDecided(job=job.id, attempt=job.attempt, then=Phase.PENDING, because=because)
         for job, slots in draft.chosen:
+            if pipeline.gate.block(core, job) is not None:
+                continue  # another that was chosen has taken what it needs
             if _free_now(core, core.shapes[job.shape_id], slots, self.fence(core, job)):
                 yield Placed(
                     job=job.id, attempt=job.attempt + 1, slots=slots, because=pipeline.because
                 )
+            else:
+                pipeline.resize.coming = True
+
+    def _draft(self, core: Core) -> tuple[_Draft, list[Job]]:
+        """Return what every job would get in its turn, and who runs but would get nothing."""
+        draft, victims = _Draft(core, self.pipeline), list[Job]()
+        for _, job in self._in_order(core, draft):
+            if job.phase is Phase.PENDING:
+                draft.offer(job)
+            elif not draft.keep(job):
+                victims.append(job)
+        return draft, victims
 
     def fence(self, core: Core, job: Job) -> Fence:
         """Return what reservations keep from a job that would start now."""
@@ -112,25 +135,20 @@ class Preempt:
         return heapq.merge(draft.preemptible, *waiting)
 
     def _promotions(self, core: Core) -> Iterator[AnyEvent]:
-        percent = self.pipeline.config.promote_percent
-        if self.pipeline.config.order != "las" or percent is None:
+        config = self.pipeline.config
+        if config.order != "las":
             return
         for job in list(core.pending.values()):
-            due = self._promotion_at(job, percent)
+            due = order.promoted_at(config, job)
             if due is not None and due <= core.clock:
                 yield Promoted(job=job.id)
-
-    def _promotion_at(self, job: Job, percent: int) -> Ms | None:
-        """Return when a waiting job is moved back to the top; None: it is there."""
-        served = job.served_ms - job.promoted_served_ms
-        if not level_of(self.pipeline.config, served, job):
-            return None
-        return job.pending_ms + max(0, served * percent // 100 - job.waited_ms)
 
     def wake_at(self, core: Core) -> Ms | None:
         """Return when an order changes by the clock alone: a level is reached, a promotion is due,
         a job has run long enough to be preempted."""
         config, now = self.pipeline.config, core.clock
+        if config.order in finish.LEASED:
+            return finish.next_round(core, config, core.ends.sorted)
         if config.order not in ("las", "gittins") and not (config.min_run_ms and core.pending):
             return None
         if self.gittins is not None:
@@ -146,17 +164,12 @@ class Preempt:
                 times += _next_level(config, job, now)
             elif self.gittins is not None:
                 times += self.gittins.next_fall(job, now)
-        if config.order == "las" and config.promote_percent is not None:
+        if config.order == "las":
             for job in core.pending.values():
-                due = self._promotion_at(job, config.promote_percent)
+                due = order.promoted_at(config, job)
                 if due is not None:
                     times.append(max(due, now + 1))
         return min(times, default=None)
-
-
-def level_of(config: PolicyConfig, served_ms: Ms, job: Job) -> int:
-    """Return how deep a job has sunk that has run so long since it was at the top."""
-    return order.level(served_ms * width_milli(job.spec.shape), config.levels_gpu_ms)
 
 
 def _next_level(config: PolicyConfig, job: Job, now: Ms) -> list[Ms]:
@@ -213,20 +226,21 @@ class _Draft:
         self.stopping: set[JobId] = set()
         self.chosen: list[tuple[Job, tuple[Slot, ...]]] = []
         self.closed: set[GroupId] = set()
-        running: list[Job] = []
+        self.given = Given(core)
         for _, job_id in core.ends.sorted:
             job = core.jobs[job_id]
             if job.phase is Phase.STOPPING:
-                self._move(job, 1)
+                self._move(job, job.slots, 1)
                 self.stopping.add(job.id)
-            elif _may_stop(core, pipeline.config, job):
-                running.append(job)
+            else:
+                self._move(job, job.leaving, 1)
+        running = stoppable(core, pipeline.config)
         for node, trial in self.solid.items():
             self.lack[node] = [min(amount, 0) for amount in trial.free]
         entry = pipeline.queue.entry
         self.preemptible = sorted((entry(job), job) for job in running)
         for _, job in self.preemptible:
-            for node in {slot.node for slot in job.slots}:
+            for node in {slot.node for slot in job.staying}:
                 self.holders.setdefault(node, []).append(job)
 
     def node(self, node: NodeId) -> Trial:
@@ -248,9 +262,9 @@ class _Draft:
             for row, (have, lack) in enumerate(zip(trial.free, self.lack[node], strict=True))
         )
 
-    def _move(self, job: Job, sign: int) -> None:
+    def _move(self, job: Job, slots: tuple[Slot, ...], sign: int) -> None:
         request = self.core.shapes[job.shape_id]
-        for slot in job.slots:
+        for slot in slots:
             self.node(slot.node).move(request, slot.devices, sign)
 
     def keep(self, job: Job) -> bool:
@@ -258,22 +272,22 @@ class _Draft:
 
         Where it shares a node with others whose turn is yet to come, those make room first.
         """
-        for node in {slot.node for slot in job.slots}:
+        for node in {slot.node for slot in job.staying}:
             self.holders[node].remove(job)
-        for node in {slot.node for slot in job.slots}:
+        for node in {slot.node for slot in job.staying}:
             trial = self.node(node)
             if not self._sound(node, trial):
                 trial = trial.copy()
                 for other in self.holders[node]:
                     self._give_back(trial, other, node)
                 if not self._sound(node, trial):
-                    self._move(job, 1)
+                    self._move(job, job.staying, 1)
                     return False
         return True
 
     def _give_back(self, trial: Trial, job: Job, node: NodeId) -> None:
         request = self.core.shapes[job.shape_id]
-        for slot in job.slots:
+        for slot in job.staying:
             if slot.node == node:
                 trial.move(request, slot.devices, 1)
 
@@ -286,7 +300,8 @@ class _Draft:
         request = core.shapes[job.shape_id]
         assert pipeline.preempt is not None
         fence = pipeline.preempt.fence(core, job)
-        slots = None if pipeline.over_quota(core, job) else self._slots(request, fence)
+        block = pipeline.block(core, job, self.given)
+        slots = None if block is not None else self._slots(request, fence)
         if slots is None:
             if not fence and not core.promises:  # else another of the group may be let in
                 self.closed.add(group)
@@ -296,6 +311,7 @@ class _Draft:
             self.node(slot.node).move(request, slot.devices, -1)
             self.taken.setdefault(slot.node, set()).update(rows)
         self.chosen.append((job, slots))
+        self.given.add(job, slots)
 
     def _crowd(
         self, node: NodeId, request: Request, most: int, least: int, fence: Fence
@@ -364,6 +380,13 @@ def _take(trial: Trial, node: NodeId, request: Request, most: int) -> list[Slot]
     return here
 
 
+def stoppable(core: Core, config: PolicyConfig) -> list[Job]:
+    """Return the live jobs that may be preempted now."""
+    live = (core.jobs[job_id] for _, job_id in core.ends.sorted)
+    going = (job for job in live if job.phase is not Phase.STOPPING)
+    return [job for job in going if _may_stop(core, config, job)]
+
+
 def _may_stop(core: Core, config: PolicyConfig, job: Job) -> bool:
     """Whether a live job may be preempted now."""
     if not job.spec.preemptible:
@@ -371,6 +394,8 @@ def _may_stop(core: Core, config: PolicyConfig, job: Job) -> bool:
     if config.preemptions_max is not None and job.preemptions >= config.preemptions_max:
         return False
     started = job.placed_ms if job.started_ms is None else job.started_ms
+    if config.order in finish.LEASED and not finish.lease_over(config, started, core.clock):
+        return False
     return started is None or core.clock - started >= config.min_run_ms
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import heapq
 from bisect import insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from fairlead.core.ends import believed_run_ms
+from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.model.base import JobId, Ms
@@ -25,6 +25,7 @@ GroupId: TypeAlias = tuple[int, str]  # shape, and what else tells jobs apart: "
 Entry: TypeAlias = tuple[int, int, int, int, int]
 
 
+ANY: Ms = FAR + 1  # longer than any run time that is believed
 SEP = "\x1f"  # between names, which have none
 
 COMPACT_MIN = 64  # entries of jobs that wait no more, which a group may carry along
@@ -101,6 +102,29 @@ def _waits(core: Core, entry: Entry) -> bool:
     return job is not None and job.token == entry[3]
 
 
+def merged(
+    core: Core,
+    groups: Sequence[tuple[GroupId, Group]],
+    closed: Collection[GroupId],
+    refused: Mapping[GroupId, Ms],
+) -> Iterator[tuple[Entry, Job]]:
+    """Yield the waiting jobs of groups, best first, while their groups are not closed; only those
+    that run for less than was refused to their group. Both may change meanwhile."""
+    heap: list[tuple[Entry, int, int]] = []
+    for number, (_, group) in enumerate(groups):
+        if (at := group.next_below(core, group.start, ANY)) is not None:
+            heap.append((group.entries[at], number, at))
+    heapq.heapify(heap)
+    while heap:
+        entry, number, at = heapq.heappop(heap)
+        yield entry, core.pending[entry[2]]
+        group_id, group = groups[number]
+        if group_id not in closed:
+            after = group.next_below(core, at + 1, refused.get(group_id, ANY))
+            if after is not None:
+                heapq.heappush(heap, (group.entries[after], number, after))
+
+
 class Queue:
     """All pending jobs of a core in the order of a policy. Derived state: rebuilt at any time."""
 
@@ -131,8 +155,7 @@ class Queue:
         if (self._policy is not None) != bool(core.reservations):
             self._policy, self._read = (core.policy if core.reservations else None), -1
         if self._read < core.arrivals_forgotten:
-            for index in (self.groups, self._heads, self._queued, self.stuck, self.gated):
-                index.clear()
+            self._clear()
             self._read = core.arrivals_forgotten
         place = self._read - core.arrivals_forgotten
         if place < len(core.arrivals):
@@ -148,6 +171,19 @@ class Queue:
                     self._push(group, entry)
                 parked.clear()
 
+    def _clear(self) -> None:
+        for index in (self.groups, self._heads, self._queued, self.stuck, self.gated):
+            index.clear()
+
+    def resort(self, core: Core) -> None:
+        """Give all that wait their places anew, for orders that change while jobs wait.
+
+        O(pending x log). For readers of `groups` alone: the heap of the best keeps the old places.
+        """
+        for group in self.groups.values():
+            group.entries = sorted(self.entry(job) for _, job in group.waiting(core))
+            group.start = 0
+
     def _push(self, group: GroupId, entry: Entry) -> None:
         self._queued[group] = entry
         heapq.heappush(self._heads, (entry, group))
@@ -156,6 +192,8 @@ class Queue:
         """Return the group of a job."""
         tenant = job.spec.tenant
         payer = self._payer(job)
+        if job.spec.counted or job.spec.may_acquire:  # what may keep it from starting, too
+            payer = f"{payer}{SEP}{job.spec.counted}{job.spec.may_acquire}"
         if self._policy is not None:
             run_ms = believed_run_ms(job, self._policy)
             return (job.shape_id, f"{tenant} {run_ms} {job.spec.limit_ms}{payer}")

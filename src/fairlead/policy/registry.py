@@ -9,9 +9,11 @@ import msgspec
 
 from fairlead.model.base import Misuse
 from fairlead.model.jobs import PolicyConfig
-from fairlead.model.limits import PRIORITY_MIN
-from fairlead.policy import order
+from fairlead.model.units import format_duration
+from fairlead.policy import bounds, order
+from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.fgd import LeastFragmentsPipeline
+from fairlead.policy.finish import LEASED
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.place.score import FRAGMENTS, PLACEMENTS
 
@@ -39,13 +41,29 @@ POLICIES: dict[str, str] = {
     "srsf": "least remaining time x width first, preemptive; long and wide jobs may starve",
     "las": "least attained service first in levels, preemptive, with promotion (Tiresias 2D-LAS)",
     "gittins": "highest Gittins index of past services first, preemptive; needs no estimates",
+    "ftf": "worst finish-time fairness first, preemptive between leases",
+    "themis": "those worst off by finish-time fairness bid for the GPUs of each lease (Themis)",
     "edf": "earliest deadline first, preemptive; jobs without a deadline come last",
     "priority-preempt": "highest priority first, ageing, preemptive",
+    "fair": "whoever uses least of its share of the tree of queues and users (hierarchical DRF), "
+    "now and in the past; others may overtake a job that does not fit until it has waited 15 "
+    "minutes",
+    "fair-easy": "the same, with EASY backfilling",
+    "fair-skip": "the same; what does not fit is passed over, wide jobs may starve",
+    "hdrf": "hierarchical DRF of present use alone",
+    "usage": "hierarchical fair shares of past use alone",
+    "drf": "whoever uses least of its dominant resource, users side by side whatever their queue",
+    "maxmin": "whoever is farthest below its entitlement by weighted max-min with quotas",
+    "multifactor": "weighted sum of age, fair share, priority, ... (Slurm's multifactor)",
+    "fairtree": "users ranked level by level by shares and past use (Slurm's Fair Tree)",
 }
 
 # What a name may be made of: ORDER[-MODE][-TRAIT...]. A mode says what happens around a job that
 # does not fit, a trait changes one setting.
-_ORDERS = ("fifo", "sjf", "priority", "qssf", "srtf", "srsf", "las", "gittins", "edf")
+_ORDERS = (
+    *("fifo", "sjf", "priority", "qssf", "srtf", "srsf", "las", "gittins", "edf"),
+    *("ftf", "themis", *FAIR),
+)
 _MODES: dict[str, dict[str, Any]] = {
     "strict": {"overtake_ms": 0},
     "skip": {"overtake_ms": None},
@@ -65,8 +83,14 @@ _ALIASES = {
     "conservative": "fifo-conservative",
     "conservative-expected": "fifo-conservative-expected",
 }
+# Orders that stand for another with settings of its own.
+_ORDER_ALIASES: dict[str, dict[str, Any]] = {
+    "hdrf": {"order": "fair", "history_percent": 0},
+    "usage": {"order": "fair", "history_percent": 100},
+}
 _DEFAULT_MODE = {"fifo": "strict", "sjf": "strict", "qssf": "strict"}
-_PREEMPTIVE = ("srtf", "srsf", "las", "gittins", "edf")
+_PREEMPTIVE = ("srtf", "srsf", "las", "gittins", "edf", "ftf", "themis")
+LEASE_MIN_MS = 1_000
 LEVELS_GPU_MS = (3_600_000, 36_000_000)  # las: an hour and ten hours of one GPU
 PROMOTE_PERCENT = 800
 BACKFILL_MAX = 1_000_000
@@ -97,9 +121,9 @@ def policy_config(text: str) -> PolicyConfig:
 def _settings(name: str) -> dict[str, Any] | None:
     """Return the fields of the configuration that a full name stands for, None for no policy."""
     first, *rest = name.split("-")
-    if first not in _ORDERS:
+    if first not in _ORDERS and first not in _ORDER_ALIASES:
         return None
-    settings: dict[str, Any] = {"order": first}
+    settings: dict[str, Any] = _ORDER_ALIASES.get(first, {"order": first}).copy()
     if first == "las":
         settings |= {"levels_gpu_ms": LEVELS_GPU_MS, "promote_percent": PROMOTE_PERCENT}
     modes = [word for word in rest if word not in _TRAITS]
@@ -114,6 +138,8 @@ def _settings(name: str) -> dict[str, Any] | None:
         if not 1 <= int(mode[8:]) <= BACKFILL_MAX:
             return None
         settings["backfill"] = int(mode[8:])
+    elif mode == "preempt" and settings["order"] in FAIR:
+        return None
     elif mode in _MODES:
         settings |= _MODES[mode]
     elif mode:
@@ -146,6 +172,20 @@ def check(config: PolicyConfig) -> None:
             field="levels",
             hint="set levels, such as 1h and 10h, or start from the policy las",
         )
+    if config.preempt and config.order in FAIR:
+        raise Misuse(
+            f"the order {config.order} is not preemptive: shares change with every start",
+            field="preempt",
+            hint="leave preempt out; what a queue lent comes back by its quota (reclaim)",
+        )
+    if config.half_life_ms <= 0:
+        raise Misuse(
+            "a half-life of zero forgets all use at once: no past is left to count",
+            field="half_life",
+            hint="set history to 0 to go by present use alone, or half_life to 1h or more",
+        )
+    if config.lease_ms < LEASE_MIN_MS:
+        raise Misuse("a lease is at least a second", field="lease", hint='such as "20m"')
     if config.preempt and config.backfill != 0:
         raise Misuse(
             "a preemptive policy does not backfill: who comes first takes the place of who runs",
@@ -161,13 +201,19 @@ def build(config: PolicyConfig) -> Pipeline:
 
 _ABOUT = {
     "fifo": "first come, first served",
-    "sjf": "shortest expected run time first; no starvation bound: long jobs may wait for ever",
-    "qssf": "least predicted run time x width first; no starvation bound",
-    "srtf": "least remaining time first; no starvation bound: long jobs may wait for ever",
-    "srsf": "least remaining time x width first; no starvation bound",
+    "sjf": "shortest expected run time first",
+    "qssf": "least predicted run time x width first",
+    "srtf": "least remaining time first",
+    "srsf": "least remaining time x width first",
     "las": "least attained service first, in levels",
-    "gittins": "highest Gittins index of past services first; no starvation bound",
-    "edf": "earliest deadline first; jobs without one come last and may wait for ever",
+    "gittins": "highest Gittins index of past services first",
+    "edf": "earliest deadline first; jobs without one come last",
+    "drf": "whoever uses least of its dominant resource",
+    "maxmin": "whoever is farthest below its entitlement",
+    "multifactor": "highest weighted sum of age, fair share and other terms",
+    "fairtree": "users by shares and past use, level by level",
+    "ftf": "worst finish-time fairness first",
+    "themis": "the worst off by finish-time fairness bid for the GPUs of each lease",
 }
 
 
@@ -175,15 +221,17 @@ def describe(config: PolicyConfig) -> str:
     """Return what a configuration does, with its starvation bound."""
     if config.order == "priority":
         per_hour = config.ageing_per_hour
-        worst = order.protected_after_ms(PRIORITY_MIN, 0, per_hour)
-        assert worst is not None
+        text = f"highest priority first; waiting adds {per_hour} points an hour"
+    elif config.order == "fair":
         text = (
-            f"highest priority first; waiting adds {per_hour} points an hour, so no job is ordered "
-            f"behind one that arrives more than {_hours(worst)} after it"
+            f"whoever uses least of its share of the tree; past use counts {config.history_percent}"
+            f" of 100, with a half-life of {format_duration(config.half_life_ms)}"
         )
     else:
         text = _ABOUT[config.order]
-    if config.preempt:
+    if config.order in LEASED:
+        text += f"; places change hands every {format_duration(config.lease_ms)}"
+    elif config.preempt:
         text += "; whoever comes first takes the place of who runs"
     elif config.backfill is None:
         text += "; every waiting job is promised a start that only moves earlier"
@@ -194,7 +242,7 @@ def describe(config: PolicyConfig) -> str:
     elif config.overtake_ms == 0:
         text += "; the first that does not fit blocks those behind it"
     elif config.overtake_ms is None:
-        text += "; those that fit overtake: a wide job may wait for ever"
+        text += "; those that fit overtake"
     else:
         minutes = config.overtake_ms // 60_000
         text += (
@@ -203,9 +251,4 @@ def describe(config: PolicyConfig) -> str:
         )
     if config.estimate == "expected":
         text += "; plans go by predicted run times"
-    return f"{text}; placement: {config.placement}"
-
-
-def _hours(ms: int) -> str:
-    minutes = -(-ms // 60_000)
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{text}; {bounds.in_words(config)}; placement: {config.placement}"

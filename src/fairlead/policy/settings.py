@@ -13,7 +13,12 @@ from msgspec.structs import replace
 
 from fairlead.model.base import Misuse, Ms
 from fairlead.model.jobs import PolicyConfig
+from fairlead.model.limits import WEIGHT_MAX
 from fairlead.model.units import parse_duration_ms
+from fairlead.policy.fair.orders import NAMES as FAIR
+from fairlead.policy.fair.orders import PAST
+from fairlead.policy.fair.terms import TERMS
+from fairlead.policy.finish import LEASED
 from fairlead.policy.registry import BACKFILL_MAX, check, policy_config
 
 Setting: TypeAlias = str | int | bool | Sequence[str]
@@ -85,6 +90,25 @@ def _levels(value: Setting, key: str) -> tuple[Ms, ...]:
     return levels
 
 
+def _weights(value: Setting, key: str) -> tuple[int, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    if isinstance(parts, int):
+        parts = [str(parts)]
+    found = dict.fromkeys(TERMS, 0)
+    for part in parts:
+        name, _, number = part.strip().partition(":")
+        if name not in TERMS:
+            close = difflib.get_close_matches(name, TERMS, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise Misuse(
+                f"{key} has no term '{name}'",
+                field=key,
+                hint=f"{hint}the terms are {', '.join(TERMS)}; such as age:1000,fair:10000",
+            )
+        found[name] = _whole(0, WEIGHT_MAX)(number.strip(), f"{key}.{name}")
+    return tuple(found.values())
+
+
 _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "order": ("order", _text),
     "placement": ("placement", _text),
@@ -98,16 +122,54 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "min_run": ("min_run_ms", parse_duration_ms),
     "preemptions_max": ("preemptions_max", _or({"unlimited": None}, _whole(0, PERCENT_MAX))),
     "levels": ("levels_gpu_ms", _levels),
+    "elastic": ("elastic", _one_of("never", "idle", "beside")),
+    "resize_every": ("resize_every_ms", parse_duration_ms),
+    "rebuild": ("rebuild_ms", _or({"never": 0}, parse_duration_ms)),
     "promote": ("promote_percent", _or({"never": None}, _whole(1, PERCENT_MAX))),
+    "deadlock": ("deadlock", _one_of("avoid", "detect", "ordered")),
+    "reclaim": ("reclaim", _one_of("any", "lower-priority", "never")),
+    "within": ("within", _one_of("lower-priority", "never")),
+    "restart_cost": ("restart_ms", parse_duration_ms),
+    "history": ("history_percent", _whole(0, 100)),
+    "half_life": ("half_life_ms", parse_duration_ms),
+    "weights": ("weights", _weights),
+    "max_age": ("max_age_ms", parse_duration_ms),
+    "lease": ("lease_ms", parse_duration_ms),
+    "auction": ("auction_percent", _whole(1, 100)),
 }
 KEYS = tuple(_SETTINGS)
+_PREEMPTIVE = "preemptive policies, and for reclaim and within"
+
+
+def _may_preempt(config: PolicyConfig) -> bool:
+    return config.preempt or config.within != "never" or config.reclaim != "never"
+
+
+def _sums(config: PolicyConfig) -> bool:
+    return config.order == "multifactor"
+
+
 _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
-    "min_run": (lambda config: config.preempt, "preemptive policies"),
-    "preemptions_max": (lambda config: config.preempt, "preemptive policies"),
+    "min_run": (lambda config: _may_preempt(config), _PREEMPTIVE),
+    "preemptions_max": (lambda config: _may_preempt(config), _PREEMPTIVE),
+    "restart_cost": (
+        lambda config: config.within != "never" or config.reclaim != "never",
+        "reclaim and within",
+    ),
+    "within": (lambda config: not config.preempt, "orders that do not preempt anyway"),
     "levels": (lambda config: config.order == "las", "las"),
     "promote": (lambda config: config.order == "las", "las"),
-    "ageing_per_hour": (lambda config: config.order == "priority", "orders by priority"),
+    "lease": (lambda config: config.order in LEASED, "ftf and themis"),
+    "auction": (lambda config: config.order == "themis", "themis"),
+    "ageing_per_hour": (
+        lambda config: config.order == "priority" or (config.order in FAIR and not _sums(config)),
+        "orders by priority",
+    ),
     "ageing_cap": (lambda config: config.order == "priority", "orders by priority"),
+    "history": (lambda config: config.order == "fair", "fair"),
+    "half_life": (lambda config: config.order in PAST, "orders by past use"),
+    "weights": (lambda config: _sums(config), "multifactor"),
+    "max_age": (lambda config: _sums(config), "multifactor"),
     "shortest": (
         lambda config: bool(config.backfill) and not config.preempt,
         "policies that backfill",

@@ -13,6 +13,7 @@ from fairlead.model.base import JobId, Ms
 from fairlead.model.events import (
     AnyEvent,
     Cancelled,
+    Grown,
     MemberEnded,
     MemberStarted,
     NodeJoined,
@@ -160,6 +161,9 @@ def _take(history: History, at: Ms, event: AnyEvent) -> None:
             members = [Member(slot=slot) for slot in event.slots]
             attempt = Attempt(number=event.attempt, placed=at, members=members)
             history.jobs[event.job].attempts.append(attempt)
+        case Grown():  # members are known by numbers: in order of their coming
+            if (grown := _attempt(history, event.job, event.attempt)) is not None:
+                grown.members += [Member(slot=slot) for slot in event.slots]
         case StopDecided():
             if (stopped := _attempt(history, event.job, event.attempt)) is not None:
                 stopped.stop = event.because or str(event.then)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import pwd
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from starlette.applications import Starlette
@@ -23,13 +21,22 @@ from fairlead.model.status import JobStatus
 from fairlead.policy.explain import Explanation, explain
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.registry import describe
-from fairlead.service import foresight, openapi, reservations, stream, views, web
+from fairlead.service import (
+    checkpoints,
+    counting,
+    foresight,
+    openapi,
+    reservations_api,
+    sharing_api,
+    stream,
+    views,
+    web,
+)
 from fairlead.service.agentlink import AgentLink
 from fairlead.service.commands import Cancel, CancelAll, Submit
 from fairlead.service.etas import EtaDesk
 from fairlead.service.places import Places
 from fairlead.service.planning import plan
-from fairlead.service.reservations import Drain, Reserve, Resume, Unreserve
 from fairlead.service.selection import Selection, select
 from fairlead.service.shell import Shell
 from fairlead.service.spec import Defaults
@@ -69,6 +76,7 @@ class Api:
         self.started_ms = shell.now
         self.reasons = views.Reasons()
         self.etas = EtaDesk(shell)
+        self.config_problem = ""  # why what config.toml says of sharing is not in force
         self._document = b""
 
     def app(self) -> Starlette:
@@ -207,10 +215,10 @@ class Api:
         """Read what a member printed, from a logical offset; `follow` goes on until the end."""
         query = web.Query(request, ("offset", "rank", "attempt", "follow", "tail"))
         job_id = self.job_id(request)
-        members = self.status(job_id).members
+        status = self.status(job_id)
         rank = query.count("rank", 0)
-        if rank >= members:
-            raise Misuse(f"job {job_id} has ranks 0 to {members - 1}", field="rank")
+        if rank >= status.members and not status.members_max:
+            raise Misuse(f"job {job_id} has ranks 0 to {status.members - 1}", field="rank")
         tail = stream.Tail(
             self.shell, self.store, self.places.state, job_id, rank, query.count("attempt", 0)
         )
@@ -228,14 +236,14 @@ class Api:
     async def cancel_job(self, request: Request) -> Response:
         """Cancel one job; what is final already stays as it is."""
         job_id = self.job_id(request)
-        body = _mapping(await web.body_of(request), ("reason", "now"))
+        body = web.mapping(await web.body_of(request), ("reason", "now"))
         return await self._cancel([job_id], body)
 
     async def cancel_jobs(self, request: Request) -> Response:
         """Cancel several jobs in one turn: "ids" is "12-15,20", "last", "all" or a list."""
-        body = _mapping(await web.body_of(request), ("ids", "user", "reason", "now"))
+        body = web.mapping(await web.body_of(request), ("ids", "user", "reason", "now"))
         ids = body.get("ids", "")
-        user = body.get("user") or user_of(request)
+        user = body.get("user") or web.user_of(request)
         if ids == "all":
             return await self._cancel(None, body)
         if ids == "last":
@@ -265,47 +273,6 @@ class Api:
 
     # ---- the rest -----------------------------------------------------------------------------
 
-    async def list_nodes(self, request: Request) -> Response:
-        """List nodes: capacity, what is used, and by which jobs."""
-        web.Query(request, ())
-        return web.respond({"nodes": views.nodes(self.shell.core), "now_ms": self.shell.now})
-
-    async def drain_node(self, request: Request) -> Response:
-        """Start nothing new on a node; what runs there may end. Draining it again changes nothing.
-
-        Lasts until the node is resumed, over restarts too.
-        """
-        body = _mapping(await web.body_of(request), ("reason",))
-        reason = str(body.get("reason") or "")
-        name, user = request.path_params["name"], user_of(request)
-        return web.respond(await self.shell.ask(Drain(name, reason, user, self.shell.now)))
-
-    async def resume_node(self, request: Request) -> Response:
-        """Start jobs on a node again. Resuming one that is not drained changes nothing."""
-        _mapping(await web.body_of(request), ())
-        return web.respond(await self.shell.ask(Resume(request.path_params["name"])))
-
-    async def create_reservation(self, request: Request) -> Response:
-        """Keep nodes, GPUs or cores for tenants, or for nobody, during a time.
-
-        Refused where it cannot be kept, with the earliest start that works.
-        """
-        body = await web.body_of(request)
-        made = await self.shell.ask(Reserve(body, user_of(request), self.shell.now))
-        return web.respond(made, 201)
-
-    async def list_reservations(self, request: Request) -> Response:
-        """List the reservations that are in force or to come, drains too, earliest first."""
-        web.Query(request, ())
-        core = self.shell.core
-        those = sorted(core.reservations.values(), key=lambda each: (each.start_ms, each.name))
-        body = [reservations.view(core, each) for each in those]
-        return web.respond({"reservations": body, "now_ms": self.shell.now})
-
-    async def delete_reservation(self, request: Request) -> Response:
-        """Delete a reservation; what it kept is free at once. Answers with what it was."""
-        return web.respond(await self.shell.ask(Unreserve(request.path_params["name"])))
-
     async def stream_events(self, request: Request) -> Response:
         """Follow the log as server-sent events from `after` on (or the header Last-Event-ID)."""
         query = web.Query(request, ("after",))
@@ -330,7 +297,9 @@ class Api:
             "policy": core.policy,
             "policy_text": describe(core.policy),
             "queues": list(core.queues.values()),
+            "users": list(core.users.values()),
             "tenants": list(core.tenants.values()),
+            "config": {"ok": not self.config_problem, "problem": self.config_problem},
             "jobs": views.phases(core),
             "nodes": len(core.nodes),
             "eta": self.etas.measured,
@@ -364,7 +333,7 @@ class Api:
     def defaults(self, request: Request) -> Defaults:
         """Return what a job of this user gets for what it does not say."""
         shell = self.shell
-        return Defaults(user=user_of(request), queues=shell.core.queues, now_ms=shell.now)
+        return Defaults(user=web.user_of(request), queues=shell.core.queues, now_ms=shell.now)
 
     def _problem(self) -> str:
         return self.shell.failing or ("" if self.link.ready else self.link.problem or "starting")
@@ -410,7 +379,7 @@ class Api:
         """Return the job that the path names; Misuse "not-found" when there is none."""
         word = request.path_params["id"]
         if word == "last":
-            last = self._last(user_of(request))
+            last = self._last(web.user_of(request))
             if last is None:
                 raise Misuse("you have no job yet", field="id", code="not-found")
             return last
@@ -426,31 +395,7 @@ class Api:
         return found[0].id if found else None
 
     def _last_of(self, request: Request, query: web.Query) -> Callable[[], JobId | None]:
-        return lambda: self._last(query.text("user") or user_of(request))
-
-
-@lru_cache(maxsize=256)
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def user_of(request: Request) -> str:
-    """Return the name of the user at the other end of the socket, as the kernel says."""
-    return _user_name(int(request.scope["client"][0]))
-
-
-def _mapping(body: Any, known: Sequence[str]) -> Mapping[str, Any]:
-    if body is None:
-        return {}
-    if not isinstance(body, dict):
-        raise Misuse("the body is a JSON object", hint=f"keys: {', '.join(known)}")
-    for key in body:
-        if key not in known:
-            raise Misuse(f"unknown key '{key}'", field=key, hint=f"known: {', '.join(known)}")
-    return body
+        return lambda: self._last(query.text("user") or web.user_of(request))
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
@@ -481,12 +426,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("offset", "rank", "attempt", "follow", "tail"),
     ),
     Endpoint("POST", "/api/v1/jobs/{id}/cancel", Api.cancel_job),
-    Endpoint("GET", "/api/v1/nodes", Api.list_nodes),
-    Endpoint("POST", "/api/v1/nodes/{name}/drain", Api.drain_node),
-    Endpoint("POST", "/api/v1/nodes/{name}/resume", Api.resume_node),
-    Endpoint("POST", "/api/v1/reservations", Api.create_reservation),
-    Endpoint("GET", "/api/v1/reservations", Api.list_reservations),
-    Endpoint("DELETE", "/api/v1/reservations/{name}", Api.delete_reservation),
+    *(Endpoint(*each) for each in reservations_api.ROUTES),
+    *(Endpoint(*each) for each in sharing_api.ROUTES),
+    *(Endpoint(*each) for each in counting.ENDPOINTS),
+    *(Endpoint(*each) for each in checkpoints.ROUTES),
     Endpoint("GET", "/api/v1/history", Api.history, LIST_QUERY),
     Endpoint("GET", "/api/v1/events", Api.stream_events, ("after",)),
     Endpoint("GET", "/api/v1/status", Api.show_status),

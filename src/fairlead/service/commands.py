@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
-from fairlead.core.admission import admit
+from fairlead.core import queues as sharing
+from fairlead.core.admission import admit, check_room
 from fairlead.core.engine import Core
-from fairlead.model.base import JobId, Misuse, Ms, Refused
+from fairlead.model.base import JobId, Misuse, Ms
 from fairlead.model.events import (
     AnyEvent,
     Cancelled,
     ForeignUsage,
     NodeJoined,
-    PolicySet,
     Promised,
-    QueueSet,
     StopDecided,
     Submitted,
-    TenantSet,
 )
-from fairlead.model.jobs import JobSpec, Phase, PolicyConfig, Queue, Reservation, Tenant
+from fairlead.model.jobs import JobSpec, Phase, PolicyConfig, Queue, Reservation, Tenant, User
 from fairlead.model.resources import DIMENSIONS, Node
 from fairlead.policy.deadline_gate import admit as admit_deadlines
 from fairlead.policy.deadline_gate import check as check_deadline
@@ -39,11 +37,26 @@ class Batch:
         self.now = core.clock if now is None else now
         self.events: list[AnyEvent] = []  # of the commands so far
         self._copy: tuple[Core, int] | None = None  # with so many of the events
+        self._latest: tuple[Core, int] | None = None  # the same, with nothing tried on it
+        self.settled = True  # whether none of the events changes queues or users
         self.next_job = core.next_job
         self.requests: dict[str, tuple[JobId, ...]] = {}
-        self.waiting: dict[str, int] = {}  # planned submissions per queue
+        self.waiting: dict[tuple[str, str], int] = {}  # planned jobs by queue and user
         self.stopped: set[JobId] = set()
         self.reserved: dict[str, Reservation] = {}
+        self.asked: dict[JobId, list[tuple[str, int]]] = {}  # of named resources
+        self.released: dict[tuple[JobId, str], int] = {}
+
+    def latest(self) -> Core:
+        """Return the core as it will be after what this turn has brought so far. Read only."""
+        if not self.events:
+            return self.core
+        copy, known = self._latest or (self.core.clone(), 0)
+        copy.clock = max(self.now, copy.now)
+        for event in self.events[known:]:
+            copy.apply(copy.clock, event)
+        self._latest = (copy, len(self.events))
+        return copy
 
     def try_on(self, events: Sequence[AnyEvent], jobs: Sequence[JobId]) -> list[Promised]:
         """Return the promises with which jobs with deadlines are admitted. Raises Refused.
@@ -89,10 +102,15 @@ class Submit:
             self.ids, self.fresh = tuple(known), False
             return ()
         first = batch.next_job
-        specs = [settled(spec) for spec in parse_body(self.body, self.defaults, first).jobs]
+        core = batch.core if batch.settled else batch.latest()
+        defaults = self.defaults._replace(queues=core.queues)
+        specs = [settled(spec) for spec in parse_body(self.body, defaults, first).jobs]
         for spec in specs:
             check_deadline(spec, batch.now)
-        _admit_all(batch, specs)
+        _admit_all(core, specs, batch.waiting if core is batch.core else {})
+        for spec in specs:
+            key = (spec.queue, spec.user)
+            batch.waiting[key] = batch.waiting.get(key, 0) + 1
         ids = tuple(range(first, first + len(specs)))
         events: list[AnyEvent] = [
             Submitted(job=job, spec=spec, request=self.key)
@@ -112,13 +130,16 @@ class Submit:
         return self.ids, self.fresh
 
 
-def _admit_all(batch: Batch, specs: Sequence[JobSpec]) -> None:
-    core = batch.core
-    counts: dict[str, int] = {}
+def _admit_all(
+    core: Core, specs: Sequence[JobSpec], planned: Mapping[tuple[str, str], int]
+) -> None:
+    counts: dict[tuple[str, str], int] = {}
     admitted: set[object] = set()
     for index, spec in enumerate(specs):
-        counts[spec.queue] = counts.get(spec.queue, 0) + 1
-        kind = (spec.queue, spec.tenant, spec.limit_ms, spec.shape)
+        key = (spec.queue, spec.user)
+        counts[key] = counts.get(key, 0) + 1
+        named = (spec.counted, spec.may_acquire)
+        kind = (*key, spec.tenant, spec.priority, spec.limit_ms, spec.shape, *named)
         if kind in admitted:  # many jobs of a call differ in nothing that matters here
             continue
         try:
@@ -128,18 +149,7 @@ def _admit_all(batch: Batch, specs: Sequence[JobSpec]) -> None:
                 error.message = f"job {index + 1} of {len(specs)}: {error.message}"
             raise
         admitted.add(kind)
-    for name, count in counts.items():
-        waiting = core.waiting.get(name, 0) + batch.waiting.get(name, 0)
-        most = core.queues[name].pending_max
-        if waiting + count > most:
-            raise Refused(
-                f"queue '{name}' has room for {max(most - waiting, 0)} more jobs, not for {count}",
-                field="queue",
-                hint="submit fewer at once, or again when some have started",
-                code="queue-full",
-            )
-    for name, count in counts.items():
-        batch.waiting[name] = batch.waiting.get(name, 0) + count
+    check_room(core, counts, planned)
 
 
 class Cancel:
@@ -212,7 +222,11 @@ def keep_devices(known: Node | None, found: Node) -> tuple[Node, tuple[int, ...]
 
 
 class Configure:
-    """Make the log agree with the configuration and this machine. Logs only what differs."""
+    """Make the log agree with the configuration and this machine. Logs only what differs.
+
+    What the configuration says of queues, users and tenants is in force whole or not at all: where
+    it does not go together with what was set since, the answer says why not. The service runs.
+    """
 
     def __init__(
         self,
@@ -220,17 +234,28 @@ class Configure:
         tenants: Sequence[Tenant],
         queues: Sequence[Queue],
         policy: PolicyConfig | None,
+        users: Sequence[User] = (),
     ) -> None:
         self.nodes, self.tenants, self.queues, self.policy = nodes, tenants, queues, policy
+        self.users = users
+        self.problem: Misuse | None = None
 
     def plan(self, batch: Batch) -> Sequence[AnyEvent]:
         """Compare with the core."""
-        core = batch.core
-        events: list[AnyEvent] = []
-        events += [TenantSet(tenant=t) for t in self.tenants if core.tenants.get(t.name) != t]
-        events += [QueueSet(queue=q) for q in self.queues if core.queues.get(q.name) != q]
-        if self.policy is not None and self.policy != core.policy:
-            events.append(PolicySet(policy=self.policy))
+        core = batch.latest()
+        now = sharing.current(core)
+        wanted = sharing.Sharing(
+            {**now.queues, **{each.name: each for each in self.queues}},
+            {**now.users, **{each.name: each for each in self.users}},
+            {**now.tenants, **{each.name: each for each in self.tenants}},
+            now.policy if self.policy is None else self.policy,
+        )
+        try:
+            events = sharing.changes(core, wanted, self.nodes)
+        except Misuse as wrong:
+            self.problem = wrong
+            events = sharing.changes(core, now._replace(policy=wanted.policy))
+        batch.settled = batch.settled and not events
         count = len(core.nodes)
         for node in self.nodes:
             known = core.node_ids.get(node.name)
@@ -247,5 +272,6 @@ class Configure:
                 events.append(ForeignUsage(node=known, amounts=nothing, devices=gone))
         return events
 
-    def answer(self, core: Core) -> None:
-        """Return nothing."""
+    def answer(self, core: Core) -> Misuse | None:
+        """Return why what it says of sharing is not in force; None if it is."""
+        return self.problem

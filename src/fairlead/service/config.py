@@ -28,18 +28,26 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from fairlead.model import limits
+from fairlead.core.queues import check_alone
 from fairlead.model.base import Misuse, Record
-from fairlead.model.jobs import PolicyConfig, Queue, Tenant
+from fairlead.model.document import Amount, Closed, Level, convert
+from fairlead.model.jobs import PolicyConfig, Queue, Tenant, User
 from fairlead.model.resources import Node
 from fairlead.model.units import (
     format_cpus,
     format_size,
     parse_cpu_milli,
-    parse_duration_ms,
     parse_size_mib,
 )
-from fairlead.service.request import Amount, Closed, Level, convert
+from fairlead.policy import sharing_file
+from fairlead.policy.sharing_file import (
+    QueueTable,
+    TenantTable,
+    UserTable,
+    queue_of,
+    tenant_of,
+    user_of,
+)
 
 CONFIG_BYTES_MAX = 2**20
 PREDICTOR = "online"  # needs no extras, and has quantiles: without these bands have no width
@@ -62,31 +70,19 @@ class PolicyTable(Closed, frozen=True):
     preemptions_max: int | str | None = None  # or "unlimited"
     levels: tuple[str, ...] | None = None  # of las: times of one GPU
     promote: int | str | None = None  # of las: per cent, or "never"
-
-
-class QuotaTable(Closed, frozen=True):
-    """The most that a tenant may use at once; in the order of DIMENSIONS."""
-
-    cpus: Amount | None = None
-    memory: Amount | None = None
-    disk: Amount | None = None
-    gpus: Amount | None = None
-    gpu_memory: Amount | None = None
-
-
-class TenantTable(Closed, frozen=True):
-    """`[tenants.NAME]`."""
-
-    weight: int = 1
-    quota: QuotaTable = QuotaTable()
-
-
-class QueueTable(Closed, frozen=True):
-    """`[queues.NAME]`."""
-
-    priority: int = 50
-    pending_max: int = limits.QUEUE_PENDING_MAX
-    time_limit: str | int | None = None
+    history: int | None = None  # of fair: how much past use counts, of 100
+    half_life: str | None = None  # after it past use counts half
+    weights: str | None = None  # of multifactor: "age:1000,fair:10000"
+    max_age: str | None = None  # of multifactor
+    elastic: str | None = None  # jobs grow: "never", "idle" or "beside"
+    resize_every: str | None = None  # no sooner after their last change
+    rebuild: str | None = None  # how long the rest of a gang is held that lost a member
+    deadlock: str | None = None  # "avoid", "detect" or "ordered"
+    reclaim: str | None = None  # from whom a queue takes back: "any", "lower-priority", "never"
+    within: str | None = None  # who gives way in a queue: "lower-priority" or "never"
+    restart_cost: str | None = None  # what starting again costs a preempted job, such as "2m"
+    lease: str | None = None  # of ftf and themis
+    auction: int | None = None  # of themis: per cent
 
 
 class NodeTable(Closed, frozen=True):
@@ -104,6 +100,7 @@ class ConfigFile(Closed, frozen=True):
     predictor: str = ""
     tenants: dict[str, TenantTable] = {}
     queues: dict[str, QueueTable] = {}
+    users: dict[str, UserTable] = {}
     node: NodeTable = NodeTable()
 
 
@@ -112,8 +109,9 @@ _LEVEL = Level(
     what="the configuration",
     below={"policy": Level(PolicyTable), "node": Level(NodeTable)},
     each={
-        "tenants": Level(TenantTable, below={"quota": Level(QuotaTable)}),
-        "queues": Level(QueueTable, aliases={"limit": "time_limit", "max_time": "time_limit"}),
+        "tenants": sharing_file.TENANT,
+        "queues": sharing_file.QUEUE,
+        "users": sharing_file.USER,
     },
 )
 
@@ -125,6 +123,7 @@ class Config(Record, frozen=True):
     predictor: str = PREDICTOR
     tenants: tuple[Tenant, ...] = ()
     queues: tuple[Queue, ...] = ()
+    users: tuple[User, ...] = ()
     cpu_milli: int | None = None
     memory_mib: int | None = None
     disk_mib: int | None = None
@@ -234,11 +233,15 @@ def toml_line(text: str, field: str) -> int:
 
 def _checked(file: ConfigFile) -> Config:
     node = file.node
+    queues = tuple(queue_of(name, table) for name, table in file.queues.items())
+    users = tuple(user_of(name, table) for name, table in file.users.items())
+    check_alone(queues, users)
     return Config(
         policy=_policy(file.policy),
         predictor=_predictor(file.predictor),
-        tenants=tuple(_tenant(name, table) for name, table in file.tenants.items()),
-        queues=tuple(_queue(name, table) for name, table in file.queues.items()),
+        tenants=tuple(tenant_of(name, table) for name, table in file.tenants.items()),
+        queues=queues,
+        users=users,
         cpu_milli=None if node.cpus is None else parse_cpu_milli(node.cpus, "node.cpus"),
         memory_mib=None if node.memory is None else parse_size_mib(node.memory, "node.memory"),
         disk_mib=None if node.disk is None else parse_size_mib(node.disk, "node.disk"),
@@ -275,56 +278,3 @@ def _policy(asked: str | PolicyTable) -> PolicyConfig:
         prefix = "" if wrong.field.startswith("policy") else "policy."
         wrong.field = f"{prefix}{wrong.field}".rstrip(".")
         raise
-
-
-def _name(name: str, field: str) -> str:
-    if not name or len(name) > limits.NAME_CHARS_MAX or not name.isprintable():
-        raise Misuse(f"'{name[:40]}' cannot be a name", field=field)
-    return name
-
-
-def _at_least(least: int, value: int, field: str) -> int:
-    if not least <= value <= limits.AMOUNT_MAX:
-        raise Misuse(f"{field} must be {least} or more, not {value}", field=field)
-    return value
-
-
-def _tenant(name: str, table: TenantTable) -> Tenant:
-    path = f"tenants.{name}"
-    quota = table.quota
-    amounts = tuple(
-        None if asked is None else parse(asked, f"{path}.quota.{key}")
-        for key, asked, parse in (
-            ("cpus", quota.cpus, parse_cpu_milli),
-            ("memory", quota.memory, parse_size_mib),
-            ("disk", quota.disk, parse_size_mib),
-            ("gpus", quota.gpus, parse_cpu_milli),  # thousandths too
-            ("gpu_memory", quota.gpu_memory, parse_size_mib),
-        )
-    )
-    return Tenant(
-        name=_name(name, path),
-        weight=_at_least(1, table.weight, f"{path}.weight"),
-        quota=amounts if any(amount is not None for amount in amounts) else (),
-    )
-
-
-def _queue(name: str, table: QueueTable) -> Queue:
-    path = f"queues.{name}"
-    if not limits.PRIORITY_MIN <= table.priority <= limits.PRIORITY_MAX:
-        raise Misuse(
-            f"the priority {table.priority} is out of range",
-            field=f"{path}.priority",
-            hint=f"write {limits.PRIORITY_MIN} to {limits.PRIORITY_MAX}",
-        )
-    limit = table.time_limit
-    return Queue(
-        name=_name(name, path),
-        priority=table.priority,
-        pending_max=_at_least(1, table.pending_max, f"{path}.pending_max"),
-        limit_ms=None if limit is None else _at_least_1_ms(limit, f"{path}.time_limit"),
-    )
-
-
-def _at_least_1_ms(asked: str | int, field: str) -> int:
-    return _at_least(1, parse_duration_ms(asked, field), field)

@@ -10,8 +10,10 @@ import msgspec
 
 import fairlead
 from fairlead.model.events import AnyEvent
-from fairlead.model.jobs import JobSpec, Phase, PolicyConfig, Queue, Tenant
+from fairlead.model.jobs import JobSpec, Phase, PolicyConfig
 from fairlead.policy.explain import Explanation
+from fairlead.service import openapi_sharing
+from fairlead.service.counting import AcquireRequest, ReleaseRequest, ResourceRequest
 from fairlead.service.planning import Planned
 from fairlead.service.request import JobRequest
 from fairlead.service.reservations import ReservationRequest
@@ -44,6 +46,9 @@ _QUERY: dict[str, tuple[dict[str, Any], str]] = {
     "attempt": (_INTEGER, "which attempt, from 1; without it: from the newest on"),
     "follow": (_FLAG, "1: go on until the job is final"),
     "tail": (_INTEGER, "only the last lines, this many"),
+    "new": (_FLAG, "1: refused if there is another of that name"),
+    "by": (_TEXT, "queue, user or tenant"),
+    "until_ms": (_INTEGER, "up to this time (ms since the epoch); without it: now"),
 }
 
 _ANSWERS: dict[str, dict[str, Any]] = {
@@ -123,6 +128,11 @@ _ANSWERS["list_reservations"] = {
     "properties": {"reservations": {"type": "array", "items": _RESERVATION}, "now_ms": _INTEGER},
 }
 
+_ANSWERS["checkpoint_job"] = {
+    "type": "object",
+    "properties": {"id": _INTEGER, "checkpoint_ms": _INTEGER, "now_ms": _INTEGER},
+}
+
 _CANCEL = {"reason": _TEXT, "now": _FLAG}
 _BODIES: dict[str, dict[str, Any]] = {
     "submit": {
@@ -155,10 +165,24 @@ _BODIES: dict[str, dict[str, Any]] = {
     },
     "create_reservation": {"$ref": _REF.format(name="ReservationRequest")},
     "drain_node": {"type": "object", "properties": {"reason": _TEXT}},
+    "create_resource": {"$ref": _REF.format(name="ResourceRequest")},
+    "edit_resource": {"$ref": _REF.format(name="ResourceRequest")},
+    "acquire": {"$ref": _REF.format(name="AcquireRequest")},
+    "release": {"$ref": _REF.format(name="ReleaseRequest")},
+    "checkpoint_job": {"type": "object", "properties": {"attempt": _INTEGER}},
 }
+_ANSWERS |= openapi_sharing.ANSWERS
+_BODIES |= openapi_sharing.BODIES
 _BODIES["plan_jobs"] = _BODIES["submit"]
-_OPTIONAL = ("cancel_job", "drain_node")  # whose body may be left out
-_PATH = {"id": 'a job id, or "last"', "name": "of a node, or of a reservation"}
+_OPTIONAL = (
+    "cancel_job",
+    "checkpoint_job",
+    "drain_node",
+    "set_queue",
+    "set_user",
+    "set_tenant",
+)  # whose body may be left out
+_PATH = {"id": 'a job id, or "last"', "name": "of what the path says"}
 _STREAMS = {"read_logs": "text/plain", "stream_events": "text/event-stream"}
 
 
@@ -184,7 +208,8 @@ def document(endpoints: Sequence[Endpoint]) -> bytes:
 
 def _schemas() -> dict[str, Any]:
     jobs = (JobRequest, JobRow, JobSpec, Explanation, Planned, ReservationRequest)
-    types = (*jobs, PolicyConfig, Queue, Tenant, Problem)
+    named = (ResourceRequest, AcquireRequest, ReleaseRequest)
+    types = (*jobs, *openapi_sharing.TYPES, *named, PolicyConfig, Problem)
     refs, components = msgspec.json.schema_components([*types, AnyEvent], ref_template=_REF)
     place = {"type": "object", "properties": {"seq": _INTEGER, "at_ms": _INTEGER}}
     return {**components, "LogEvent": {"allOf": [place, refs[-1]]}}
@@ -196,7 +221,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     problem = {"application/problem+json": {"schema": {"$ref": _REF.format(name="Problem")}}}
     media = _STREAMS.get(name, "application/json")
     schema = _TEXT if name in _STREAMS else _ANSWERS.get(name, {"type": "object"})
-    status = "201" if name in ("submit", "create_reservation") else "200"
+    status = "201" if name in ("submit", "create_reservation", "create_resource") else "200"
     operation: dict[str, Any] = {
         "operationId": name,
         "summary": text.split(". ")[0].rstrip("."),

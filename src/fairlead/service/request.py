@@ -1,27 +1,9 @@
-"""The words of a request: the keys that users may write, and what is said of those they may not.
-
-Usually msgspec checks a request in one pass. Only when that fails is it looked at key by key:
-for aliases, and for a clear message with the path of the key and what was probably meant.
-"""
+"""The words of a request: the keys that users may write."""
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Mapping
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
-
-import msgspec
-
-from fairlead.model.base import Misuse
+from fairlead.model.document import Amount, Closed, Level
 from fairlead.model.resources import Spread
-
-Struct = TypeVar("Struct", bound=msgspec.Struct)
-Amount: TypeAlias = int | float | str
-
-
-class Closed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of what users write: only known keys."""
 
 
 class ResourcesRequest(Closed, frozen=True):
@@ -40,12 +22,27 @@ class PreemptRequest(Closed, frozen=True):
 
     signal: str | int = "TERM"
     grace: Amount | None = None
+    restart_cost: Amount | None = None
+
+
+class CheckpointRequest(Closed, frozen=True):
+    """How the job saves its work: what it then writes, and how often."""
+
+    path: str = ""
+    every: Amount | None = None
 
 
 class RetryRequest(Closed, frozen=True):
     """How often a failed job is tried again."""
 
     max: int = 0
+
+
+class MembersRequest(Closed, frozen=True):
+    """How many members: at least so many all the time, at most so many while others need less."""
+
+    min: int
+    max: int
 
 
 class ArrayRequest(Closed, frozen=True):
@@ -65,8 +62,8 @@ class JobRequest(Closed, frozen=True):
     queue: str = ""
     priority: int | str | None = None
     resources: ResourcesRequest = ResourcesRequest()
-    members: int | None = None
-    nodes: int | None = None
+    members: int | str | MembersRequest | None = None
+    nodes: int | str | MembersRequest | None = None
     spread: Spread | None = None
     time_limit: Amount | None = None
     expected: Amount | None = None
@@ -74,9 +71,13 @@ class JobRequest(Closed, frozen=True):
     preemptible: bool = True
     retry: int | RetryRequest = 0
     preempt: PreemptRequest = PreemptRequest()
+    checkpoint: CheckpointRequest = CheckpointRequest()
+    resize_signal: str | int | None = None
     array: str | ArrayRequest = ""
     labels: dict[str, str | int | float] | None = None
     output_limit: Amount | None = None
+    licenses: dict[str, int] | None = None
+    may_acquire: dict[str, int] | None = None
 
 
 class BodyRequest(Closed, frozen=True):
@@ -86,18 +87,6 @@ class BodyRequest(Closed, frozen=True):
     request: str = ""
     env: dict[str, str | int | float] = {}
     workdir: str = ""
-
-
-class Level(NamedTuple, Generic[Struct]):
-    """One level of a document: its record, the aliases of its keys, keys of later releases."""
-
-    record: type[Struct]
-    what: str = ""
-    example: str = ""
-    aliases: Mapping[str, str] = {}
-    later: tuple[str, ...] = ()
-    below: Mapping[str, Level[Any]] = {}  # of tables under a key
-    each: Mapping[str, Level[Any]] = {}  # of the tables in a table of names
 
 
 JOB = Level(
@@ -118,9 +107,10 @@ JOB = Level(
         "max_duration": "time_limit",
         "max_run_duration": "time_limit",
         "tags": "labels",
+        "licences": "licenses",
     },
     later=(
-        *("any_of", "begin", "checkpoint", "depends_on", "env_passthrough", "idle"),
+        *("any_of", "begin", "depends_on", "env_passthrough", "idle"),
         *("launch", "logs", "matrix", "min_nodes", "notify", "schedule", "setup"),
         "time_min",
     ),
@@ -131,109 +121,11 @@ JOB = Level(
             later=("shm_size", "exclusive"),
         ),
         "preempt": Level(PreemptRequest),
+        "checkpoint": Level(CheckpointRequest),
         "retry": Level(RetryRequest, later=("on", "backoff")),
+        "members": Level(MembersRequest),
+        "nodes": Level(MembersRequest),
         "array": Level(ArrayRequest, later=("max_parallel",)),
     },
 )
 BODY = Level(BodyRequest)
-
-
-def convert(raw: object, level: Level[Struct]) -> Struct:
-    """Return the document as the record of its level; raises Misuse with the path of the key."""
-    try:
-        return msgspec.convert(raw, level.record)
-    except msgspec.ValidationError:
-        canonical = _canonical(raw, level, "")  # it may be no more than an alias
-    try:
-        return msgspec.convert(canonical, level.record)
-    except msgspec.ValidationError as wrong:
-        raise _in_words(str(wrong)) from None
-
-
-def _canonical(raw: object, level: Level[Any], path: str) -> object:
-    """Return the mapping with aliases resolved; refuse keys that nobody knows."""
-    if not isinstance(raw, Mapping):
-        if path:
-            return raw  # retry: 3 and the like; a wrong type is msgspec's to refuse
-        raise Misuse(f"{level.what} is a table of keys, not {_type_of(raw)}", hint=level.example)
-    known = level.record.__struct_fields__
-    found: dict[str, object] = {}
-    for key, value in raw.items():
-        name = level.aliases.get(key, key) if isinstance(key, str) else str(key)
-        where = f"{path}{key}"
-        if name not in known:
-            raise _unknown(str(key), where, level)
-        if name in found:
-            raise Misuse(f"{path}{name} is given twice (as {key} too)", field=where)
-        if below := level.below.get(name):
-            value = _canonical(value, below, f"{where}.")
-        elif (each := level.each.get(name)) and isinstance(value, Mapping):
-            value = {
-                one: _canonical(table, each, f"{where}.{one}.") for one, table in value.items()
-            }
-        found[name] = value
-    return found
-
-
-def _unknown(key: str, where: str, level: Level[Any]) -> Misuse:
-    if key in level.later:
-        return Misuse(
-            f"{where} is not supported yet",
-            field=where,
-            hint="leave it out: it would have no effect",
-            code="not-supported",
-        )
-    keys = level.record.__struct_fields__
-    close = difflib.get_close_matches(key, [*keys, *level.aliases, *level.later], n=1)
-    under = [name for name, each in level.below.items() if key in (*each.record.__struct_fields__,)]
-    if under:
-        hint = f"it belongs under {under[0]}: {{{key}: …}}"
-    elif close:
-        hint = f"did you mean {close[0]}?"
-    else:
-        hint = "the keys are: " + ", ".join(sorted(keys))
-    return Misuse(f"unknown key {where}", field=where, hint=hint, code="unknown-key")
-
-
-_EXPECTED = re.compile(r"(?:Expected `([^`]+)`, got `([^`]+)`|(.*?))(?: - at `\$\.?([^`]*)`)?")
-_MISSING = re.compile(r"Object missing required field `([^`]+)`(?: - at `\$\.?([^`]*)`)?")
-_WORDS = {
-    "str": "text",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-    "object": "a table of keys",
-    "array": "a list",
-    "null": "nothing",
-}
-
-
-def _in_words(message: str) -> Misuse:
-    """Return msgspec's complaint in the user's words."""
-    if missing := _MISSING.fullmatch(message):
-        field = ".".join(filter(None, (missing[2], missing[1])))
-        hint = "say what to run" if field == "run" else f"add {field}"
-        return Misuse(f"{field} is missing", field=field, hint=hint)
-    parts = _EXPECTED.fullmatch(message)
-    assert parts is not None  # its last alternative takes anything
-    expected, got, other, at = parts.groups()
-    field = (at or "").replace("[...]", "")
-    if not expected:
-        return Misuse(other, field=field)
-    kinds = [kind for kind in expected.split(" | ") if kind != "null"]
-    if "float" in kinds and "int" in kinds:
-        kinds.remove("int")
-    return Misuse(
-        f"expected {' or '.join(_WORDS.get(kind, kind) for kind in kinds)}, "
-        f"got {_WORDS.get(got, got)}",
-        field=field,
-        hint='write it in quotes: "…"'
-        if "str" in kinds and got in ("bool", "int", "float")
-        else "",
-    )
-
-
-def _type_of(value: object) -> str:
-    names = {type(None): "null", list: "array", tuple: "array"}
-    name = names.get(type(value), type(value).__name__)
-    return _WORDS.get(name, name)

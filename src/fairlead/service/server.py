@@ -122,7 +122,7 @@ class Service:
         self._publish_gpus()
         self.node_name = self.node.name
         self.link = AgentLink(self.places.state, self.node_name, self._desired, self._reported)
-        api = Api(shell, store, self.places, self.link)
+        api = self.api = Api(shell, store, self.places, self.link)
         self.server = QuietServer(_uvicorn_config(api.app()))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -159,10 +159,13 @@ class Service:
     async def _configure(self) -> None:
         """Make the log agree with the configuration, as soon as it can be written."""
         config = self.config
-        command = Configure([self.node], config.tenants, config.queues, config.policy)
+        command = Configure([self.node], config.tenants, config.queues, config.policy, config.users)
         while True:
             try:
-                await self.shell.ask(command)
+                wrong = await self.shell.ask(command)
+                if wrong is not None:
+                    self.api.config_problem = f"{wrong.field}: {wrong.message}; {wrong.hint}"
+                    log.error("config.toml is not in force: %s", self.api.config_problem)
                 return
             except StoreFailed as error:
                 log.error("the configuration is not in force yet: %s", error)

@@ -17,8 +17,10 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from fairlead.core.capacity import effective
 from fairlead.model import limits
 from fairlead.model.base import JobId, Misuse, Ms
+from fairlead.model.document import Amount, convert
 from fairlead.model.jobs import JobSpec, Queue
 from fairlead.model.resources import WHOLE_GPU_MILLI, Shape, Spread
 from fairlead.model.units import (
@@ -29,14 +31,7 @@ from fairlead.model.units import (
     parse_size_mib,
 )
 from fairlead.service.moments import parse_moment_ms
-from fairlead.service.request import (
-    BODY,
-    JOB,
-    Amount,
-    ResourcesRequest,
-    RetryRequest,
-    convert,
-)
+from fairlead.service.request import BODY, JOB, MembersRequest, ResourcesRequest, RetryRequest
 
 PRIORITIES = {"low": 10, "normal": 50, "high": 90}
 ARRAY_INDEX_MAX = 1_000_000_000
@@ -129,9 +124,11 @@ def _check_count(jobs: int) -> None:
 def _parse(raw: object, defaults: Defaults) -> tuple[JobSpec, Sequence[int]]:
     """Return one spec and the indices of its array (none: it is a single job)."""
     request = convert(raw, JOB)
-    queue = defaults.queues.get(request.queue or defaults.queue)
+    queue = effective(defaults.queues, request.queue or defaults.queue)
+    members, members_max = _members(request.members, "members")
+    nodes, nodes_max = _members(request.nodes, "nodes")
     spec = JobSpec(
-        shape=_shape(request.resources, request.members, request.nodes, request.spread),
+        shape=_shape(request.resources, members, nodes, request.spread, members_max or nodes_max),
         name=_printable(request.name, "name") if request.name else _name_of(request.run),
         user=defaults.user,
         tenant=_printable(request.tenant, "tenant") or defaults.tenant,
@@ -142,13 +139,20 @@ def _parse(raw: object, defaults: Defaults) -> tuple[JobSpec, Sequence[int]]:
         env=_env(request.env or {}, defaults.env),
         limit_ms=_limit(request.time_limit, queue),
         expected_ms=_positive(request.expected, "expected"),
-        stop_signal=_signal(request.preempt.signal),
+        stop_signal=_signal(request.preempt.signal, "preempt.signal"),
         grace_ms=_grace(request.preempt.grace),
         retries=_retries(request.retry),
         output_bytes=_output_bytes(request.output_limit),
         labels=_labels(request.labels) if request.labels else (),
         deadline_ms=_deadline(request.deadline, defaults.now_ms),
         preemptible=request.preemptible,
+        restart_ms=_restart(request.preempt.restart_cost),
+        checkpoint_path=_path(request.checkpoint.path, "checkpoint.path"),
+        checkpoint_every_ms=_positive(request.checkpoint.every, "checkpoint.every"),
+        members_max=members_max or nodes_max,
+        resize_signal=_resize_signal(request.resize_signal, members_max or nodes_max),
+        counted=_named(request.licenses, "licenses") if request.licenses else (),
+        may_acquire=_named(request.may_acquire, "may_acquire") if request.may_acquire else (),
     )
     array = request.array
     return spec, parse_array(array if isinstance(array, str) else array.index) if array else ()
@@ -157,9 +161,36 @@ def _parse(raw: object, defaults: Defaults) -> tuple[JobSpec, Sequence[int]]:
 # One function per key.
 
 
+@lru_cache(maxsize=256)
+def _members(asked: int | str | MembersRequest | None, field: str) -> tuple[int | None, int]:
+    """Return the least number of 4, "4", "2-8" or {min: 2, max: 8}, and the most; 0: no more."""
+    if asked is None or isinstance(asked, int):
+        return asked, 0
+    if isinstance(asked, str):
+        found = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", asked)
+        if found is None:
+            raise Misuse(
+                f"cannot read {field} '{asked[:LINE_CHARS_MAX]}'",
+                field=field,
+                hint='write 4, or "2-8" for a job that can use more while it runs',
+            )
+        asked = MembersRequest(min=int(found[1]), max=int(found[2] or found[1]))
+    if asked.max < asked.min:
+        raise Misuse(
+            f"{field}: the most, {asked.max}, is below the least, {asked.min}", field=field
+        )
+    if asked.max > limits.MEMBERS_MAX:
+        raise Misuse(f"{field} must be 1 to {limits.MEMBERS_MAX}, not {asked.max}", field=field)
+    return asked.min, asked.max if asked.max > asked.min else 0
+
+
 @lru_cache(maxsize=1024)
 def _shape(
-    asked: ResourcesRequest, members: int | None, nodes: int | None, spread: Spread | None
+    asked: ResourcesRequest,
+    members: int | None,
+    nodes: int | None,
+    spread: Spread | None,
+    most: int,
 ) -> Shape:
     gpus, gpu_milli, models = _gpus(asked)
     cpu_milli = parse_cpu_milli(asked.cpus, "resources.cpus")
@@ -172,7 +203,7 @@ def _shape(
                 field="nodes",
                 hint="give nodes, or members and spread",
             )
-        members, spread = nodes, "distinct-nodes" if nodes > 1 else "any"
+        members, spread = nodes, "distinct-nodes" if max(nodes, most) > 1 else "any"
     members = 1 if members is None else members
     if not 1 <= members <= limits.MEMBERS_MAX:
         field = "nodes" if nodes is not None else "members"
@@ -293,11 +324,20 @@ def _env(own: Mapping[str, str | int | float], base: Mapping[str, str]) -> dict[
     return env
 
 
+def _path(path: str, field: str) -> str:
+    if "\0" in path or len(path) > PATH_CHARS_MAX:
+        raise Misuse("this is not the name of a file or folder", field=field)
+    return path
+
+
+def _restart(asked: Amount | None) -> Ms | None:
+    return None if asked is None else parse_duration_ms(asked, "preempt.restart_cost")
+
+
 def _workdir(path: str, base: str) -> str:
     if not path:
         return base
-    if "\0" in path or len(path) > PATH_CHARS_MAX:
-        raise Misuse("this is not the name of a folder", field="workdir")
+    _path(path, "workdir")
     return path if path[0] == "/" else posixpath.normpath(posixpath.join(base, path))
 
 
@@ -347,7 +387,7 @@ def _positive(asked: Amount | None, field: str) -> Ms | None:
 
 
 @lru_cache(maxsize=256)
-def _signal(name: str | int) -> int:
+def _signal(name: str | int, field: str) -> int:
     text = str(name).strip().upper()
     numbers = {each.name.removeprefix("SIG"): each.value for each in signal.Signals}
     if text.isascii() and text.isdigit():
@@ -357,14 +397,26 @@ def _signal(name: str | int) -> int:
     if number is None:
         close = difflib.get_close_matches(text, numbers, n=1)
         hint = f"did you mean {close[0]}?" if close else "write for example TERM, INT or USR1"
-        raise Misuse(f"there is no signal '{name}'", field="preempt.signal", hint=hint)
+        raise Misuse(f"there is no signal '{name}'", field=field, hint=hint)
     if number in (signal.SIGKILL, signal.SIGSTOP):
         raise Misuse(
             f"no program can notice {text}",
-            field="preempt.signal",
+            field=field,
             hint="write for example TERM, INT or USR1; KILL follows after the grace",
         )
     return number
+
+
+def _resize_signal(name: str | int | None, members_max: int) -> int:
+    if name is None:
+        return 0
+    if not members_max:
+        raise Misuse(
+            "resize_signal has no effect: the number of members never changes",
+            field="resize_signal",
+            hint='leave it out, or write members: "2-8"',
+        )
+    return _signal(name, "resize_signal")
 
 
 def _grace(asked: Amount | None) -> Ms:
@@ -403,6 +455,16 @@ def _labels(labels: Mapping[str, str | int | float]) -> tuple[tuple[str, str], .
             for name, value in labels.items()
         )
     )
+
+
+def _named(amounts: Mapping[str, int], field: str) -> tuple[tuple[str, int], ...]:
+    """Return amounts of named resources, sorted by name."""
+    for name, amount in amounts.items():
+        if not 1 <= amount <= limits.AMOUNT_MAX:
+            raise Misuse(
+                f"{amount} {name}: nobody can ask for that", field=field, hint="1 or more of each"
+            )
+    return tuple(sorted((_printable(name, field), amount) for name, amount in amounts.items()))
 
 
 _RANGE = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10})(?::([0-9]{1,10}))?)?")

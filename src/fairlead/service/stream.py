@@ -58,7 +58,8 @@ class Tail:
         job = self.shell.core.jobs.get(self.job)
         if job is None or job.attempt > self.attempt:
             return True
-        return self.attempt > 0 and (job.phase not in LIVE or self.rank in job.exits)
+        gone = self.rank in job.exits or self.rank not in job.ranks
+        return self.attempt > 0 and (job.phase not in LIVE or gone)
 
     def next_attempt(self) -> bool:
         """Go on to a later attempt, if there is one and none was named."""

@@ -55,6 +55,7 @@ COLUMNS: tuple[str, ...] = (
     "memory_mib",
     "gpus_milli",
     "members",
+    "members_max",
     "limit_ms",
     "attempt",
     "placed_ms",
@@ -91,6 +92,7 @@ def row_of_job(core: Core, job: Job, reason: str, eta: dict[str, Any] | None) ->
         shape.memory_mib * members,
         (1000 * shape.gpus + shape.gpu_milli) * members,
         members,
+        spec.members_max,
         spec.limit_ms,
         job.attempt,
         job.placed_ms,
@@ -176,7 +178,7 @@ def nodes(core: Core) -> list[dict[str, Any]]:
         jobs: dict[JobId, None] = {}
         for (job_id, _, rank), job in node.members.items():
             jobs[job_id] = None
-            for device in job.slots[rank].devices:
+            for device in job.slot(rank).devices:
                 holders.setdefault(device, []).append(job_id)
         found.append(
             {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pwd
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -179,3 +181,28 @@ def parse_ids(text: str) -> list[int]:
             raise Misuse(f"'{part}' names more than {RANGE_IDS_MAX} jobs", field="ids")
         ids.update(dict.fromkeys(range(low, high + 1)))
     return list(ids)
+
+
+@lru_cache(maxsize=256)
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def user_of(request: Request) -> str:
+    """Return the name of the user at the other end of the socket, as the kernel says."""
+    return _user_name(int(request.scope["client"][0]))
+
+
+def mapping(body: Any, known: Sequence[str]) -> Mapping[str, Any]:
+    """Return the keys of a body, {} for none; Misuse for keys that are not known."""
+    if body is None:
+        return {}
+    if not isinstance(body, dict):
+        raise Misuse("the body is a JSON object", hint=f"keys: {', '.join(known)}")
+    for key in body:
+        if key not in known:
+            raise Misuse(f"unknown key '{key}'", field=key, hint=f"known: {', '.join(known)}")
+    return body

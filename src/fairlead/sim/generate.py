@@ -1,4 +1,4 @@
-"""Synthetic workloads: Poisson and diurnal arrivals with the sizes and run times of GPU clusters.
+"""Synthetic workloads: Poisson, diurnal and overloading arrivals with the sizes of GPU clusters.
 
 The offered load is exact: run times are drawn first, the window is as long as makes their work the
 asked share of the cluster, and arrivals are a Poisson process conditioned on that many jobs in it
@@ -18,7 +18,7 @@ from fairlead.model.base import Misuse
 from fairlead.sim.cluster import Cluster
 from fairlead.sim.traces.jsonl import FORMAT, Header, Line
 
-Pattern: TypeAlias = Literal["poisson", "diurnal"]
+Pattern: TypeAlias = Literal["poisson", "diurnal", "overload"]
 
 # Shares of job widths, log-normal run times (whole seconds) and limits as in ../shared/traces.
 WIDTHS = ((1, 70), (2, 10), (4, 15), (8, 5))
@@ -30,6 +30,8 @@ DAY_S = 24 * 3600
 DAY_SWING = 0.8  # arrivals per second at the peak (15:00): 1.8 times the mean; at 03:00: 0.2 times
 USERS_PER_TENANT = 10
 JOBS_MAX = 10_000_000
+SAMPLE = 100_000  # run times whose mean says how many jobs fill a time
+OVERLOAD = 1.1  # what each tenant of an overload asks for, of the whole cluster
 
 
 def generate(
@@ -37,6 +39,7 @@ def generate(
 ) -> tuple[Header, list[Line]]:
     """Return a trace of `jobs` jobs that offers `load` of the cluster's processors. Pure in seed.
 
+    In an overload all tenants ask for equally much, and all together for more than there is.
     Raises Misuse for a load or a number that makes no sense.
     """
     if not 1 <= jobs <= JOBS_MAX:
@@ -45,16 +48,25 @@ def generate(
         raise Misuse(f"a load of {load:g}", field="load", hint="1 is all of the cluster, always")
     if not 1 <= tenants <= 10_000:
         raise Misuse(f"cannot make {tenants} tenants", field="tenants", hint="from 1 to 10,000")
+    overload = pattern == "overload"
+    if overload and (tenants < 2 or load <= 1):
+        raise Misuse(
+            f"{tenants} tenants with a load of {load:g} are no overload",
+            field="tenants" if tenants < 2 else "load",
+            hint=f"name 2 tenants or more and a load above 1; {OVERLOAD * tenants:g} lets each ask "
+            "for more than all there is",
+        )
     rng = Random(seed)
     widths = [(width, share) for width, share in WIDTHS if width <= max(cluster.widest, 1)]
     chosen = rng.choices(*zip(*widths, strict=True), k=jobs)
     runs = [_run_s(rng) for _ in range(jobs)]
     work_s = sum(width * run for width, run in zip(chosen, runs, strict=True))
     window_s = work_s * 1000 / cluster.capacity_milli / load
-    at = _uniform if pattern == "poisson" else _diurnal(window_s)
+    at = _diurnal(window_s) if pattern == "diurnal" else _uniform
     arrivals = sorted(at(rng.random()) * window_s for _ in range(jobs))
     # Tenants differ in size as 1, 1/2, 1/3 …: someone always has most of the work.
-    shares = list(accumulate(1 / (rank + 1) for rank in range(tenants)))
+    sizes = (1.0 if overload else 1 / (rank + 1) for rank in range(tenants))
+    shares = list(accumulate(sizes))
     lines = []
     for index in range(jobs):
         tenant = bisect(shares, rng.random() * shares[-1]) + 1
@@ -74,6 +86,15 @@ def generate(
         )
     note = f"{pattern}, {jobs} jobs, load {load:g}, seed {seed}"
     return Header(format=FORMAT, cluster=cluster.spec, note=note), lines
+
+
+def jobs_in(window_s: float, *, load: float, cluster: Cluster, seed: int) -> int:
+    """Return how many jobs of these sizes offer the load for so long: on average, within a few."""
+    rng = Random(seed)
+    widths = [(width, share) for width, share in WIDTHS if width <= max(cluster.widest, 1)]
+    mean_width = sum(width * share for width, share in widths) / sum(share for _, share in widths)
+    mean_run_s = sum(_run_s(rng) for _ in range(SAMPLE)) / SAMPLE
+    return max(1, round(window_s * load * cluster.capacity_milli / 1000 / mean_width / mean_run_s))
 
 
 def _run_s(rng: Random) -> int:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.model.base import Misuse, Ms
-from fairlead.model.events import AnyEvent, ReservationSet, Submitted, TenantSet
+from fairlead.model.events import AnyEvent, ReservationSet, ResourceSet, Submitted, TenantSet
 from fairlead.model.jobs import FINAL, Phase, PolicyConfig
 from fairlead.sim.cluster import Cluster
 from fairlead.sim.replay import Outcome
@@ -50,6 +50,8 @@ def read_history(path: Path) -> History:
             jobs[event.job] = core.jobs[event.job]
         elif isinstance(event, TenantSet):
             setup[f"tenant {event.tenant.name}"] = event
+        elif isinstance(event, ResourceSet):
+            setup[f"resource {event.resource.name}"] = event
         elif isinstance(event, ReservationSet):
             setup[f"reservation {event.reservation.name}"] = event
         core.forget_changes()
@@ -126,6 +128,7 @@ def _trace_job(job: Job) -> TraceJob:
         priority=spec.priority,
         limit_ms=spec.limit_ms,
         deadline_ms=spec.deadline_ms,
+        counted=spec.counted,
         expected_ms=spec.expected_ms if job.forecast is None else job.forecast.expected_ms,
     )
 

@@ -35,6 +35,8 @@ class Columns(msgspec.Struct, frozen=True):
     used_milli: Times
     needed: Times  # run time, if nobody stops it
     pauses: tuple[Times, Times, Times]
+    # What elastic jobs use beyond what they do with their least members: job, when, change of it.
+    extra: tuple[Times, Times, Times]
 
     @property
     def paused(self) -> Times:
@@ -48,6 +50,14 @@ class Columns(msgspec.Struct, frozen=True):
     def wait(self) -> Times:
         """How long each job waited, also after it was preempted."""
         return self.start - self.submit + self.paused
+
+    @property
+    def extra_work(self) -> list[int]:
+        """What each job used beyond its least members: thousandths of a processor x ms."""
+        work = [0] * len(self.submit)
+        for job, at, change in zip(*(each.tolist() for each in self.extra), strict=True):
+            work[job] -= at * change  # the changes of a job add up to nothing
+        return work
 
     @property
     def held(self) -> Times:
@@ -82,7 +92,11 @@ class SizeRow(Figures, frozen=True, kw_only=True):
     size: str
 
 
-_ONLY_IF_ANY = ("timeouts", "preemptions", "lost_s", "rejected", "dropped")
+_ONLY_IF_ANY = (
+    *("timeouts", "preemptions", "lost_s", "rejected", "dropped", "resizes"),
+    *("mean_members", "mean_members_least"),
+    *("deadlocks", "refused", "acquiring_s"),
+)
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -110,6 +124,12 @@ class Summary(msgspec.Struct, frozen=True):
     lost_s: float = 0.0  # that preempted jobs ran for nothing, all together
     rejected: dict[str, int] = {}
     dropped: dict[str, int] = {}
+    deadlocks: int = 0  # jobs that were stopped to break one
+    refused: int = 0  # jobs that failed since they acquired out of order
+    acquiring_s: float = 0.0  # that running jobs waited for named resources, all together
+    resizes: int = 0  # how often elastic jobs grew or shrank while they ran
+    mean_members: float = 0.0  # that elastic jobs had while they ran, over time
+    mean_members_least: float = 0.0  # that they would have had without growing
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields for `--json`; counts of what went wrong only where there are any."""
@@ -129,7 +149,36 @@ def columns(outcome: Outcome) -> Columns:
         used_milli=np.array(used, np.int64),
         needed=np.array([job.run_ms for job in jobs], np.int64),
         pauses=(pauses[:, 0], pauses[:, 1], pauses[:, 2]),
+        extra=_extra(outcome),
     )
+
+
+def _extra(outcome: Outcome) -> tuple[Times, Times, Times]:
+    level: dict[int, int] = {}
+    changes: list[tuple[int, int, int]] = []
+    for index, at, members in outcome.sizes:
+        shape = outcome.workload.jobs[index].spec.shape
+        each = outcome.cluster.used_milli(shape) // shape.members
+        now = max(members - shape.members, 0) * each
+        changes.append((index, at, now - level.get(index, 0)))
+        level[index] = now
+    found = np.array(changes, np.int64).reshape(-1, 3)
+    return found[:, 0], found[:, 1], found[:, 2]
+
+
+def resizing(outcome: Outcome) -> tuple[int, float, float]:
+    """Return how often elastic jobs were resized, their mean members over time, and the least."""
+    since: dict[int, tuple[int, int]] = {}
+    resizes = area = least = span = 0
+    for index, at, members in outcome.sizes:
+        begun, before = since.get(index, (at, 0))
+        if before:
+            area += before * (at - begun)
+            least += outcome.workload.jobs[index].spec.shape.members * (at - begun)
+            span += at - begun
+            resizes += members > 0
+        since[index] = (at, members)
+    return resizes, area / span if span else 0.0, least / span if span else 0.0
 
 
 def summarise(outcome: Outcome) -> Summary:
@@ -139,7 +188,8 @@ def summarise(outcome: Outcome) -> Summary:
     wait, completion, run = cols.wait, cols.end - cols.submit, cols.held
     slowdown = bounded_slowdown(cols)
     makespan = int(cols.end.max() - cols.submit.min())
-    busy = float((cols.used_milli.astype(np.float64) * run).sum())
+    busy = float((cols.used_milli.astype(np.float64) * run).sum()) + sum(cols.extra_work)
+    resizes, mean_members, mean_least = resizing(outcome)
     return Summary(
         policy=outcome.policy,
         jobs=count,
@@ -161,8 +211,14 @@ def summarise(outcome: Outcome) -> Summary:
         timeouts=outcome.timeouts,
         preemptions=sum(outcome.preempted),
         lost_s=outcome.lost_ms / 1000,
+        deadlocks=outcome.deadlocks,
+        refused=outcome.refused,
+        acquiring_s=outcome.acquiring_ms / 1000,
         rejected=outcome.workload.rejected,
         dropped=outcome.workload.dropped,
+        resizes=resizes,
+        mean_members=round(mean_members, 6),
+        mean_members_least=round(mean_least, 6),
     )
 
 
@@ -227,6 +283,8 @@ def grouped(cols: Columns, names: Sequence[str]) -> Iterator[tuple[str, dict[str
     pieces = (which, cols.used_milli, cols.held)
     for index, used, run in zip(*(piece.tolist() for piece in pieces), strict=True):
         work[index] += used * run
+    for index, extra in zip(which.tolist(), cols.extra_work, strict=True):
+        work[index] += extra
     total = sum(work) or 1
     order = np.argsort(which, kind="stable")  # one sort instead of a scan of all jobs per name
     parts = np.split(order, np.cumsum(np.bincount(which, minlength=len(known)))[:-1])
@@ -255,6 +313,8 @@ def digest(outcome: Outcome) -> str:
         outcome.workload.jobs, outcome.start_ms, outcome.end_ms, outcome.nodes, strict=True
     ):
         hasher.update(f"{job.id!r} {start} {end} {nodes}\n".encode())
+    if outcome.sizes:
+        hasher.update(repr(outcome.sizes).encode())
     return hasher.hexdigest()
 
 
@@ -301,7 +361,8 @@ def busy_milli(cols: Columns) -> tuple[Times, Times]:
     job, begun, ended = cols.pauses
     used = np.concatenate((cols.used_milli, cols.used_milli[job]))
     begins, ends = np.concatenate((cols.start, ended)), np.concatenate((cols.end, begun))
-    return steps(np.concatenate((begins, ends)), np.concatenate((used, -used)))
+    _, at, change = cols.extra
+    return steps(np.concatenate((begins, ends, at)), np.concatenate((used, -used, change)))
 
 
 def binned(instants: Times, values: Times, low: int, high: int, bins: int) -> npt.NDArray[Any]:

@@ -18,10 +18,12 @@ from fairlead.core.admission import admit
 from fairlead.core.due import due_stops
 from fairlead.core.engine import Core
 from fairlead.core.turn import Scheduler
-from fairlead.model.base import Ms
+from fairlead.model.base import Misuse, Ms
 from fairlead.model.events import (
     AnyEvent,
     Forecasted,
+    Granted,
+    Grown,
     MemberEnded,
     MemberStarted,
     NodeJoined,
@@ -29,12 +31,16 @@ from fairlead.model.events import (
     PolicySet,
     QueueSet,
     ReservationSet,
+    Shrunk,
     StopDecided,
     Submitted,
 )
-from fairlead.model.jobs import Exit, Forecast, JobSpec, PolicyConfig, Queue, Reservation
+from fairlead.model.jobs import Exit, Forecast, JobSpec, Phase, PolicyConfig, Queue, Reservation
+from fairlead.policy.deadlock.settle import DEADLOCK
 from fairlead.policy.registry import build, policy_config
 from fairlead.sim.cluster import Cluster
+from fairlead.sim.elastic import ElasticRun
+from fairlead.sim.steps import Stepping
 from fairlead.sim.workload import Admit, Workload
 
 Progress: TypeAlias = Callable[[int], None]  # called now and then with the jobs ended so far
@@ -100,15 +106,22 @@ class Outcome(msgspec.Struct, frozen=True):
     lost_ms: Ms = 0
     pauses: list[tuple[int, Ms, Ms]] = []  # (index of a preempted job, stopped, started again)
     config: PolicyConfig = PolicyConfig()
+    deadlocks: int = 0  # jobs that were stopped to break one
+    refused: int = 0  # jobs that failed since they acquired out of order
+    acquiring_ms: Ms = 0  # that running jobs waited for named resources, all of them
+    sizes: list[tuple[int, Ms, int]] = []  # (index of an elastic job, from when, members)
 
 
 DEFAULT_RULES = Rules()
 
 
-def gate(cluster: Cluster) -> Admit:
-    """Return the scheduler's own admission for this cluster, empty: raises Refused."""
+def gate(cluster: Cluster, setup: Sequence[AnyEvent] = ()) -> Admit:
+    """Return the scheduler's own admission for this cluster, empty: raises Refused.
+
+    `setup`: named resources, without which jobs that need some are refused.
+    """
     core = Core()
-    for event in _joins(cluster):
+    for event in (*_joins(cluster), *setup):
         core.apply(0, event)
 
     def check(spec: JobSpec) -> None:
@@ -161,6 +174,10 @@ def replay(
         lost_ms=world.lost_ms,
         pauses=world.pauses,
         config=config,
+        deadlocks=world.deadlocks,
+        refused=world.stepping.refused,
+        acquiring_ms=world.stepping.waited_ms,
+        sizes=world.sizes,
     )
 
 
@@ -183,6 +200,10 @@ class World:
         self.nodes: list[tuple[int, ...]] = [()] * count
         self.preempted = [0] * count
         self.left_ms = [job.run_ms for job in self.jobs]  # work still to do
+        self.elastic = {
+            index: ElasticRun(job) for index, job in enumerate(self.jobs) if job.spec.members_max
+        }
+        self.sizes: list[tuple[int, Ms, int]] = []
         self.resumed: dict[int, Ms] = {}  # job id -> when its present attempt started, if not first
         self.lost_ms: Ms = 0
         self.stopped: dict[int, Ms] = {}  # job id -> when it was preempted last
@@ -194,6 +215,14 @@ class World:
         self.ends: list[tuple[Ms, int, int]] = []  # heap of (end, order of placement, job id)
         self.ends_of: dict[int, int] = {}  # job id -> order of its present placement
         self.placed = 0
+        self.deadlocks = 0
+        self.stepping = Stepping(self)
+        if self.stepping.steps and rules.event_order == "reference":
+            raise Misuse(
+                "jobs that acquire while they run cannot be replayed event by event",
+                field="event-order",
+                hint="leave --event-order out",
+            )
         self.core = Core()
         self.scheduler = Scheduler(self.core, build)
         queues = sorted({job.spec.queue for job in self.jobs})
@@ -301,15 +330,47 @@ class World:
             events = self.scheduler.turn(now, inbox, timers=timers).events
             if len(events) == len(inbox):
                 return
-            stops = self.obey(now, events[len(inbox) :])
-            if not stops:
-                return
+            decisions = events[len(inbox) :]
+            stops = self.obey(now, decisions)
             inbox = []
             for stop in stops:
                 self.preempt(now, stop.job, inbox)
+            if not self.resize(now, decisions, inbox) and not stops:
+                return
+
+    def resize(self, now: Ms, decisions: Sequence[AnyEvent], inbox: list[AnyEvent]) -> bool:
+        """Let members of elastic jobs come and leave at once; whether any job is another one.
+
+        One that has just started counts: it could not grow before.
+        """
+        if not self.core.elastic:
+            return False
+        for job_id in sorted({e.job for e in decisions if isinstance(e, Grown | Shrunk)}):
+            job, index = self.core.jobs[job_id], job_id - 1
+            if job.team is None or job.phase is not Phase.RUNNING:
+                continue
+            for rank in sorted(job.team.leaving):
+                inbox.append(MemberEnded(job_id, job.attempt, _TERMINATED, rank))
+            for rank in job.ranks:
+                if rank not in job.started:
+                    self.core.apply(now, MemberStarted(job_id, job.attempt, rank))
+            self.nodes[index] = tuple([slot.node for slot in job.staying])
+            self.sizes.append((index, now, job.team.size))
+            self.expect(job_id, self.elastic[index].resize(now, job.team.size))
+        resized = (Placed, Grown, Shrunk)
+        return any(
+            isinstance(each, resized) and each.job in self.core.elastic for each in decisions
+        )
+
+    def expect(self, job_id: int, end: Ms) -> None:
+        """A job ends then, if nothing happens to it: what was expected before counts no more."""
+        self.placed += 1
+        self.ends_of[job_id] = self.placed
+        heapq.heappush(self.ends, (end, self.placed, job_id))
 
     def next_instant(self, deadline: Ms) -> Ms:
         """Return the time of the next arrival, end or time limit; NEVER: nothing is left."""
+        self.stepping.flush()
         now = self.next_arrival
         if self.ends and self.ends[0][0] < now:
             now = self.ends[0][0]
@@ -320,9 +381,12 @@ class World:
         ends = self.ends
         while ends and ends[0][0] <= now and most:
             _, placed, job_id = heapq.heappop(ends)
-            if self.ends_of.get(job_id) == placed:
-                self.finish(now, job_id, _DONE, inbox)
-                most -= 1
+            if self.ends_of.get(job_id) != placed:
+                continue
+            if self.stepping.steps and self.stepping.reached(now, job_id, inbox):
+                continue
+            self.finish(now, job_id, _DONE, inbox)
+            most -= 1
 
     def take_stops(self, now: Ms, inbox: list[AnyEvent]) -> None:
         """Obey the core's time limits at once: a stopped job is gone in the same instant."""
@@ -338,27 +402,38 @@ class World:
         self.ended += 1
         if self.preempted[job_id - 1]:
             self.lost_ms += min(self.rules.restart_ms, now - self.resumed[job_id])
-        self.gone(job_id, exit, inbox)
+        self.gone(now, job_id, exit, inbox)
         if self.predictor is not None:
             job = self.core.jobs[job_id]
             completed = exit is _DONE
             self.predictor.learn(now, job.spec, job.attained_ms(now), completed)
 
-    def gone(self, job_id: int, exit: Exit, inbox: list[AnyEvent]) -> None:
+    def gone(self, now: Ms, job_id: int, exit: Exit, inbox: list[AnyEvent]) -> None:
         """Report that every member of the present attempt is gone."""
         del self.ends_of[job_id]
         attempt = self.preempted[job_id - 1] + 1
-        for rank in range(len(self.nodes[job_id - 1])):
+        ranks: Sequence[int] = range(len(self.nodes[job_id - 1]))
+        if job_id - 1 in self.elastic:
+            ranks = tuple(self.core.jobs[job_id].ranks)
+            self.sizes.append((job_id - 1, now, 0))
+        for rank in ranks:
             inbox.append(MemberEnded(job=job_id, attempt=attempt, rank=rank, exit=exit))
 
     def preempt(self, now: Ms, job_id: int, inbox: list[AnyEvent]) -> None:
         """A job has to go: it keeps the work that it has saved."""
         index, rules = job_id - 1, self.rules
-        self.gone(job_id, _TERMINATED, inbox)
+        self.gone(now, job_id, _TERMINATED, inbox)
+        if index in self.elastic:
+            self.lost_ms += self.elastic[index].stop(now, rules.checkpoint_ms)
+            self.preempted[index] += 1
+            self.stopped[job_id] = now
+            return
         again = self.preempted[index] > 0
         ran = now - (self.resumed[job_id] if again else self.start_ms[index])
         useful = max(0, ran - rules.restart_ms) if again else ran
-        if rules.checkpoint_ms:
+        if index in self.stepping.steps:
+            useful = 0  # its locks are gone, and what it did under them
+        elif rules.checkpoint_ms:
             useful -= useful % rules.checkpoint_ms
         useful = min(useful, self.left_ms[index])
         self.left_ms[index] -= useful
@@ -391,20 +466,25 @@ class World:
         for event in decisions:
             if isinstance(event, StopDecided):
                 stops.append(event)
+                self.deadlocks += event.because.startswith(DEADLOCK)
+            if isinstance(event, Granted):
+                self.stepping.granted(now, event)
             if not isinstance(event, Placed):
                 continue
             job_id, index = event.job, event.job - 1
-            end = now + self.left_ms[index]
+            end = now + self.stepping.start(index, self.left_ms[index])
             if event.attempt == 1:
                 self.start_ms[index] = now
             else:
                 self.resumed[job_id] = now
                 self.pauses.append((index, self.stopped[job_id], now))
                 end += rules.restart_ms
+            if index in self.elastic:
+                restart_ms = 0 if event.attempt == 1 else rules.restart_ms
+                end = self.elastic[index].start(now, restart_ms)
+                self.sizes.append((index, now, len(event.slots)))
             self.nodes[index] = tuple([slot.node for slot in event.slots])
-            self.placed += 1
-            self.ends_of[job_id] = self.placed
-            heapq.heappush(self.ends, (end, self.placed, job_id))
+            self.expect(job_id, end)
             for rank in range(len(event.slots)):
                 apply(now, MemberStarted(job=job_id, attempt=event.attempt, rank=rank))
         return stops

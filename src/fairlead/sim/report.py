@@ -26,6 +26,7 @@ from fairlead.sim.metrics import (
     queue_length,
 )
 from fairlead.sim.replay import Outcome
+from fairlead.sim.shares import Shares
 from fairlead.sim.workload import Trace
 
 BINS = 300  # steps of a line over time: half as many as the grid of a figure is wide
@@ -59,8 +60,13 @@ def source_of(trace: Trace, command: str) -> Source:
     )
 
 
-def render(source: Source, cluster: Cluster, outcomes: Sequence[tuple[Outcome, Summary]]) -> str:
-    """Return the page."""
+def render(
+    source: Source,
+    cluster: Cluster,
+    outcomes: Sequence[tuple[Outcome, Summary]],
+    shares: Sequence[Shares] = (),
+) -> str:
+    """Return the page; `shares` has one for each outcome, or none where there is one queue."""
     # Imported late: a service that never writes a page need not load a template engine.
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -69,6 +75,7 @@ def render(source: Source, cluster: Cluster, outcomes: Sequence[tuple[Outcome, S
         tables.main_table(summaries),
         tables.size_table(summaries, cluster.kind),
         tables.tenant_table([outcome for outcome, _ in outcomes], summaries),
+        tables.queue_table(shares, summaries),
     ]
     environment = Environment(
         loader=PackageLoader("fairlead.sim"),

@@ -11,6 +11,7 @@ from typing import TypeAlias
 from fairlead.model.units import format_duration
 from fairlead.sim.metrics import Figures, Summary, by_tenant, columns, grouped
 from fairlead.sim.replay import Outcome
+from fairlead.sim.shares import ShareRow, Shares
 
 TENANTS_SHOWN = 12  # the columns that still can be compared; the others share one
 Groups: TypeAlias = Sequence[tuple[str, Sequence[Figures]]]  # name, and figures per policy
@@ -89,6 +90,21 @@ MEASURES: tuple[tuple[str, Callable[[Figures], float], Callable[[float], str]], 
     ("mean wait", lambda row: row.mean_wait_s, duration),
     ("95th percentile of wait", lambda row: row.p95_wait_s, duration),
     ("mean bounded slowdown", lambda row: row.mean_bounded_slowdown, ratio),
+)
+
+
+_QUEUE_KEYS = (
+    *("got_ratio", "entitled_ratio", "mean_wait_s", "mean_completion_s", "preemptions", "max_rho"),
+)
+_OF_QUEUES: tuple[
+    tuple[str, Callable[[ShareRow], float], Callable[[float], str], Best | None], ...
+] = (
+    ("got", lambda row: row.got_ratio, percent, None),
+    ("due", lambda row: row.entitled_ratio or 0.0, percent, None),
+    ("mean wait", lambda row: row.mean_wait_s, duration, min),
+    ("mean completion", lambda row: row.mean_completion_s, duration, min),
+    ("preemptions", lambda row: row.preemptions, count, None),
+    ("worst rho", lambda row: row.max_rho, ratio, min),
 )
 
 
@@ -195,6 +211,47 @@ def tenant_table(outcomes: Sequence[Outcome], summaries: Sequence[Summary]) -> T
         "wait long though they use little. Bold: the best of its column."
     )
     return _group_table("tenants", "By tenant", "tenant", caption, groups, summaries)
+
+
+def queue_table(shares: Sequence[Shares], summaries: Sequence[Summary]) -> Table | None:
+    """Return the table by queues, those that got most first; None where there is one alone."""
+    if not shares:
+        return None
+    names = [row.name for row in shares[0].queues][:TENANTS_SHOWN]
+    rows = [[{row.name: row for row in each.queues}[name] for name in names] for each in shares]
+    policies = [each.policy for each in summaries]
+    parts = [Part("", [("weight", [Cell(count(row.weight)) for row in rows[0]])])]
+    for title, value, words, best in _OF_QUEUES:
+        lines = [[value(row) for row in each] for each in rows]
+        cells = [_cells(column, words, best) for column in zip(*lines, strict=True)]
+        named = list(zip(policies, zip(*cells, strict=True), strict=True))
+        parts.append(Part(title, named))
+    keys = ("queue", "policy", "weight", "jobs", *_QUEUE_KEYS)
+    flat = [
+        (name, policy, row.weight, row.jobs, *(getattr(row, key) for key in _QUEUE_KEYS))
+        for index, name in enumerate(names)
+        for policy, row in ((policies[i], each[index]) for i, each in enumerate(rows))
+    ]
+    index = ", ".join(
+        f"{policy} {each.jain_queues:.3f}"
+        for policy, each in zip(policies, shares, strict=True)
+        if each.jain_queues is not None
+    )
+    caption = (
+        "A column per queue, a row per policy. Got and due: parts of all use while somebody "
+        "waited; due is by weight among those who had jobs. Worst rho: completion over that with "
+        f"an equal part of the cluster. Jain's index of got over due, 1 is fair: {index}."
+    )
+    return Table(
+        id="queues",
+        title="By queue",
+        caption=caption,
+        corner="policy",
+        head=names,
+        parts=parts,
+        csv=_csv(keys, flat),
+        tsv=_tsv(keys, flat),
+    )
 
 
 def _group_table(

@@ -10,9 +10,10 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from fairlead.model.base import Misuse, Ms, Record, Refused
-from fairlead.model.jobs import JobSpec
+from fairlead.model.jobs import JobSpec, Resource
 from fairlead.model.resources import Shape
 from fairlead.sim.cluster import Cluster, parse_cluster, pool
+from fairlead.sim.steps import Step
 
 Estimates: TypeAlias = Literal["exact", "limit", "recorded"]
 Admit: TypeAlias = Callable[[JobSpec], None]  # raises Refused if the job can never run
@@ -37,6 +38,13 @@ class TraceJob(Record, frozen=True):
     limit_ms: Ms | None = None
     expected_ms: Ms | None = None  # what was believed of its run time when it came
     deadline_ms: Ms | None = None  # when it had to be done, on the clock of submit_ms
+    # Elastic: it may have up to so many members; how much faster it is with shape.members, one
+    # more, …, in thousandths of its speed with shape.members. (): in proportion.
+    members_max: int = 0
+    speedups: tuple[int, ...] = ()
+    counted: tuple[tuple[str, int], ...] = ()  # named resources, held while it runs
+    may_acquire: tuple[tuple[str, int], ...] = ()
+    steps: tuple[Step, ...] = ()
 
     def place_in_order(self) -> tuple[Ms, bool, int | str]:
         """Return the sort key (submit, id): numbers before words."""
@@ -53,18 +61,22 @@ class Trace(Record, frozen=True):
     processors: int | None = None  # of the machine it was recorded on, as its header says
     cluster: str = ""  # the specification its header names
     notes: dict[str, str] = {}  # the rest of the header
+    resources: tuple[Resource, ...] = ()  # named ones, as its header says
 
 
 class SimJob(msgspec.Struct, frozen=True):
     """One accepted job: the job as the scheduler sees it, and the truth that only the world knows.
 
-    `run_ms` is how long it runs if nobody stops it; the scheduler sees `spec.expected_ms`.
+    `run_ms` is how long it runs if nobody stops it, an elastic one with its least members;
+    the scheduler sees `spec.expected_ms`. `speedups` as in TraceJob.
     """
 
     id: int | str
     submit_ms: Ms
     run_ms: Ms
     spec: JobSpec
+    speedups: tuple[int, ...] = ()
+    steps: tuple[Step, ...] = ()
 
 
 class Workload(msgspec.Struct, frozen=True):
@@ -115,7 +127,7 @@ def fit(
     Raises Refused if nothing remains.
     """
     shapes: dict[int, Shape] = {}
-    refusals: dict[Shape, str] = {}
+    refusals: dict[object, str] = {}
     rejected: Counter[str] = Counter()
     jobs: list[SimJob] = []
     for job in trace.jobs[:limit_jobs]:
@@ -125,12 +137,13 @@ def fit(
             if shape is None:
                 shape = shapes[job.processors] = cluster.shape(job.processors)
         spec = _spec(job, shape, estimates)
-        if shape not in refusals:
-            refusals[shape] = _refusal(spec, admit)
-        if refusals[shape]:
-            rejected[refusals[shape]] += 1
+        kind = (shape, spec.counted, spec.may_acquire)
+        if kind not in refusals:
+            refusals[kind] = _refusal(spec, admit)
+        if refusals[kind]:
+            rejected[refusals[kind]] += 1
         else:
-            jobs.append(SimJob(job.id, job.submit_ms, job.run_ms, spec))
+            jobs.append(SimJob(job.id, job.submit_ms, job.run_ms, spec, job.speedups, job.steps))
     if not jobs:
         (reason, count), *_ = rejected.most_common(1)
         raise Refused(
@@ -165,4 +178,7 @@ def _spec(job: TraceJob, shape: Shape, estimates: Estimates) -> JobSpec:
         limit_ms=job.limit_ms,
         expected_ms=expected,
         deadline_ms=job.deadline_ms,
+        counted=job.counted,
+        may_acquire=job.may_acquire,
+        members_max=job.members_max,
     )

@@ -115,6 +115,12 @@ class Agent:
         state = "running" if record.state.state == "starting" else record.state.state
         self._set(record, replace(record.state, state=state, started_ms=at_ms))
 
+    def checkpointed(self, key: MemberKey, at_ms: Ms) -> None:
+        """Note when the member's work was saved last."""
+        record = self.members.get(key)
+        if record is not None and at_ms > (record.state.checkpoint_ms or 0):
+            self._set(record, replace(record.state, checkpoint_ms=at_ms))
+
     def ended(self, key: MemberKey, how: Exit, started_ms: Ms | None, ended_ms: Ms | None) -> None:
         """Note that the member is gone, its whole process tree with it."""
         record = self.members.get(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fairlead.backends.local import files
+from fairlead.backends.local import checkpoints, files
 from fairlead.backends.local.files import Assigned
 from fairlead.model.base import Ms
 from fairlead.model.messages import Launch, MemberKey
@@ -38,6 +38,7 @@ def of_member(
         if not name.startswith("SLURM_") and (not ours or name in _CARRIED):
             env[name] = value
     env.setdefault("OMP_NUM_THREADS", str(max(1, -(-spec.shape.cpu_milli // 1000))))
+    env.setdefault("FAIRLEAD_STATE", state)  # so that the job's own `fairlead` finds this service
     env |= marker(state, launch.key)
     env |= {
         "FAIRLEAD_JOB_ID": str(launch.job),
@@ -47,6 +48,7 @@ def of_member(
         "FAIRLEAD_QUEUE": spec.queue,
         "FAIRLEAD_TENANT": spec.tenant,
         "FAIRLEAD_SUBMIT_DIR": spec.workdir,
+        "FAIRLEAD_REPORT_FD": str(checkpoints.REPORT_FD),
         "FAIRLEAD_CHECKPOINT_DIR": files.checkpoint_folder(state, launch.job),
     }
     if launch.attempt > 1:
@@ -67,11 +69,19 @@ def of_member(
 def _gang(launch: Launch) -> dict[str, str]:
     addresses = launch.nodes or ("127.0.0.1",)
     distinct = tuple(dict.fromkeys(addresses))
-    mine = addresses[launch.rank] if launch.rank < len(addresses) else addresses[0]
+    rank = launch.rank if launch.place is None else launch.place
+    mine = addresses[rank] if rank < len(addresses) else addresses[0]
+    members = launch.spec.shape.members
+    elastic = {
+        "FAIRLEAD_MEMBERS_MIN": str(members),
+        "FAIRLEAD_MEMBERS_MAX": str(launch.spec.members_max),
+        "FAIRLEAD_RESIZE_GENERATION": str(launch.generation),
+    }
     return {
-        "FAIRLEAD_RANK": str(launch.rank),
+        **(elastic if launch.spec.members_max else {}),
+        "FAIRLEAD_RANK": str(rank),
         "FAIRLEAD_LOCAL_RANK": str(launch.local_rank),
-        "FAIRLEAD_MEMBERS": str(launch.spec.shape.members),
+        "FAIRLEAD_MEMBERS": str(len(addresses) if launch.spec.members_max else members),
         "FAIRLEAD_NUM_NODES": str(len(distinct)),
         "FAIRLEAD_NODE_RANK": str(distinct.index(mine)),
         "FAIRLEAD_NODE_IPS": "\n".join(distinct),

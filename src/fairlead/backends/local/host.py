@@ -23,11 +23,12 @@ from types import FrameType
 
 import msgspec
 
-from fairlead.backends.local import environment, files, process, supervisor
+from fairlead.backends.local import checkpoints, environment, files, process, supervisor
 from fairlead.backends.local.agent import Action, Agent, MemberRecord, Start, Stop
 from fairlead.backends.local.cgroup import Cgroups, Group
 from fairlead.backends.local.connection import Connection
 from fairlead.backends.local.files import Assigned, Ended, Journal
+from fairlead.backends.local.membership import Memberships
 from fairlead.model.base import Ms
 from fairlead.model.jobs import Exit
 from fairlead.model.messages import Desired, MemberKey, MemberState
@@ -53,7 +54,9 @@ class Host:
         self.pidfds: dict[MemberKey, int] = {}
         self.forked: dict[MemberKey, int] = {}  # supervisors that are children of this process
         self.unsettled: set[MemberKey] = set()  # no supervisor to watch, no end known
+        self.saves = checkpoints.Watch(state)
         self.todo: collections.deque[Action] = collections.deque()
+        self.memberships = Memberships(state, self.pidfds)
         self.peer: Connection | None = None
         self.reported = -1
         self.ending = False
@@ -153,6 +156,8 @@ class Host:
             # Before anything is done: after a restart no older message may start it again.
             # In place, so that it works on a full disk; a failure ends this life of the agent.
             os.pwrite(self.seen_file, b"%020d\n" % self.agent.seen, 0)
+        if message.version == self.agent.seen and message.boot in ("", self.agent.boot):
+            self.memberships.hear(message.teams)
         self.todo.extend(actions)
 
     def _report(self) -> None:
@@ -174,7 +179,10 @@ class Host:
 
     def _beat(self) -> None:
         self.reported = -1
+        for key, at_ms in self.saves.look(self.agent.members.values()):
+            self.agent.checkpointed(key, at_ms)
         for key, record in self.agent.members.items():
+            self.memberships.tell(key)  # a full disk may have kept it from us
             if record.state.started_ms is not None or record.state.state == "ended":
                 continue
             if (started := files.journal(self.state, key).started) is not None:
@@ -206,6 +214,7 @@ class Host:
             work = Assigned(
                 launch=action.launch, cores=action.cores, gpus=gpus, boot=self.agent.boot
             )
+            self.memberships.tell(key)
             pid = self._fork(work)
         except (OSError, LookupError) as error:
             _log(f"{files.key_name(key)}: cannot start: {error}")
@@ -223,13 +232,13 @@ class Host:
             fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
             files.append(journal, work)
             # A stop may follow at once: it waits until the supervisor is ready for it.
-            signal.pthread_sigmask(signal.SIG_BLOCK, (supervisor.STOP, supervisor.KILL))
+            signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.SENT)
             pid = os.fork()
             if pid == 0:
                 supervisor.supervise(work, self.state, journal, self.cgroups, self.files_max)
             return pid
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, (supervisor.STOP, supervisor.KILL))
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, supervisor.SENT)
             os.close(journal)
 
     def _gpus(self, devices: tuple[int, ...]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
-from fairlead.backends.local import environment, files, process
+from fairlead.backends.local import checkpoints, environment, files, process
 from fairlead.backends.local.cgroup import Cgroups, Group
 from fairlead.backends.local.files import Assigned, Ended, Started, Supervised
 from fairlead.backends.local.output import Output
@@ -30,9 +30,9 @@ _READ_BYTES = 65536  # what a pipe holds
 _WAIT_MIN_S, _WAIT_MAX_S = 0.0005, 0.05
 _FULL_S = 1.0  # between attempts to write to a full disk
 _DETAIL_CHARS_MAX = 500
-# What the agent sends: stop (notice, grace, kill), or kill without grace.
-STOP, KILL = signal.SIGTERM, signal.SIGUSR1
-_RESTORED = (STOP, KILL, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
+# What the agent sends: stop (notice, grace, kill), kill without grace, members came or left.
+STOP, KILL, RESIZED = SENT = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+_RESTORED = (*SENT, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
 # `Exit.code` of a command that could not be started, as shells have it.
 CODE_NOT_FOUND, CODE_NOT_EXECUTABLE = 127, 126
 
@@ -40,7 +40,7 @@ CODE_NOT_FOUND, CODE_NOT_EXECUTABLE = 127, 126
 def supervise(
     work: Assigned, state: str, journal: int, cgroups: Cgroups, files_max: tuple[int, int]
 ) -> NoReturn:
-    """Run one member to its end; called in the fork, with STOP and KILL blocked. Never returns.
+    """Run one member to its end; called in the fork, with SENT blocked. Never returns.
 
     `journal`: descriptor of the member's journal, locked. `files_max`: RLIMIT_NOFILE for the job.
     """
@@ -66,7 +66,7 @@ def _prepare(journal: int) -> int:
     signal.set_wakeup_fd(wake_in, warn_on_full_buffer=False)
     for ignored in (signal.SIGHUP, signal.SIGINT):
         signal.signal(ignored, signal.SIG_IGN)
-    for handled in (STOP, KILL, signal.SIGCHLD):
+    for handled in (*SENT, signal.SIGCHLD):
         signal.signal(handled, _noted)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     return wake
@@ -102,6 +102,7 @@ class _Supervisor:
         self.status: int | None = None  # of the main process, once it is reaped
         self.kill_at: float | None = None  # monotonic seconds; set while stopping
         self.started_ms: Ms | None = None
+        self.lines = checkpoints.Lines()
 
     def run(self) -> None:
         try:
@@ -176,11 +177,14 @@ class _Supervisor:
 
     def _spawn(self, env: dict[str, str]) -> Exit | None:
         self.pipe, output = os.pipe2(os.O_CLOEXEC)
+        self.reports, report = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.pipe, False)
+        os.set_blocking(self.reports, False)
         actions = (
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, output, 1),
             (os.POSIX_SPAWN_DUP2, output, 2),
+            (os.POSIX_SPAWN_DUP2, report, checkpoints.REPORT_FD),
         )
         command, failure = self.spec.command, None
         for program in _programs(command[0], env["PATH"]):
@@ -198,6 +202,7 @@ class _Supervisor:
             except OSError as error:
                 failure = error
         os.close(output)
+        os.close(report)
         return None if self.main else _cannot_execute(command[0], failure)
 
     def _tell_agent(self, at_ms: Ms) -> None:
@@ -215,6 +220,7 @@ class _Supervisor:
         poll = select.poll()
         poll.register(self.wake, select.POLLIN)
         poll.register(self.pipe, select.POLLIN)
+        poll.register(self.reports, select.POLLIN)
         while not self._over():
             for fd, _ in poll.poll(self._timeout_ms()):
                 if fd == self.wake:
@@ -223,6 +229,11 @@ class _Supervisor:
                         self._stop(self.spec.grace_ms)
                     if KILL in signals:
                         self._stop(0)
+                    if RESIZED in signals:
+                        self._resized()
+                elif fd == self.reports:
+                    if not self._hear():
+                        poll.unregister(self.reports)
                 elif not self._copy():
                     poll.unregister(self.pipe)
             self._reap()
@@ -260,6 +271,12 @@ class _Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.main, self.spec.stop_signal)
 
+    def _resized(self) -> None:
+        """Pass on that the file `members` is another one, if the job wants to be told."""
+        if self.spec.resize_signal and self.status is None and self.kill_at is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.main, self.spec.resize_signal)
+
     def _copy(self) -> bool:
         """Copy what the pipe holds to the output; whether more can come."""
         try:
@@ -267,6 +284,16 @@ class _Supervisor:
         except BlockingIOError:
             return True
         self.output.write(data)
+        return bool(data)
+
+    def _hear(self) -> bool:
+        """Take in what the job says on its descriptor; whether more can come."""
+        try:
+            data = os.read(self.reports, _READ_BYTES)
+        except BlockingIOError:
+            return True
+        if self.lines.saved(data):
+            checkpoints.touch(self.task)
         return bool(data)
 
     def _drain(self) -> None:

@@ -21,10 +21,13 @@ from fairlead.model.events import (
     Placed,
     PolicySet,
     Promised,
+    QueueSet,
     ReservationDeleted,
     ReservationSet,
     StopDecided,
     TenantSet,
+    UserDeleted,
+    UserSet,
 )
 from fairlead.model.jobs import Phase, PolicyConfig, Reservation
 from fairlead.model.resources import Slot
@@ -36,7 +39,8 @@ if TYPE_CHECKING:
 
 CAUSES = (
     *(NodeJoined, NodeLost, ForeignUsage, Outlived, Forecasted),
-    *(PolicySet, TenantSet, ReservationSet, ReservationDeleted),
+    *(PolicySet, TenantSet, QueueSet, UserSet, UserDeleted),
+    *(ReservationSet, ReservationDeleted),
 )
 PREEMPTIONS_SPARE = 20
 TURN_MS: Ms = 10_000
@@ -113,6 +117,8 @@ class Foresight:
         later = old is not None and event.start_ms > max(old, at)
         if later and not (event.because and job in self.excused):
             raise Violation("promise-later", f"{event}: was {old}", job)
+        if event.until_ms is not None:  # room that was made for it was not foreseen by others
+            self.excused.update(self.promised)
         self.promised[job] = event.start_ms
         self.excused.discard(job)
 
@@ -180,10 +186,17 @@ class Foresight:
     def _preempted(self, at: Ms, event: StopDecided) -> None:
         job, config = event.job, self.policy
         attempt = self.oracles.live[job]
-        if not config.preempt or not self.oracles.specs[job].preemptible:
+        allowed = config.preempt
+        if event.beneficiary is not None:
+            allowed = True
+            self.oracles.takings.judge(event, config)
+        if not allowed or not self.oracles.specs[job].preemptible:
             raise Violation("preempted-in-spite", f"{event}", job)
         count = self.preemptions[job] = self.preemptions.get(job, 0) + 1
-        if config.preemptions_max is not None and count > config.preemptions_max:
+        most = config.preemptions_max
+        if event.beneficiary is not None and not self.oracles.takings.within(event):
+            most = None  # a guarantee goes before that protection
+        if most is not None and count > most:
             raise Violation("preempted-too-often", f"{event}: {count} times", job)
         since = attempt.placed_ms  # it may be believed to run since then, not earlier
         if at - since < config.min_run_ms:

@@ -8,10 +8,12 @@ from typing import get_args
 from msgspec.structs import replace
 
 from fairlead.model.base import Ms
-from fairlead.model.jobs import FORECAST_PERCENTS, Forecast, JobSpec, PolicyConfig, Tenant
+from fairlead.model.jobs import FORECAST_PERCENTS, Forecast, JobSpec, PolicyConfig, Queue, Tenant
 from fairlead.model.limits import EXIT_REQUEUE
 from fairlead.model.resources import Device, Node, Shape, Spread
+from fairlead.policy.finish import LEASED
 from fairlead.policy.registry import POLICIES, policy_config
+from fairlead.sim.faults import menu_sharing
 from fairlead.sim.faults.plan import (
     EPOCH_MS,
     Fate,
@@ -40,13 +42,16 @@ def draw(seed: int, hours: float = 1.0) -> Plan:
     until = round(hours * HOUR)
     nodes = tuple(_node(rng, index) for index in range(rng.randint(2, 8)))
     load = rng.uniform(0.4, 1.3)
+    queues = menu_sharing.queues(rng, nodes)
     jobs: dict[str, JobPlan] = {}
     requests: list[RequestPlan] = []
     for index in range(round(rng.randint(8, 60) * hours) + 1):
         requests.append(_request(rng, f"r{index}", until, nodes, jobs, load))
+    leaves = menu_sharing.leaves(queues)
+    jobs = {name: _in_queue(rng, job, leaves) for name, job in jobs.items()}
     enabled = [kind for kind in KINDS if rng.random() < 0.35]
     incidents = [
-        _incident(rng, kind, until, nodes)
+        _incident(rng, kind, until, nodes, queues)
         for kind in enabled
         for _ in range(_count(rng, kind, hours))
     ]
@@ -60,6 +65,8 @@ def draw(seed: int, hours: float = 1.0) -> Plan:
         weather=_weather(rng),
         policy=_policy(rng),
         tenants=tuple(_tenant(rng, nodes) for _ in range(rng.randint(0, 2))),
+        queues=queues,
+        users=tuple(menu_sharing.user(rng, nodes) for _ in range(rng.choice((0, 0, 1, 2)))),
         skews={node.name: _skew(rng) for node in nodes if rng.random() < 0.2},
         snapshot_events=rng.choice((20, 100, 100_000)),
         heartbeat_ms=rng.choice((60_000, 120_000, 180_000)),
@@ -145,6 +152,10 @@ def _job(rng: Random, name: str, shape: Shape, load: float, until: Ms) -> JobPla
     )
 
 
+def _in_queue(rng: Random, job: JobPlan, leaves: list[str]) -> JobPlan:
+    return replace(job, spec=replace(job.spec, queue=rng.choice(leaves)))
+
+
 def _forecast(rng: Random, usual: Ms, limit: Ms | None) -> Forecast:
     """Return what a predictor says: about right, or wrong by a factor of a thousand."""
     most = 1000 * HOUR if limit is None else limit
@@ -203,7 +214,13 @@ def _count(rng: Random, kind: IncidentKind, hours: float) -> int:
     return max(1, round(rng.randint(1, MOST.get(kind, 4)) * hours))
 
 
-def _incident(rng: Random, kind: IncidentKind, until: Ms, nodes: tuple[Node, ...]) -> Incident:
+def _incident(
+    rng: Random,
+    kind: IncidentKind,
+    until: Ms,
+    nodes: tuple[Node, ...],
+    queues: tuple[Queue, ...],
+) -> Incident:
     node = rng.choice(nodes)
     foreign: tuple[int, ...] = ()
     devices: tuple[int, ...] = ()
@@ -222,9 +239,16 @@ def _incident(rng: Random, kind: IncidentKind, until: Ms, nodes: tuple[Node, ...
         devices=devices,
         policy=_policy(rng) if kind == "policy" else None,
         tenant=_tenant(rng, nodes) if kind == "quota" else None,
+        queue=_queue(rng, nodes, queues) if kind == "queue" else None,
+        user=menu_sharing.user(rng, nodes) if kind == "user" else None,
         reservation=_reservation(rng, nodes, node) if kind == "reserve" else None,
         forecast=_forecast(rng, 10 * MINUTE, None) if kind == "forecast" else None,
     )
+
+
+def _queue(rng: Random, nodes: tuple[Node, ...], queues: tuple[Queue, ...]) -> Queue:
+    """Return one of the queues, changed."""
+    return menu_sharing.queue(rng, nodes, rng.choice((*queues, Queue(name="default"))))
 
 
 def _reservation(rng: Random, nodes: tuple[Node, ...], node: Node) -> ReservePlan:
@@ -269,14 +293,24 @@ def _weather(rng: Random) -> Weather:
 
 def _policy(rng: Random) -> PolicyConfig:
     config = policy_config(f"{rng.choice(sorted(POLICIES))}+{rng.choice(PLACEMENTS)}")
+    config = replace(
+        config,
+        reclaim=rng.choice(("any", "any", "lower-priority", "never")),
+        within=rng.choice(("never", "lower-priority")) if not config.preempt else "never",
+        half_life_ms=rng.choice((MINUTE, HOUR, 7 * 24 * HOUR)),
+    )
     if not config.preempt:
-        return config
+        least, most = rng.choice((0, 0, 10_000, MINUTE)), rng.choice((None, None, 1, 3))
+        return replace(config, min_run_ms=least, preemptions_max=most)
+    turns = config.order in ("las", *LEASED)
+    if config.order in LEASED:
+        config = replace(config, lease_ms=rng.choice((10_000, MINUTE, 20 * MINUTE)))
     levels = rng.choice((config.levels_gpu_ms, (MINUTE,), (30_000, 5 * MINUTE)))
     return replace(
         config,
         min_run_ms=rng.choice((0, 0, 10_000, MINUTE)),
         # Jobs here begin anew after each preemption: two that take turns for ever would never end.
-        preemptions_max=rng.choice((1, 3, 10) if config.order == "las" else (None, None, 1, 3)),
+        preemptions_max=rng.choice((1, 3, 10) if turns else (None, None, 1, 3)),
         levels_gpu_ms=levels if config.levels_gpu_ms else (),
     )
 

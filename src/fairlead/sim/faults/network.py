@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fairlead.model.base import JobId, Record
-from fairlead.model.events import Forecasted, PolicySet, ReservationDeleted, TenantSet
+from fairlead.model.events import (
+    Forecasted,
+    PolicySet,
+    QueueSet,
+    ReservationDeleted,
+    TenantSet,
+    UserDeleted,
+    UserSet,
+)
 from fairlead.model.jobs import JobSpec
 from fairlead.model.messages import Desired, Report
 from fairlead.model.resources import Node
@@ -51,9 +59,11 @@ class Cancel(Ask, frozen=True, tag="cancel"):
 
 
 class Configure(Ask, frozen=True, tag="configure"):
-    """Set a policy or a tenant, predict a job's run time, delete a reservation."""
+    """Set a policy, a tenant, a queue or a user, predict a run time, delete a reservation."""
 
-    event: PolicySet | TenantSet | Forecasted | ReservationDeleted
+    event: (
+        PolicySet | TenantSet | QueueSet | UserSet | UserDeleted | Forecasted | ReservationDeleted
+    )
 
 
 class Reserve(Ask, frozen=True, tag="reserve"):

@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from fairlead.model.events import Forecasted, PolicySet, ReservationDeleted, TenantSet
-from fairlead.model.jobs import Phase
+from fairlead.model.events import (
+    Forecasted,
+    PolicySet,
+    QueueSet,
+    ReservationDeleted,
+    TenantSet,
+    UserDeleted,
+    UserSet,
+)
+from fairlead.model.jobs import Phase, Queue
 from fairlead.sim.faults.client import Call
 from fairlead.sim.faults.machine import Machine
 from fairlead.sim.faults.network import SLOW_MS, Ask, Cancel, Configure, GiveUp, Reserve
@@ -44,6 +52,8 @@ class Operator:
             "clock-step": self._clock_step,
             "policy": self._configure,
             "quota": self._configure,
+            "queue": self._configure,
+            "user": self._configure,
             "foreign": self._foreign,
             "reserve": self._reserve,
             "unreserve": self._unreserve,
@@ -62,6 +72,10 @@ class Operator:
         self._call(Configure(number=self._number(), event=PolicySet(policy=plan.policy)))
         for tenant in plan.tenants:
             self._call(Configure(number=self._number(), event=TenantSet(tenant=tenant)))
+        for queue in plan.queues:
+            self._call(Configure(number=self._number(), event=QueueSet(queue=queue)))
+        for user in plan.users:
+            self._call(Configure(number=self._number(), event=UserSet(user=user)))
         for incident in plan.incidents:
             self.world.at(incident.at_ms, self._incident, incident)
 
@@ -72,6 +86,11 @@ class Operator:
         for tenant in {tenant.name: tenant for tenant in (*plan.tenants, *changed)}.values():
             event = TenantSet(tenant=replace(tenant, quota=()))
             self._call(Configure(number=self._number(), event=event))
+        for queue in self.world.oracles.shadow.queues.values():
+            free = QueueSet(queue=Queue(name=queue.name, parent=queue.parent))
+            self._call(Configure(number=self._number(), event=free))
+        for name in self.world.oracles.shadow.users:
+            self._call(Configure(number=self._number(), event=UserDeleted(name=name)))
         for name in list(self.world.oracles.shadow.reservations):
             self._delete(name)
 
@@ -85,7 +104,7 @@ class Operator:
         if not service.up or self.waiting:
             return
         quotas = any(tenant.quota for tenant in service.core.tenants.values())
-        if quotas or service.core.reservations:
+        if quotas or service.core.shares.limited or service.core.reservations:
             self.heal()  # a late call has set it again
             return
         for known in service.core.nodes:
@@ -199,8 +218,12 @@ class Operator:
         self.world.service.step_clock(incident.amount)
 
     def _configure(self, incident: Incident) -> None:
-        event: PolicySet | TenantSet
-        if incident.policy is not None:
+        event: PolicySet | TenantSet | QueueSet | UserSet
+        if incident.queue is not None:
+            event = QueueSet(queue=incident.queue)
+        elif incident.user is not None:
+            event = UserSet(user=incident.user)
+        elif incident.policy is not None:
             event = PolicySet(policy=incident.policy)
         else:
             assert incident.tenant is not None

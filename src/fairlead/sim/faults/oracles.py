@@ -36,6 +36,8 @@ from fairlead.model.status import JobStatus
 from fairlead.sim.faults.foresight import Foresight
 from fairlead.sim.faults.known import Attempt, KnownNode, Process, Violation
 from fairlead.sim.faults.network import SLOW_MS, Answer, Ask, Cancel, Submit
+from fairlead.sim.faults.sharing import Sharing
+from fairlead.sim.faults.takings import Takings
 from fairlead.sim.faults.truth import Load
 
 if TYPE_CHECKING:
@@ -70,6 +72,8 @@ class Oracles:
         self.loads: dict[str, Load] = {}
         self._turns = 0
         self.foresight = Foresight(self)
+        self.sharing = Sharing(self)
+        self.takings = Takings(self)
 
     @property
     def submitted(self) -> int:
@@ -146,10 +150,13 @@ class Oracles:
                 text = msgspec.json.encode(event).decode()
                 self.world.tell(getattr(event, "job", 0), "log {}: {}", seq, text[:300])
             self.foresight.before(at, event)
+            self.sharing.before(event)
             self._durable(seq, at, event)
             self.shadow.apply(at, event)
             self.foresight.after(event)
+            self.takings.after(event)
         self.foresight.batch()
+        self.takings.batch()
         self.shadow.forget_changes()
         for status in statuses:
             self._status(status)

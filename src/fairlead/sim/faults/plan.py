@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from fairlead.model.base import Ms, Record
-from fairlead.model.jobs import Forecast, JobSpec, PolicyConfig, Tenant
+from fairlead.model.jobs import Forecast, JobSpec, PolicyConfig, Queue, Tenant, User
 from fairlead.model.resources import Node, Shape
 
 EPOCH_MS: Ms = 1_000_000_000  # what good wall clocks show when the world begins
@@ -33,6 +33,8 @@ IncidentKind: TypeAlias = Literal[
     "clock-step",  # the service's wall clock jumps
     "policy",  # PolicySet
     "quota",  # TenantSet, often below what is in use
+    "queue",  # QueueSet: other quotas and limits, often below what is in use
+    "user",  # UserSet
     "foreign",  # others use a part of a node, or stop to
     "reserve",  # nodes or parts of them are reserved, now or soon, for a while or until told
     "unreserve",  # the n-th reservation known is deleted
@@ -106,6 +108,8 @@ class Incident(Record, frozen=True):
     devices: tuple[int, ...] = ()
     policy: PolicyConfig | None = None
     tenant: Tenant | None = None
+    queue: Queue | None = None
+    user: User | None = None
     reservation: ReservePlan | None = None
     forecast: Forecast | None = None
 
@@ -132,6 +136,8 @@ class Plan(Record, frozen=True):
     weather: Weather
     policy: PolicyConfig
     tenants: tuple[Tenant, ...] = ()
+    queues: tuple[Queue, ...] = ()  # parents first
+    users: tuple[User, ...] = ()
     skews: dict[str, Ms] = {}  # by how much the clocks of some nodes are wrong
     snapshot_events: int = 100_000  # the service saves an image after so many events
     heartbeat_ms: Ms = 60_000

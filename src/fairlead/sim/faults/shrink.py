@@ -7,6 +7,7 @@ from typing import TypeAlias, TypeVar
 
 from msgspec.structs import replace
 
+from fairlead.model.jobs import Queue
 from fairlead.sim.faults.plan import Plan, Weather
 from fairlead.sim.faults.run import Failure, attempt, run_plan
 from fairlead.sim.faults.world import World
@@ -99,3 +100,10 @@ def _calmer(plan: Plan) -> Iterator[Plan]:
         yield replace(plan, skews={})
     if plan.tenants:
         yield replace(plan, tenants=())
+    if plan.users:
+        yield replace(plan, users=())
+    for number in range(len(plan.queues)):
+        bare = Queue(name=plan.queues[number].name, parent=plan.queues[number].parent)
+        if plan.queues[number] != bare:
+            queues = (*plan.queues[:number], bare, *plan.queues[number + 1 :])
+            yield replace(plan, queues=queues)

@@ -10,35 +10,52 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator
-from typing import Annotated, TypeVar
+from itertools import pairwise
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from fairlead.model import limits
 from fairlead.model.base import Misuse, Record
+from fairlead.model.jobs import Resource
 from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
+from fairlead.sim.steps import Step, most_acquired
 from fairlead.sim.traces.lines import PROCESSORS_MAX, TIME_MS_MAX, Lines, damaged, shown
 from fairlead.sim.workload import Trace, TraceJob, in_order
 
 T = TypeVar("T")
 
+SPEED_ONE = 1000
 FORMAT = "fairlead-trace"
 VERSION = 1
 
 Seconds = Annotated[float, Meta(ge=0, le=TIME_MS_MAX // 1000)]
 Amount = Annotated[int, Meta(ge=0, le=limits.AMOUNT_MAX)]
+Count = Annotated[int, Meta(ge=1, le=limits.AMOUNT_MAX)]
+Speedup = Annotated[float, Meta(gt=0, le=limits.MEMBERS_MAX)]
 Text = Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)]
 Word = Annotated[str, Meta(min_length=1, max_length=limits.NAME_CHARS_MAX)]
 
 
+class Named(Record, frozen=True):
+    """A named resource in the header."""
+
+    amount: Count = 1
+    kind: Literal["licence", "volume", "lock"] = "licence"
+
+
 class Header(Record, frozen=True):
-    """The first line of a trace. `cluster` is the specification to use where none is asked for."""
+    """The first line of a trace. `cluster` is the specification to use where none is asked for.
+
+    `resources` are the named ones: how many there are of each, or what else is known of it.
+    """
 
     format: str
     version: int = VERSION
     cluster: str = ""
     note: str = ""
+    resources: dict[Word, Count | Named] = {}
 
 
 class Line(Record, frozen=True):
@@ -56,12 +73,17 @@ class Line(Record, frozen=True):
     gpu_memory_mib: Amount = 0
     gpu_type: Word | tuple[Word, ...] = ()
     members: Annotated[int, Meta(ge=1, le=limits.MEMBERS_MAX)] = 1
+    members_max: Annotated[int, Meta(ge=0, le=limits.MEMBERS_MAX)] = 0
+    speedups: tuple[Speedup, ...] = ()
     name: Text = ""
     user: Text = ""
     tenant: Word = "default"
     queue: Word = "default"
     priority: Annotated[int, Meta(ge=limits.PRIORITY_MIN, le=limits.PRIORITY_MAX)] = 50
     limit_s: Annotated[float, Meta(gt=0, le=limits.LIMIT_MS_MAX // 1000)] | None = None
+    licenses: dict[Word, Count] = {}
+    may_acquire: dict[Word, Count] | None = None
+    steps: tuple[tuple[Seconds, Literal["acquire", "release"], Word, Count], ...] = ()
 
 
 _HEADERS = msgspec.json.Decoder(Header)
@@ -101,23 +123,91 @@ def parse(path: str, lines: Lines) -> Trace:
         jobs=in_order(path, jobs),
         cluster=header.cluster,
         notes={"note": header.note} if header.note else {},
+        resources=tuple(_resource(name, each) for name, each in sorted(header.resources.items())),
     )
 
 
 def _job(line: Line) -> TraceJob:
+    steps = _steps(line)
     return TraceJob(
         id=line.id,
         submit_ms=round(1000 * line.submit_s),
         run_ms=round(1000 * line.run_s),
         processors=line.processors or 0,
         shape=_shape(line),
+        members_max=_members_max(line),
+        speedups=tuple(round(SPEED_ONE * each) for each in line.speedups),
         name=line.name,
         user=line.user,
         tenant=line.tenant,
         queue=line.queue,
         priority=line.priority,
         limit_ms=None if line.limit_s is None else max(1, round(1000 * line.limit_s)),
+        counted=tuple(sorted(line.licenses.items())),
+        may_acquire=_most(line, steps),
+        steps=steps,
     )
+
+
+def _resource(name: str, found: int | Named) -> Resource:
+    named = Named(amount=found) if isinstance(found, int) else found
+    return Resource(name=name, kind=named.kind, amount=named.amount)
+
+
+def _steps(line: Line) -> tuple[Step, ...]:
+    steps = tuple(
+        Step(at_ms=round(1000 * at), verb=verb, name=name, amount=amount)
+        for at, verb, name, amount in line.steps
+    )
+    if steps and steps[-1].at_ms > round(1000 * line.run_s):
+        raise Misuse(f"a step after {line.steps[-1][0]:g} s, when the job has ended", field="steps")
+    return steps
+
+
+def _most(line: Line, steps: tuple[Step, ...]) -> tuple[tuple[str, int], ...]:
+    """Return the most that a job may acquire: what the trace says, else what its steps come to."""
+    needed = most_acquired(steps)
+    said = needed if line.may_acquire is None else line.may_acquire
+    for name, amount in needed.items():
+        if amount > said.get(name, 0):
+            raise Misuse(
+                f"the steps come to {amount} {name}, may_acquire says {said.get(name, 0)}",
+                field="may_acquire",
+                hint="leave may_acquire out: it is what the steps come to",
+            )
+    return tuple(sorted(said.items()))
+
+
+def _members_max(line: Line) -> int:
+    """Return the most members of an elastic job, 0 of one that is not; check its speedups."""
+    if not line.members_max:
+        if line.speedups:
+            raise Misuse(
+                "found speedups without members_max, expected both",
+                field="speedups",
+                hint="the speed of a job whose members never change is in its run_s",
+            )
+        return 0
+    if line.steps:
+        raise Misuse("found steps and members_max, expected one of them", field="members_max")
+    if line.processors:
+        raise Misuse("found processors and members_max, expected one of them", field="members_max")
+    if line.members_max <= line.members:
+        raise Misuse(
+            f"members_max: found {line.members_max}, expected more than members, {line.members}",
+            field="members_max",
+        )
+    count = line.members_max - line.members + 1
+    if line.speedups and len(line.speedups) != count:
+        raise Misuse(
+            f"speedups: found {len(line.speedups)}, expected {count}: for {line.members}, "
+            f"{line.members + 1}, … {line.members_max} members",
+            field="speedups",
+        )
+    rising = all(a <= b for a, b in pairwise(line.speedups))
+    if line.speedups and (line.speedups[0] != 1 or not rising):
+        raise Misuse("speedups: expected to begin with 1 and never to fall", field="speedups")
+    return line.members_max
 
 
 def _shape(line: Line) -> Shape | None:

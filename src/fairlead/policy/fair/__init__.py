@@ -1,0 +1,1 @@
+"""Orders by fair share: who is next depends on what everybody holds, and has held."""

@@ -1,0 +1,186 @@
+"""Starting jobs in the order of a walk: the part of a pipeline that fair orders bring.
+
+A pass makes a walk over the leaves that wait, goes to the next leaf, tries its first job, and tells
+the walk. What does not fit is passed over, but a job that has waited too long to be overtaken ends
+the pass, wherever the walk meets it: as what its user holds ends, its share falls below everybody
+else's, so that it is met first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from fairlead.core.ends import believed_run_ms
+from fairlead.core.engine import Core
+from fairlead.core.jobs import Job
+from fairlead.model.base import Ms, ShapeId
+from fairlead.model.events import AnyEvent, Placed
+from fairlead.model.resources import Slot
+from fairlead.policy.fair.orders import walk
+from fairlead.policy.fair.queue import FairQueue, LeafKey
+from fairlead.policy.queue import Entry, Group, GroupId, merged
+
+if TYPE_CHECKING:
+    from fairlead.policy.pipeline import Pipeline
+
+Ranked: TypeAlias = tuple[Entry, Job]
+Ends: TypeAlias = Callable[[Job], bool]  # whether a job that does not fit ends the pass
+
+
+class Turns:
+    """Lets leaves start jobs, one after another."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        # Shapes that fit nowhere, while nothing frees anything.
+        self._closed: set[ShapeId] = set()
+        self.met: Entry | None = None  # the job that does not fit and has ended the last pass
+        self._core: Core | None = None
+        self._wakeups = self._layout = -1
+
+    def queue(self) -> FairQueue:
+        """Return an empty queue."""
+        pipeline, config = self.pipeline, self.pipeline.config
+        run_of: Callable[[Job], Ms] | None = None
+        if config.backfill != 0:
+            run_of = lambda job: believed_run_ms(job, config)  # noqa: E731
+        apart = config.order == "multifactor"
+        return FairQueue(pipeline.order, run_of, self.all_in_order, apart=apart)
+
+    @property
+    def _queue(self) -> FairQueue:
+        return cast(FairQueue, self.pipeline.queue)
+
+    def decide(self, core: Core) -> Iterator[AnyEvent]:
+        """Yield placements, best first."""
+        queue, overtake = self._queue, self.pipeline.overtake_ms
+        queue.sync(core)
+        if not queue.leaves:
+            return
+        if queue.stuck and overtake is not None:
+            oldest = min(entry[1] for entry in queue.stuck.values())
+            if core.clock - oldest >= overtake:
+                queue.unpark()  # it may be in the way of those that came since
+        yield from self.launches(core, lambda job: self.pipeline.protected(core.clock, job))
+
+    def launches(self, core: Core, ends: Ends) -> Iterator[AnyEvent]:
+        """Yield placements until nobody can start anything, or a job that does not fit ends it.
+
+        That job's entry is then in `met`.
+        """
+        self._sync(core)
+        self.met = None
+        pipeline, queue = self.pipeline, self._queue
+        plain = not core.reservations and not core.promises
+        closed = self._closed if plain else set()
+        because = pipeline.because
+        nexts = {key: self._next(core, key, closed, ends) for key in sorted(queue.leaves)}
+        firsts = {key: job for key, job in nexts.items() if job is not None}
+        if not firsts:
+            return
+        turns = walk(core, firsts, pipeline.config)
+        while (leaf := turns.best()) is not None:
+            key = cast(LeafKey, leaf.key)
+            found = queue.first(core, key)
+            assert found is not None and found[0][2] == leaf.tie[1], "the walk has lost its way"
+            entry, group = found
+            job = core.pending[entry[2]]
+            fits = job.shape_id not in closed
+            if fits and pipeline.over_quota(core, job):
+                queue.park(entry, group, queue.gated)
+                turns.passed(leaf, self._next(core, key, closed, ends))
+                continue
+            slots = self._place(core, job, plain) if fits else None
+            if slots is not None:
+                yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
+                turns.launched(leaf, self._next(core, key, closed, ends))
+                continue
+            if plain:
+                closed.add(job.shape_id)
+            if self._stops(core, entry, group, job, ends):
+                self.met = entry
+                return
+            if because is pipeline.because:
+                because = f"{because}; job {job.id}, which is before it, does not fit"
+            turns.passed(leaf, self._next(core, key, closed, ends))
+
+    def _place(self, core: Core, job: Job, plain: bool) -> tuple[Slot, ...] | None:
+        if plain:
+            return self.pipeline.fit.gang(core.shapes[job.shape_id])
+        return self.pipeline.beside_claims(core, job)
+
+    def _next(self, core: Core, leaf: LeafKey, closed: set[ShapeId], ends: Ends) -> Job | None:
+        """Return the first job of a leaf that may start or end the pass; pass over the others."""
+        queue = self._queue
+        while (found := queue.first(core, leaf)) is not None:
+            entry, group = found
+            job = core.pending[entry[2]]
+            if job.shape_id not in closed or ends(job):
+                return job
+            queue.park(entry, group, queue.stuck)
+        return None
+
+    def _stops(self, core: Core, entry: Entry, group: Group, job: Job, ends: Ends) -> bool:
+        """Whether a job that does not fit ends the pass; if not, its group is set aside."""
+        pipeline, queue = self.pipeline, self._queue
+        if not ends(job):
+            queue.park(entry, group, queue.stuck)
+            return False
+        gated = pipeline.over_quota(core, job)
+        if not gated and pipeline.possible(core, job) and not pipeline.aside(core, job):
+            return True
+        queue.park(entry, group, queue.gated)
+        return False
+
+    def _sync(self, core: Core) -> None:
+        stands = self._core is core and self._wakeups == core.wakeups
+        if not stands or self._layout != core.ledger.layout:
+            self._core, self._wakeups, self._layout = core, core.wakeups, core.ledger.layout
+            self._closed.clear()
+
+    # ---- one after another, whatever fits ------------------------------------------------------
+
+    def candidates(
+        self, core: Core, closed: Collection[GroupId], refused: Mapping[GroupId, Ms]
+    ) -> Iterator[Ranked]:
+        """Yield the waiting jobs of all groups that are not closed, in the order of a walk.
+
+        Whoever asks for the next one has started this one, promised it a start, or passed over it;
+        only the first two count as use.
+        """
+        return self._listed(core, closed, refused, all_start=False)
+
+    def all_in_order(self, core: Core) -> Iterator[Ranked]:
+        """Yield all waiting jobs in the order in which they would start if all fitted."""
+        return self._listed(core, (), {}, all_start=True)
+
+    def _listed(
+        self,
+        core: Core,
+        closed: Collection[GroupId],
+        refused: Mapping[GroupId, Ms],
+        *,
+        all_start: bool,
+    ) -> Iterator[Ranked]:
+        queue = self._queue
+        groups: dict[LeafKey, list[tuple[GroupId, Group]]] = {}
+        for group_id, group in queue.groups.items():
+            if group_id not in closed:
+                group.compact(core)
+                groups.setdefault(queue.leaf_of(group_id), []).append((group_id, group))
+        rest = {key: merged(core, groups[key], closed, refused) for key in sorted(groups)}
+        heads = {key: first for key, its in rest.items() if (first := next(its, None))}
+        turns = walk(core, {key: job for key, (_, job) in heads.items()}, self.pipeline.config)
+        while (leaf := turns.best()) is not None:
+            key = cast(LeafKey, leaf.key)
+            entry, job = heads[key]
+            yield entry, job
+            after = next(rest[key], None)
+            if after is not None:
+                heads[key] = after
+            waits = job.id in core.pending
+            if waits and not all_start and job.promise is None:
+                turns.passed(leaf, after[1] if after else None)
+            else:
+                turns.launched(leaf, after[1] if after else None, as_if=job if waits else None)

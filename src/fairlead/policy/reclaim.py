@@ -1,0 +1,403 @@
+"""Taking back what was lent, and the place of lower-priority jobs in the own queue.
+
+Last in a round: a waiting job that is first of its queue, and within the quota of the queue or of
+one above it, takes back what others hold beyond theirs; with `within`, it may take the place of
+jobs of strictly lower priority in its own queue. Borrowers go in this order (algorithms.md 4.5):
+other queues first, lower priority, least work lost since the last checkpoint (without checkpoints:
+the last that started), id; a queue that no longer borrows is skipped. Who turns out not to be
+needed is spared. Nobody is stopped unless the job then fits, on the nodes too. Among jobs of the
+own queue alone, those are chosen that lose least (algorithms.md 7.2; policy/victims.py).
+
+What is freed is held for the job, by its id, until it starts (event `Promised` with `until_ms`):
+without that somebody else would take the place of the victim that ends first, and the job would
+preempt again, for ever. Each decision is applied before the next is made, so a second queue that
+reclaims in the same round sees what the first was given.
+
+Who is left alone: jobs that are not preemptible, that have run for less than min_run_ms, or that
+the watchdog shields. Having been preempted preemptions_max times protects from the own queue's
+jobs; a guarantee goes before that, so borrowers so protected only go last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from fairlead.core import watch
+from fairlead.core.engine import Core
+from fairlead.core.jobs import Job
+from fairlead.core.shares import QUOTA
+from fairlead.model.base import JobId, Ms
+from fairlead.model.events import AnyEvent, Promised, StopDecided
+from fairlead.model.jobs import LIVE, Phase, PolicyConfig
+from fairlead.model.resources import Slot, width_milli
+from fairlead.policy.firm import is_firm
+from fairlead.policy.queue import Entry, Group
+from fairlead.policy.reclaim_words import because
+from fairlead.policy.room import Room, Tree, stopping
+from fairlead.policy.victims import Candidate, choose, minimal
+
+if TYPE_CHECKING:
+    from fairlead.policy.pipeline import Pipeline
+
+MARGIN_MS: Ms = 60_000  # after the last grace is over, for agents to say so
+TRIES = 16  # nodes looked at one by one where the usual order frees nothing whole
+LOOKS_MAX = 1_000  # waiting jobs looked at in one round
+
+
+def lost_ms(job: Job, config: PolicyConfig, now: Ms) -> Ms:
+    """Return how long a job would have to run to be where it is now, if it were stopped now."""
+    restart = config.restart_ms if job.spec.restart_ms is None else job.spec.restart_ms
+    return job.unsaved_ms(now) + restart
+
+
+def lost_work(job: Job, config: PolicyConfig, now: Ms) -> int:
+    """Return the same as work: ms times thousandths of a GPU (or of a core)."""
+    return lost_ms(job, config, now) * width_milli(job.spec.shape)
+
+
+class Scene:
+    """The nodes and the quotas with some of the candidates gone: does the waiting job fit?"""
+
+    def __init__(self, reclaim: Reclaim, job: Job, gone: Sequence[Job]) -> None:
+        core, pipeline = reclaim.core, reclaim.pipeline
+        self.core, self.job = core, job
+        self.tree = Tree(core, gone)
+        self.room = Room(core, pipeline.fit, job, gone)
+        governed = core.shares.governed
+        self.asked = [(row, amount) for row, amount in core.shares.asked(job) if row in governed]
+        self.leaf = self.tree.branches[job.spec.queue]
+        self.guaranteed = self.tree.entitled(job, self.asked) if self.asked else []
+        self.candidates: list[Job] = []
+
+    def remove(self, place: int) -> None:
+        """Think a candidate away."""
+        self.tree.move(self.candidates[place], -1)
+        self.room.move(self.candidates[place], 1)
+
+    def restore(self, place: int) -> None:
+        """Undo `remove`."""
+        self.tree.move(self.candidates[place], 1)
+        self.room.move(self.candidates[place], -1)
+
+    def fits(self) -> bool:
+        """Whether the job has both room and quota."""
+        return self.within_quota() and self.room.fits()
+
+    def within_quota(self) -> bool:
+        """Whether nobody's quota keeps the job from starting."""
+        return all(self.leaf.available(row) >= amount for row, amount in self.asked)
+
+    def least(self, places: Sequence[int]) -> int:
+        """Return a number of these of which surely none fewer have to go."""
+        if self.fits():
+            return 0
+        if self.room.fits():
+            return 1
+        return self.room.least([self.candidates[place] for place in places])
+
+    def borrows(self, queue: str) -> bool:
+        """Whether a queue now uses what the waiting job is guaranteed.
+
+        It and all above it, up to where the two part, use more than their own of something that
+        the job asks for; and the job's side there is within its quota.
+        """
+        path = self.tree.branches[queue].above()
+        mine = self.leaf.above()
+        while len(path) > 1 and len(mine) > 1 and path[-2] is mine[-2]:
+            path.pop()
+            mine.pop()
+        if len(mine) < 2 or len(path) < 2 or mine[-2] not in self.guaranteed:
+            return False
+        return any(all(each.borrowed(row) for each in path[:-1]) for row, _ in self.asked)
+
+    def useful(self, job: Job) -> bool:
+        """Whether a job holds any of what the waiting one asks for and is guaranteed."""
+        held = self.core.shares.holdings(job, job.slots)
+        return any(held[row] for row, _ in self.asked)
+
+
+class Reclaim:
+    """The part of a pipeline that takes back, last in a round."""
+
+    core: Core
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.config = pipeline.config
+        # A preemptive order decides by itself who takes whose place in a queue.
+        self.within = self.config.within != "never" and not self.config.preempt
+        self._failed: dict[JobId, int] = {}  # waiting job -> its token, while nothing changed
+        self._stamp: tuple[object, ...] = ()
+
+    def active(self, core: Core) -> bool:
+        """Whether there could be anything to take back."""
+        if not core.pending:
+            return False
+        takes_back = self.config.reclaim != "never" and bool(core.shares.governed)
+        return takes_back or self.within
+
+    def wake_at(self, core: Core) -> Ms | None:
+        """Return when a job has run long enough to be taken back from, None if no time tells."""
+        if not self.active(core):
+            return None
+        times = []
+        for _, job_id in core.ends.sorted:
+            job = core.jobs[job_id]
+            started = job.placed_ms if job.started_ms is None else job.started_ms
+            if not job.spec.preemptible or job.phase is Phase.STOPPING:
+                continue
+            if started is not None:
+                times.append(started + max(self.config.min_run_ms, watch.shield_ms(job)))
+        return min((at for at in times if at > core.clock), default=None)
+
+    def decide(self, core: Core, served: Collection[JobId] = ()) -> Iterator[AnyEvent]:
+        """Yield stops, and for whom what they free is held.
+
+        `served` are waiting jobs for which members of elastic jobs leave: nobody else has to.
+        """
+        if not self.active(core):
+            return
+        self.core = core
+        self.pipeline.bind(core)
+        self.pipeline.queue.sync(core)
+        self._forget()
+        for job in islice(self._heads(), LOOKS_MAX):
+            if job.id not in served:
+                yield from self._for(job)
+
+    def _forget(self) -> None:
+        """Who could take back nothing can still not, while nothing has started, ended, changed."""
+        core = self.core
+        wake = self.wake_at(core)
+        stamp = (core, core.ledger.changes, core.ledger.layout, core.wakeups, wake)
+        if stamp != self._stamp:
+            self._stamp = stamp
+            self._failed.clear()
+
+    # ---- who ----------------------------------------------------------------------------------
+
+    def _heads(self) -> Iterator[Job]:
+        """Yield the waiting jobs whose turn it is in their queues, the first in the order first.
+
+        After a job that got what it asked for the next of its queue; where it did not, the next
+        that asks for something else, unless the order does not let it overtake.
+        """
+        core, pipeline = self.core, self.pipeline
+        heads: list[tuple[Entry, Group]] = []
+        for group in pipeline.queue.groups.values():
+            first = group.first(core)
+            if first is not None:
+                heads.append((first, group))
+        shut: set[str] = set()
+        for entry, group in sorted(heads, key=lambda head: head[0]):
+            job = core.pending.get(entry[2])
+            if job is None or job.spec.queue in shut:
+                continue
+            for _, each in group.waiting(core):
+                if each.promise is not None and is_firm(each):
+                    continue
+                yield each
+                if each.promise is not None and is_firm(each):
+                    continue  # it was served: the next one of these
+                if pipeline.protected(core.clock, each) and not self._gated(each):
+                    shut.add(each.spec.queue)
+                break
+
+    def _gated(self, job: Job) -> bool:
+        """Whether something else than what others hold keeps a job from starting."""
+        core, pipeline = self.core, self.pipeline
+        block = core.shares.block(job)
+        if block is not None and block.code != QUOTA:
+            return True
+        if pipeline.block_of_tenant(core, job, job.spec.shape) is not None:
+            return True
+        return pipeline.gate.block(core, job) is not None or not pipeline.possible(core, job)
+
+    def _for(self, job: Job) -> Iterator[AnyEvent]:
+        """Take back for one waiting job, if that lets it start."""
+        core = self.core
+        if self._failed.get(job.id) == job.token:
+            return
+        self._failed[job.id] = job.token
+        if self._gated(job):
+            return
+        going = stopping(core)
+        scene = Scene(self, job, going)
+        if scene.fits():  # no more need go
+            if any(each.then is Phase.PENDING for each in going) and not self._fits_now(job):
+                yield from self._hold(job, scene, going)
+            return
+        victims = self.victims(job, scene)
+        while victims is not None:
+            # Nobody is preempted while others have more than they need.
+            shrunk = self.pipeline.resize.give_way(
+                core, f"before others make room for job {job.id}"
+            )
+            if shrunk is None:
+                break
+            yield shrunk
+            scene = Scene(self, job, going)
+            if scene.fits():
+                yield from self._hold(job, scene, going)
+                return
+            victims = self.victims(job, scene)
+        if victims is None:
+            return
+        at = core.clock + max(each.spec.grace_ms for each in victims)
+        if job.promise is not None and job.promise.start_ms <= at:
+            return  # it starts as early without
+        slots = scene.room.slots()
+        for each in victims:
+            words = because(self, job, each, scene, victims)
+            yield StopDecided(
+                job=each.id,
+                attempt=each.attempt,
+                then=Phase.PENDING,
+                because=words,
+                beneficiary=job.id,
+            )
+        yield self._promise(job, slots, [*victims, *going])
+
+    def _fits_now(self, job: Job) -> bool:
+        core = self.core
+        if core.shares.block(job) is not None:
+            return False
+        return Room(core, self.pipeline.fit, job, ()).fits()
+
+    def _hold(self, job: Job, scene: Scene, going: Sequence[Job]) -> Iterator[AnyEvent]:
+        """Hold for a job what those leave that are on their way out, if it is to have it."""
+        if scene.guaranteed or self.within:
+            yield self._promise(job, scene.room.slots(), going)
+
+    def _promise(self, job: Job, slots: tuple[Slot, ...], going: Sequence[Job]) -> Promised:
+        core = self.core
+        nodes = {slot.node for slot in slots}
+        ends = [
+            core.ends.get(each.id)
+            for each in going
+            if any(slot.node in nodes for slot in each.slots)
+        ]
+        start = max([core.clock, *ends])
+        return Promised(
+            job=job.id,
+            start_ms=start,
+            slots=slots,
+            because="what others leave is held for it",
+            until_ms=max([start, *(core.ends.get(each.id) for each in going)]) + MARGIN_MS,
+        )
+
+    # ---- whom ---------------------------------------------------------------------------------
+
+    def victims(self, job: Job, scene: Scene) -> list[Job] | None:
+        """Return who goes for a waiting job, in the order chosen; None: it would not fit."""
+        own, others = self.candidates(job, scene)
+        if not own and not others:
+            return None
+        if not others:
+            return self._of_own(scene, own)
+        chosen = self._classic(job, scene, [*others, *own])
+        if chosen is None:
+            for order in self._by_node(scene, [*others, *own]):
+                chosen = self._classic(job, scene, order)
+                if chosen is not None:
+                    break
+        return chosen
+
+    def candidates(self, job: Job, scene: Scene) -> tuple[list[Job], list[Job]]:
+        """Return who may go, in order: jobs of the own queue, and those that borrow from others."""
+        core, config = self.core, self.config
+        own: list[Job] = []
+        others: list[Job] = []
+        borrowing: dict[str, bool] = {}
+        for _, job_id in core.ends.sorted:
+            each = core.jobs[job_id]
+            if each.phase is Phase.STOPPING or not may_stop(core, config, each):
+                continue
+            lower = each.spec.priority < job.spec.priority
+            queue = each.spec.queue
+            if queue == job.spec.queue:
+                if self.within and lower and not tired(config, each):
+                    own.append(each)
+            elif config.reclaim == "any" or (config.reclaim == "lower-priority" and lower):
+                if queue not in borrowing:
+                    borrowing[queue] = scene.borrows(queue)
+                if borrowing[queue] and scene.useful(each):
+                    others.append(each)
+        return sorted(own, key=self.rank), sorted(others, key=self.rank)
+
+    def rank(self, job: Job) -> tuple[bool, int, Ms, Ms, JobId]:
+        """Return a victim's place among candidates: who sorts first goes first."""
+        config, now = self.config, self.core.clock
+        placed = 0 if job.placed_ms is None else job.placed_ms
+        lost = lost_ms(job, config, now)
+        return (tired(config, job), job.spec.priority, lost, -placed, job.id)
+
+    def _classic(self, job: Job, scene: Scene, order: Sequence[Job]) -> list[Job] | None:
+        """Remove candidates in order until the job fits, then spare those that are not needed."""
+        scene.candidates = list(order)
+        chosen: list[int] = []
+        fits = False
+        for place, each in enumerate(order):
+            if each.spec.queue != job.spec.queue and not scene.borrows(each.spec.queue):
+                continue
+            scene.remove(place)
+            chosen.append(place)
+            fits = scene.fits()
+            if fits:
+                break
+        if not fits:
+            for place in chosen:
+                scene.restore(place)
+            return None
+        needed = minimal(chosen, scene)  # they stay away: the job's slots are chosen beside them
+        return [order[place] for place in needed]
+
+    def _by_node(self, scene: Scene, order: Sequence[Job]) -> Iterator[list[Job]]:
+        """Yield orders that clear one node after the other, for what the usual order scatters."""
+        held: dict[int, int] = {}
+        for each in order:
+            for slot in each.slots:
+                width = width_milli(each.spec.shape) // each.spec.shape.members
+                held[slot.node] = held.get(slot.node, 0) + width
+        nodes = sorted(held, key=lambda node: (-held[node], node))
+        if scene.room.request.members > 1 and scene.room.request.shape.spread != "same-node":
+            place = {node: at for at, node in enumerate(nodes)}
+            yield sorted(order, key=lambda job: min(place[slot.node] for slot in job.slots))
+            return
+        for node in nodes[:TRIES]:
+            yield sorted(order, key=lambda job: all(slot.node != node for slot in job.slots))
+
+    def _of_own(self, scene: Scene, own: list[Job]) -> list[Job] | None:
+        """Of jobs of the own queue alone: those that lose least."""
+        scene.candidates = own
+        config, now = self.config, self.core.clock
+        rated = [
+            Candidate(
+                each.id,
+                each.spec.priority,
+                lost_work(each, config, now),
+                width_milli(each.spec.shape),
+            )
+            for each in own
+        ]
+        choice = choose(rated, scene)
+        if choice is None:
+            return None
+        for place in choice.places:
+            scene.remove(place)
+        return [own[place] for place in choice.places]
+
+
+def may_stop(core: Core, config: PolicyConfig, job: Job) -> bool:
+    """Whether a live job may be stopped at all now, whoever asks for its place."""
+    if not job.spec.preemptible or job.phase not in LIVE or watch.shielded(job, core.clock):
+        return False
+    started = job.placed_ms if job.started_ms is None else job.started_ms
+    return started is None or core.clock - started >= config.min_run_ms
+
+
+def tired(config: PolicyConfig, job: Job) -> bool:
+    """Whether a job was preempted as often as it may be, but for what others are guaranteed."""
+    return config.preemptions_max is not None and job.preemptions >= config.preemptions_max

@@ -1,0 +1,491 @@
+"""Taking back what was lent: stories, and what must hold for any jobs, quotas and settings."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fairlead.core import invariants
+from fairlead.core.engine import Core
+from fairlead.core.jobs import Job
+from fairlead.core.turn import Scheduler
+from fairlead.model.events import (
+    Cancelled,
+    Checkpointed,
+    MemberEnded,
+    MemberStarted,
+    NodeJoined,
+    NodeLost,
+    Placed,
+    PolicySet,
+    Promised,
+    QueueSet,
+    StopDecided,
+    Submitted,
+)
+from fairlead.model.jobs import Exit, JobSpec, Phase, Queue
+from fairlead.model.resources import CPU, GPU, Device, Node, Shape
+from fairlead.policy.explain import explain
+from fairlead.policy.reclaim import Scene
+from fairlead.policy.registry import build, policy_config
+from fairlead.policy.room import Tree, stopping
+from fairlead.policy.settings import override
+from fairlead.sim.workload import SimJob
+from policy.worlds import Watched
+
+GRACE = 30_000
+
+
+class Life:
+    """A scheduler whose jobs start when placed, and stop when the test says so."""
+
+    def __init__(self, *queues: Queue, policy: str = "priority", nodes=(8,), **settings):
+        self.scheduler = Scheduler(Core(), build)
+        self.core = self.scheduler.core
+        self.events: list[object] = []
+        joins = [
+            NodeJoined(
+                node=index,
+                spec=Node(
+                    name=f"n{index}",
+                    cpu_milli=64_000,
+                    devices=tuple(Device() for _ in range(gpus)),
+                ),
+            )
+            for index, gpus in enumerate(nodes)
+        ]
+        config = override(policy_config(policy), settings)
+        self.turn(0, PolicySet(policy=config), *joins, *(QueueSet(queue=each) for each in queues))
+
+    def turn(self, now, *inbox):
+        now = max(now, self.core.now)
+        turn = self.scheduler.turn(now, list(inbox))
+        self.events += turn.events
+        invariants.check(self.core)
+        for event in turn.events:
+            if isinstance(event, Placed):
+                for rank in range(len(event.slots)):
+                    self.core.apply(
+                        now, MemberStarted(job=event.job, attempt=event.attempt, rank=rank)
+                    )
+        return turn.events
+
+    def submit(self, now, queue, gpus, count=1, members=1, **more):
+        first = self.core.next_job
+        shape = Shape(cpu_milli=100, gpus=gpus, members=members)
+        for i in range(count):  # one after the other: the last has run for the shortest time
+            spec = JobSpec(shape=shape, queue=queue, **more)
+            self.turn(now + i, Submitted(job=first + i, spec=spec))
+        return [*range(first, first + count)] if count > 1 else first
+
+    def end(self, now, *jobs, code=0):
+        inbox = []
+        for job_id in jobs:
+            job = self.core.jobs[job_id]
+            how = Exit(code=code) if job.phase is not Phase.STOPPING else Exit(signal=15)
+            inbox += [
+                MemberEnded(job=job_id, attempt=job.attempt, rank=rank, exit=how)
+                for rank in range(len(job.slots))
+            ]
+        return self.turn(now, *inbox)
+
+    def phase(self, job):
+        return self.core.jobs[job].phase
+
+    def stopping(self):
+        return {job.id for job in self.core.jobs.values() if job.phase is Phase.STOPPING}
+
+    def running(self):
+        return {job.id for job in self.core.jobs.values() if job.phase is Phase.RUNNING}
+
+    def stops(self):
+        return [each for each in self.events if isinstance(each, StopDecided)]
+
+
+def gpus(amount):
+    return {"gpu_milli": 1000 * amount}
+
+
+NLP, CV = Queue(name="nlp", quota=gpus(4)), Queue(name="cv", quota=gpus(4))
+
+
+def test_a_queue_gets_back_what_it_lent_and_only_that():
+    life = Life(NLP, CV)
+    lent = life.submit(0, "cv", 1, count=8)
+    assert life.running() == set(lent)
+    owner = life.submit(60_000, "nlp", 2)
+    assert life.stopping() == {7, 8}  # the last that started lose least
+    life.end(61_000, 7)
+    assert life.phase(owner) is Phase.PENDING
+    life.end(62_000, 8)
+    assert life.phase(owner) is Phase.RUNNING
+    assert life.running() == {1, 2, 3, 4, 5, 6, owner}
+
+
+def test_two_victims_that_end_at_different_times_do_not_start_a_loop():
+    life = Life(NLP, CV, Queue(name="small"))
+    life.submit(0, "cv", 2, count=4)
+    third = life.submit(1_000, "small", 2)  # waits, and would take the first place that is free
+    owner = life.submit(2_000, "nlp", 4)
+    first, second = sorted(life.stopping())
+    for at, victim in ((3_000, first), (20_000, second)):
+        life.end(at, victim)
+        life.turn(at + 1)
+        assert life.phase(third) is Phase.PENDING
+    assert life.phase(owner) is Phase.RUNNING
+    assert life.phase(third) is Phase.PENDING  # it would borrow, and there is nothing left
+    life.turn(10 * 60_000)
+    assert len(life.stops()) == 2
+
+
+def test_without_the_hold_the_third_job_would_take_the_place():
+    """The same story with the hold taken away shows what it is for."""
+    life = Life(NLP, CV, Queue(name="small"))
+    life.submit(0, "cv", 2, count=4)
+    third = life.submit(1_000, "small", 2)
+    owner = life.submit(2_000, "nlp", 4)
+    first, _ = sorted(life.stopping())
+    life.core.apply(2_500, Promised(job=owner, start_ms=2_500, because="taken away by the test"))
+    life.scheduler.policy.reclaim.decide = lambda core, served=(): iter(())
+    life.end(3_000, first)
+    assert {first, third} & life.running()  # the victim itself comes back, if nobody else
+
+
+def test_a_hold_survives_a_restart_and_a_snapshot():
+    life = Life(NLP, CV)
+    life.submit(0, "cv", 1, count=8)
+    owner = life.submit(1_000, "nlp", 2)
+    core = Core.load(life.core.dump())
+    assert core.digest() == life.core.digest()
+    invariants.check(core)
+    assert core.jobs[owner].promise == life.core.jobs[owner].promise
+    assert core.shares.kept.keys() == {owner}
+    copy = life.core.clone()
+    invariants.check(copy)
+    assert copy.digest() == life.core.digest()
+    copy.apply(2_000, Promised(job=owner, start_ms=2_000, because="gone"))
+    invariants.check(copy)
+    assert life.core.shares.kept.keys() == {owner}
+
+
+def test_a_hold_lapses_when_the_victims_do_not_go_and_is_made_again():
+    life = Life(NLP, CV)
+    life.submit(0, "cv", 1, count=8)
+    owner = life.submit(1_000, "nlp", 2, grace_ms=1)
+    until = life.core.jobs[owner].promise.until_ms
+    assert until == 1_000 + GRACE + 60_000
+    assert life.scheduler.next_wake() <= until
+    life.turn(until)
+    again = life.core.jobs[owner].promise
+    assert again is not None and again.until_ms > until
+    assert len(life.stops()) == 2
+
+
+def test_a_hold_is_given_back_when_the_job_is_cancelled():
+    life = Life(NLP, CV)
+    life.submit(0, "cv", 1, count=8)
+    owner = life.submit(1_000, "nlp", 2)
+    life.turn(1_500, Cancelled(job=owner))
+    assert not life.core.shares.kept and not life.core.promises
+    victims = life.stopping()
+    life.end(2_000, *victims)
+    assert victims <= life.running()  # nobody else wants it
+
+
+def test_a_hold_is_given_back_when_its_node_goes():
+    life = Life(NLP, CV, nodes=(4, 4))
+    life.submit(0, "cv", 1, count=8)
+    owner = life.submit(1_000, "nlp", 4)
+    node = life.core.jobs[owner].promise.slots[0].node
+    life.core.apply(2_000, NodeLost(node=node))
+    assert owner not in life.core.promises and not life.core.shares.kept
+
+
+def test_queues_that_reclaim_in_one_round_do_not_take_the_same_twice():
+    life = Life(
+        Queue(name="a", quota=gpus(2)),
+        Queue(name="b", quota=gpus(2)),
+        Queue(name="c"),
+    )
+    life.submit(0, "c", 1, count=8)
+    shape = Shape(cpu_milli=100, gpus=2)
+    life.turn(
+        1_000,
+        Submitted(job=9, spec=JobSpec(shape=shape, queue="a")),
+        Submitted(job=10, spec=JobSpec(shape=shape, queue="b")),
+    )
+    assert len(life.stopping()) == 4
+    assert life.core.shares.kept.keys() == {9, 10}
+    life.end(2_000, *life.stopping())
+    assert {9, 10} <= life.running()
+
+
+def test_a_queue_within_its_quota_loses_nothing_and_nobody_goes_in_vain():
+    life = Life(NLP, CV, nodes=(4, 4))
+    life.submit(0, "cv", 1, count=3)
+    life.submit(0, "nlp", 1, count=3)
+    life.submit(100, "nlp", 4)  # beyond its quota
+    life.submit(200, "cv", 2)  # beyond its quota too
+    assert not life.stopping()
+
+
+def test_victims_are_chosen_where_the_job_fits_and_not_by_counts():
+    """The last that started sit on both nodes; four on one node are needed."""
+    life = Life(NLP, CV, nodes=(4, 4), policy="priority+worst-fit")
+    life.submit(0, "cv", 1, count=8)
+    owner = life.submit(1_000, "nlp", 4)
+    nodes = {slot.node for job in life.stopping() for slot in life.core.jobs[job].slots}
+    assert len(life.stopping()) == 4 and len(nodes) == 1
+    life.end(2_000, *life.stopping())
+    assert life.phase(owner) is Phase.RUNNING
+
+
+def test_a_gang_goes_whole_and_a_gang_gets_its_room():
+    life = Life(NLP, CV, nodes=(4, 4))
+    gang = life.submit(0, "cv", 2, members=3)
+    life.submit(0, "cv", 2)
+    owner = life.submit(1_000, "nlp", 2, members=2)
+    assert gang in life.stopping()
+    life.end(2_000, *life.stopping())
+    assert life.phase(owner) is Phase.RUNNING
+
+
+def test_work_saved_since_makes_a_victim_cheap():
+    life = Life(NLP, CV)
+    life.submit(0, "cv", 1, count=7)
+    life.submit(50_000, "cv", 1)
+    life.turn(99_000, Checkpointed(job=3, attempt=1, at_ms=98_000))
+    life.submit(100_000, "nlp", 1)
+    assert life.stopping() == {3}
+    stop = life.stops()[-1]
+    assert stop.beneficiary == 9 and "job 9 of queue nlp" in stop.because
+    assert "loses 2" in stop.because
+
+
+def test_reclaim_can_be_confined_to_lower_priority_or_turned_off():
+    for reclaim, stopped in (("any", 1), ("lower-priority", 0), ("never", 0)):
+        life = Life(NLP, CV, reclaim=reclaim)
+        life.submit(0, "cv", 1, count=8, priority=50)
+        life.submit(1_000, "nlp", 1, priority=50)
+        assert len(life.stopping()) == stopped, reclaim
+    life = Life(NLP, CV, reclaim="lower-priority")
+    life.submit(0, "cv", 1, count=8, priority=50)
+    life.submit(1_000, "nlp", 1, priority=51)
+    assert len(life.stopping()) == 1
+
+
+def test_within_a_queue_a_job_takes_the_place_of_one_of_lower_priority_only():
+    life = Life(within="lower-priority")
+    low = life.submit(0, "default", 4, priority=10)
+    life.submit(0, "default", 4, priority=50)
+    assert not life.stopping()
+    life.submit(1_000, "default", 4, priority=10)
+    assert not life.stopping()
+    high = life.submit(2_000, "default", 4, priority=50)
+    assert life.stopping() == {low}
+    life.end(3_000, low)
+    assert life.phase(high) is Phase.RUNNING
+    assert life.phase(low) is Phase.PENDING
+
+
+@pytest.mark.parametrize("policy", ["fifo", "easy", "conservative", "sjf-skip", "priority-preempt"])
+def test_every_order_gives_back_and_keeps_the_hold(policy):
+    life = Life(NLP, CV, Queue(name="small"), policy=policy)
+    life.submit(0, "cv", 2, count=4, limit_ms=3_600_000)
+    third = life.submit(1_000, "small", 2, limit_ms=1_000)
+    owner = life.submit(2_000, "nlp", 4, limit_ms=3_600_000)
+    first, second = sorted(life.stopping())
+    life.end(3_000, first)
+    assert life.phase(third) is Phase.PENDING
+    life.end(20_000, second)
+    assert life.phase(owner) is Phase.RUNNING
+    assert len(life.stops()) == 2
+
+
+def test_min_run_delays_and_not_preemptible_prevents():
+    life = Life(NLP, CV, min_run="60s")
+    life.submit(0, "cv", 1, count=7, preemptible=False)
+    victim = life.submit(0, "cv", 1)
+    owner = life.submit(10_000, "nlp", 1)
+    assert not life.stopping()
+    assert life.scheduler.next_wake() == 60_006  # the victim started 6 ms after the first
+    life.turn(60_006)
+    assert life.stopping() == {victim}
+    life.end(61_000, victim)
+    assert life.phase(owner) is Phase.RUNNING
+
+
+def test_a_guarantee_goes_before_the_protection_by_count_which_only_ranks():
+    life = Life(NLP, CV, preemptions_max=1)
+    life.submit(0, "cv", 1, count=8)
+    life.core.jobs[8].preemptions = 1
+    life.submit(1_000, "nlp", 1)
+    assert life.stopping() == {7}
+    life.submit(1_000, "nlp", 3)
+    assert life.stopping() == {7, 6, 5, 4}
+
+
+def test_in_a_tree_what_is_lent_inside_a_department_comes_back_from_inside():
+    life = Life(
+        Queue(name="lab", quota=gpus(0)),
+        Queue(name="x", parent="lab", quota=gpus(4)),
+        Queue(name="y", parent="lab"),
+        Queue(name="other", quota=gpus(4)),
+    )
+    life.submit(0, "other", 1, count=4)
+    life.submit(100, "y", 1, count=4)
+    life.submit(1_000, "x", 2)
+    assert life.stopping() == {7, 8}
+    assert {life.core.jobs[job].spec.queue for job in life.stopping()} == {"y"}
+
+
+def test_the_watchdog_leaves_a_job_alone_that_gets_nowhere():
+    life = Life(NLP, CV)
+    life.submit(0, "cv", 1, count=7)
+    victim = life.submit(50, "cv", 1)
+    now = 1_000
+    for _ in range(3):
+        owner = life.submit(now, "nlp", 1)
+        assert life.stopping() == {victim}
+        life.end(now + 1_000, victim)
+        life.end(now + 2_000, owner)
+        assert life.phase(victim) is Phase.RUNNING
+        now += 10_000
+    owner = life.submit(now, "nlp", 1)
+    assert life.stopping() == {7}  # the same job would be the cheapest again
+    words = life.stops()[-1].because
+    assert f"job {victim} was not chosen: it was preempted 3 times" in words
+
+
+def why(life, job):
+    return explain(life.core, life.scheduler.policy, job, life.core.now)
+
+
+def test_why_says_for_whom_a_victim_goes_and_whom_the_owner_waits_for():
+    life = Life(NLP, CV)
+    life.submit(0, "cv", 1, count=8)
+    owner = life.submit(1_000, "nlp", 1)
+    found = why(life, owner)
+    assert found.reason == "WaitingForPreemptedWorkloads"
+    assert "waits for job 8, preempted for it, to be gone in 30s" in found.summary
+    life.turn(2_000)
+    victim = why(life, 8)
+    assert victim.phase is Phase.STOPPING and f"for job {owner} of queue nlp" in victim.summary
+    assert "takes back 1 of its 4 GPUs" in victim.summary
+    assert victim.lines == (f"preempted once, lately for job {owner}",)
+    life.end(3_000, 8)
+    again = why(life, 8)
+    assert again.reason == "WaitingForQuota"
+    assert f"preempted once, lately for job {owner}" in again.lines
+
+
+# ---- any jobs ---------------------------------------------------------------------------------
+
+
+@st.composite
+def shared(draw):
+    rng = Random(draw(st.integers(0, 2**32)))
+    queues = [
+        Queue(name="a", quota=gpus(rng.randint(0, 3))),
+        Queue(name="b", quota=gpus(rng.randint(0, 3))),
+        Queue(name="c", parent="b", quota=gpus(rng.randint(0, 2))),
+        Queue(name="d"),
+    ]
+    nodes = [
+        Node(name=f"n{i}", cpu_milli=64_000, devices=tuple(Device() for _ in range(4)))
+        for i in range(2)
+    ]
+    at, jobs = 0, []
+    for number in range(rng.randint(1, 25)):
+        at += rng.choice([0, 0, 1, 5, 20])
+        limit = rng.randint(1, 60)
+        shape = Shape(cpu_milli=100, gpus=rng.choice([1, 1, 2, 4]), members=rng.choice([1, 1, 2]))
+        spec = JobSpec(
+            shape=shape,
+            queue=rng.choice("abcd"),
+            priority=rng.choice([10, 50]),
+            limit_ms=10 * limit,
+            preemptible=rng.random() < 0.9,
+        )
+        jobs.append(SimJob(number, at, limit, spec))
+    policy = rng.choice(["fifo", "fifo-skip", "priority", "easy", "conservative", "srtf"])
+    set_ = {"within": rng.choice(["never", "lower-priority"])}
+    set_["reclaim"] = rng.choice(["any", "any", "lower-priority"])
+    if policy == "srtf":
+        del set_["within"]
+    return jobs, nodes, queues, override(policy_config(policy), set_)
+
+
+class Judged(Watched):
+    """Judges every preemption at the moment of its decision, by what was before it."""
+
+    def __init__(self, *args, **more):
+        super().__init__(*args, **more)
+        self.batch: list[Job] = []
+        self.scheduler._build = lambda config: Judge(build(config), self)
+        self.scheduler.policy = Judge(self.scheduler.policy, self)
+
+    def judge(self, core, pipeline, event):
+        if isinstance(event, StopDecided) and event.beneficiary is not None:
+            self._stop(core, event)
+        elif isinstance(event, Promised) and event.until_ms is not None:
+            self._hold(core, pipeline, event)
+
+    def _stop(self, core, event):
+        victim, job = core.jobs[event.job], core.jobs[event.beneficiary]
+        assert victim.spec.preemptible and job.phase is Phase.PENDING
+        self.batch.append(victim)
+        if victim.spec.queue == job.spec.queue:
+            assert core.policy.within != "never", "nobody gives way in a queue"
+            assert victim.spec.priority < job.spec.priority, "equals do not preempt each other"
+            return
+        assert core.policy.reclaim == "any" or victim.spec.priority < job.spec.priority
+        mine = Tree(core, stopping(core)).branches[victim.spec.queue]
+        assert mine.borrowed(GPU) or mine.borrowed(CPU), "a queue within its quota loses nothing"
+
+    def _hold(self, core, pipeline, event):
+        """All that were stopped are needed, and with them gone the job does fit."""
+        job = core.jobs[event.job]
+        scene = Scene(pipeline.reclaim, job, stopping(core))
+        assert scene.fits(), "somebody was stopped in vain"
+        for victim in self.batch:
+            scene.candidates = [victim]
+            scene.restore(0)
+            assert not scene.fits(), f"job {victim.id} need not have gone"
+            scene.remove(0)
+        self.batch.clear()
+
+    def obey(self, now, decisions):
+        assert not self.batch, "nobody goes unless somebody is to have the place"
+        invariants.check(self.core)
+        return super().obey(now, decisions)
+
+
+class Judge:
+    """A policy whose decisions are looked at before they are applied."""
+
+    def __init__(self, policy, world):
+        self.policy, self.world = policy, world
+
+    def decide(self, core):
+        for event in self.policy.decide(core):
+            self.world.judge(core, self.policy, event)
+            yield event
+
+    def wake_at(self, core):
+        return self.policy.wake_at(core)
+
+
+@settings(max_examples=150, deadline=None)
+@given(shared())
+def test_any_finite_input_comes_to_an_end_with_every_job_done(case):
+    jobs, nodes, queues, config = case
+    setup = [QueueSet(queue=each) for each in queues]
+    world = Judged(jobs, nodes, config, setup=setup)
+    world.done()
+    again = Judged(jobs, nodes, config, setup=setup)
+    again.forget = True  # decisions follow from the log alone
+    assert again.done().schedule == world.schedule
