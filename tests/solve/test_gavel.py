@@ -236,3 +236,12 @@ def test_a_level_comes_with_a_bound_and_prices_of_those_that_cannot_rise():
     assert found.level <= found.bound <= found.level * (1 + 1e-9)
     assert found.prices.sum() == pytest.approx(1)
     assert found.prices[1] > 0.9  # the second has all its time and no more than 3
+
+
+def test_where_devices_are_plenty_everybody_has_the_fastest_type_all_the_time():
+    jobs = [JobClass(f"j{n}", (1.0, 2.0 + n), weight=1.0 + n % 3) for n in range(40)]
+    found = water_filling(jobs, [10, 50])
+    assert found.rates == [near(2.0 + n) for n in range(40)]
+    scarce = water_filling(jobs, [0, 20])
+    assert scarce.objective == near(max_min(jobs, [0, 20]).objective)
+    assert sum(row[1] for row in scarce.shares) == near(20)

@@ -2,7 +2,8 @@
 
 Raise the least level as far as it goes; whoever cannot rise further is frozen there; repeat. A
 class whose row has a positive dual is at the least level in *every* optimum, so it cannot rise:
-one program per round says whom to freeze, and at least one class is frozen each time.
+one program per round says whom to freeze, and at least one class is frozen each time. Before each
+round those that can have their fastest type all the time are set aside together.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 from fairlead.model.base import Misuse
 from fairlead.solve.gavel import Allocation, JobClass, Problem
-from fairlead.solve.lp import Vector, linear
+from fairlead.solve.lp import INFINITE, Program, Vector, linear
 
 TENSE = 1e-7  # a dual below is taken for none: the duals of a round sum to 1
 SLACK = 1e-9  # frozen levels give way by so much, relative, so that rounding blocks no round
@@ -30,22 +32,16 @@ def water_filling(classes: Sequence[JobClass], devices: Sequence[int]) -> Alloca
     return problem.allocation(min(frozen.values(), default=0.0), x, values.tolist())
 
 
-def _fill(
-    problem: Problem, rising: set[int], frozen: dict[int, float]
-) -> tuple[Sequence[Mapping[int, int]], Vector]:
+Filled: TypeAlias = tuple[Sequence[Mapping[int, int]], Vector]  # the columns, and their values
+
+
+def _fill(problem: Problem, rising: set[int], frozen: dict[int, float]) -> Filled:
     """Raise the levels of some classes until all are frozen; the others keep what they have."""
     while True:
-        program, x, _ = problem.base()
-        least = program.column(cost=-1.0)
-        rows: dict[int, int] = {}
-        for at, columns in enumerate(x):
-            if at in frozen:
-                program.row(problem.level(at, columns), least=frozen[at] * (1 - SLACK))
-            elif at in rising:
-                terms = {**problem.level(at, columns), least: -1.0}
-                rows[at] = program.row(terms, least=0.0)
-        if not rows:
-            program.cost[least], program.most[least] = 0.0, 0.0
+        left = sorted(rising - frozen.keys(), key=lambda at: (_ceiling(problem, at), at))
+        done = _saturated(problem, left, frozen)
+        frozen.update((at, _ceiling(problem, at)) for at in left[:done])
+        program, x, rows, least = _program(problem, left[done:], frozen)
         answer = linear(program)
         if not rows:
             return x, answer.x
@@ -53,8 +49,54 @@ def _fill(
         level = float(answer.x[least])
         for at in tense or rows:  # without duals (all zero by rounding) nobody can rise
             frozen[at] = level
-        if len(frozen) >= len(rising) and rising <= frozen.keys():
+        if rising <= frozen.keys():
             return x, answer.x
+
+
+def _ceiling(problem: Problem, at: int) -> float:
+    """Return the level of a class that has its fastest type all the time: none is higher."""
+    job = problem.classes[at]
+    there = zip(job.rates, problem.devices, strict=True)
+    fastest = max(rate for rate, count in there if count)
+    return fastest * job.scale / (job.weight * problem.equal[at])
+
+
+def _saturated(problem: Problem, left: Sequence[int], frozen: dict[int, float]) -> int:
+    """Return how many classes, lowest ceiling first, can be at their ceilings together.
+
+    While the others are at least as high as the last of them: those can rise further, these not.
+    Where devices are plenty that is nearly all, and a few programs find it out.
+    """
+
+    def possible(count: int) -> bool:
+        ceiling = _ceiling(problem, left[count - 1])
+        capped = {at: _ceiling(problem, at) for at in left[:count]}
+        asked = {**frozen, **capped, **dict.fromkeys(left[count:], ceiling)}
+        return linear(_program(problem, (), asked)[0]).status == "optimal"
+
+    low, high, step = 0, len(left) + 1, 1
+    while high - low > 1:  # twice as far each time until it is too far, then by halves
+        middle = min(low + step, high - 1) if high > len(left) else (low + high) // 2
+        if possible(middle):
+            low, step = middle, 2 * step
+        else:
+            high = middle
+    return low
+
+
+def _program(
+    problem: Problem, rising: Sequence[int], frozen: Mapping[int, float]
+) -> tuple[Program, Sequence[Mapping[int, int]], dict[int, int], int]:
+    """Return the program of one round, its shares, the rows of the rising, and their level."""
+    program, x, _ = problem.base()
+    least = program.column(cost=-1.0, most=INFINITE if rising else 0.0)
+    for at in sorted(frozen):
+        program.row(problem.level(at, x[at]), least=frozen[at] * (1 - SLACK))
+    rows = {
+        at: program.row({**problem.level(at, x[at]), least: -1.0}, least=0.0)
+        for at in sorted(rising)
+    }
+    return program, x, rows, least
 
 
 def hierarchical(
