@@ -1,8 +1,8 @@
 """Assignment beside lapx, generalised assignment beside HiGHS, in one run. JSON lines.
 
-Both sides begin with the same integer matrix in memory and end with a plan. Ours has then proven it:
-prices for every pair, the lexicographically smallest plan, and the independent check, all in the
-time shown. lapx answers with a plan. The two take turns, and the ratio of their medians is told.
+Both sides begin with the same integer matrix in memory and end with a plan. Ours has proven it by
+then: prices for every pair, the lexicographically smallest plan, and the independent check, all in
+the time shown. lapx answers with a plan. The two take turns; told is the ratio of their medians.
 
 `uniform` costs are drawn from a million numbers; `few costs` from a hundred, so that many plans are
 equally good and ours has to find the first of them; `alike` are products of row and column, where
@@ -66,7 +66,7 @@ def assignment(kind: str, count: int, repeats: int, target: float | None) -> Non
         ours.append(ms)
         assert answer.value == value and answer.status == "optimal"
     line: dict[str, object] = {
-        "what": f"assignment {count:,} x {count:,}, {kind} costs: ours / lapx",
+        "what": f"assignment {count:,} x {count:,}, {kind}: ours / lapx",
         "unit": "x",
         "value": round(statistics.median(ours) / statistics.median(theirs), 3),
         "better": "less",

@@ -1,4 +1,4 @@
-"""Sizes into capacities: the least cost, an exact bound, and contradictions without a spare rule."""
+"""Sizes into capacities: the least cost, an exact bound, contradictions without a spare rule."""
 
 from __future__ import annotations
 
@@ -50,6 +50,16 @@ def test_the_cheapest_packing_is_what_trying_every_plan_finds(world):
         return
     assert (found.status, found.value) == (Status.OPTIMAL, best)
     assert found.relaxed <= best
+
+
+@given(packings(), st.integers(-5, 30))
+@settings(deadline=None, max_examples=60)
+def test_a_task_may_be_left_out_at_a_penalty(world, penalty):
+    cost, size, capacity = world
+    problem = build(cost, size=size, capacity=capacity, penalty=penalty)
+    found = solve_here(problem, "capacity")
+    best = min(cost_of(cost, plan, penalty) for plan in plans(cost, size, capacity, True))
+    assert (found.status, found.value) == (Status.OPTIMAL, best)
 
 
 @given(packings())

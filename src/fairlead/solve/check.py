@@ -71,67 +71,71 @@ def _plan(problem: Problem, answer: Answer) -> Iterator[str]:
     if len(answer.plan) != tasks:
         yield f"{len(answer.plan)} places for {tasks} tasks"
         return
-    taken = [0] * resources
+    place = np.array([-1 if each is None else each for each in answer.plan], np.int64)
+    left = np.flatnonzero(place == -1).tolist()
+    if left and answer.reading != "as-many-as-possible" and not _may_stay(problem, answer, left):
+        yield f"task {left[0]} is left out"
+    strange = np.flatnonzero((place < -1) | (place >= resources)).tolist()
+    if strange:
+        yield f"task {strange[0]} is on resource {place[strange[0]]}, which there is not"
+        return
+    here = np.flatnonzero(place >= 0)
+    place = place[here]
+    forbidden = np.flatnonzero(problem.cost[here, place] >= FORBIDDEN).tolist()
+    for each in forbidden:
+        yield f"task {here[each]} may not be on resource {place[each]}"
+    taken = np.bincount(place, minlength=resources).tolist()
     loads = [0] * resources
-    for task, resource in enumerate(answer.plan):
-        if resource is None:
-            if answer.reading != "as-many-as-possible" and not _may_stay(problem, answer):
-                yield f"task {task} is left out"
-            continue
-        if not 0 <= resource < resources:
-            yield f"task {task} is on resource {resource}, which there is not"
-            return
-        if problem.cost[task, resource] >= FORBIDDEN:
-            yield f"task {task} may not be on resource {resource}"
-        taken[resource] += 1
-        loads[resource] += 0 if problem.size is None else int(problem.size[task, resource])
-    for resource in range(resources):
+    if problem.size is not None:
+        for resource, size in zip(place.tolist(), problem.size[here, place].tolist(), strict=True):
+            loads[resource] += size
+    for resource, count in enumerate(taken):
         if problem.size is not None and answer.reading in ("capacity", "as-many-as-possible"):
             if loads[resource] > problem.capacity[resource]:  # type: ignore[index]
                 yield f"resource {resource} holds more than its capacity"
-        elif taken[resource] > _places(problem, answer.reading, resource):
-            yield f"resource {resource} has {taken[resource]} tasks"
+        elif count and count > _places(problem, answer.reading, resource):
+            yield f"resource {resource} has {count} tasks"
     if answer.orders or answer.reading in ORDERED:
         yield from _orders(answer, resources)
 
 
-def _may_stay(problem: Problem, answer: Answer) -> bool:
+def _may_stay(problem: Problem, answer: Answer, left: list[int]) -> bool:
     """Whether a task may be left out: at a penalty, or because it has no resource at all."""
     if problem.penalty is not None and answer.reading in ("once", "capacity"):
         return True
-    left = [task for task, resource in enumerate(answer.plan) if resource is None]
-    return bool(np.all(problem.cost[left] == FORBIDDEN)) and answer.reading not in (
-        *("once", "capacity"),
-    )
+    homeless = bool(np.all(problem.cost[left] == FORBIDDEN))
+    return homeless and answer.reading not in ("once", "capacity")
 
 
 def _orders(answer: Answer, resources: int) -> Iterator[str]:
     if len(answer.orders) != resources:
         yield "an order is missing"
-    for resource, order in enumerate(answer.orders):
-        here = [task for task, place in enumerate(answer.plan) if place == resource]
-        if sorted(order) != here:
+    here: list[list[int]] = [[] for _ in range(resources)]
+    for task, place in enumerate(answer.plan):
+        if place is not None:
+            here[place].append(task)
+    for resource, order in enumerate(answer.orders[:resources]):
+        if sorted(order) != here[resource]:
             yield f"the order on resource {resource} is not of the tasks that are there"
 
 
 def _value(problem: Problem, answer: Answer) -> Iterator[str]:
-    def cost(task: int, resource: int | None) -> int:
-        if resource is None:
-            return problem.penalty or 0 if answer.reading in ("once", "capacity") else 0
-        return int(problem.cost[task, resource])
-
+    place = np.array([-1 if each is None else each for each in answer.plan], np.int64)
+    paid = np.where(place >= 0, problem.cost[np.arange(len(place)), place], 0).tolist()
     if answer.reading in ORDERED:
         ends = []
         total = 0
-        for resource, order in enumerate(answer.orders):
+        for order in answer.orders:
             now = 0
             for task in order:
-                now += cost(task, resource)
+                now += paid[task]
                 total += now
             ends.append(now)
         found = max(ends) if answer.reading == "makespan" else total
     else:
-        found = sum(cost(task, resource) for task, resource in enumerate(answer.plan))
+        found = sum(paid)
+        if answer.reading in ("once", "capacity"):
+            found += (len(place) - answer.placed) * (problem.penalty or 0)
     if found != answer.value:
         yield f"the value is {found}, not {answer.value}"
 
@@ -175,9 +179,11 @@ def _duals(problem: Problem, answer: Answer) -> Iterator[str]:
             yield "the prices do not explain every pair"
             break
     total = sum(duals.u)
-    total += sum(
-        _places(problem, answer.reading, j) * each for j, each in enumerate(duals.v) if each
-    )
+    if answer.reading == "once":
+        total += sum(duals.v)
+    else:
+        places = (_places(problem, answer.reading, j) for j in range(resources))
+        total += sum(most * each for most, each in zip(places, duals.v, strict=True))
     if duals.left_out_most:
         cost = 0 if answer.reading == "as-many-as-possible" else problem.penalty or 0
         if np.any(u > cost - duals.left_out):
@@ -214,10 +220,13 @@ def _priced(problem: Problem, answer: Answer) -> Fraction:
     rows = zip(problem.cost.tolist(), problem.size.tolist(), strict=True)
     held = problem.capacity
     for costs, sizes in rows:
-        total += min(
+        least = [
             unit * c - w * s
             for c, s, w, most in zip(costs, sizes, whole, held, strict=True)
             if c < FORBIDDEN and s <= most
-        )
+        ]
+        if problem.penalty is not None:
+            least.append(unit * problem.penalty)
+        total += min(least)
     total += sum(w * most for w, most in zip(whole, held, strict=True))
     return Fraction(total, unit)

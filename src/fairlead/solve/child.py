@@ -102,6 +102,7 @@ def _outcome(problem: Problem, reading: str, lines: list[bytes], reason: str) ->
             raise Misuse(trouble.message, field=trouble.field, hint=trouble.hint, code=trouble.code)
         answer = decode(body)
         if kind == b"answer":
+            check(problem, answer)  # it came from another process
             return answer
         best = answer
     if best is None:

@@ -28,8 +28,8 @@ class JobClass:
     """Jobs that are equal in all that the objective sees."""
 
     name: str
-    # Steps/s of the whole job on each type, 0 where it cannot run: say so too where a type has fewer
-    # devices than the job needs, since shares are of time and a part of a gang runs nowhere.
+    # Steps/s of the whole job on each type, 0 where it cannot run. Say 0 too where a type has fewer
+    # devices than the job needs: shares are of time, and a part of a gang runs nowhere.
     rates: tuple[float, ...]
     count: int = 1
     scale: int = 1  # devices of each job

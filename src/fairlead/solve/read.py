@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from fairlead.model.base import Misuse, Refused
+from fairlead.model.units import format_size
 from fairlead.solve.problem import Number, Problem, build
 
 BYTES_PER_CELL = 48  # costs, a working copy or two, and the same again in the child that solves
@@ -33,10 +34,9 @@ def estimate(path: Path) -> tuple[int, int]:
 def refuse_if_large(cells: int, need: int, available: int) -> None:
     """Raise Refused with the estimate when a problem would not fit into memory."""
     if need > available:
-        gib = 2**30
+        sizes = [format_size(-(-each // 2**20), exact=False) for each in (need, max(available, 0))]
         raise Refused(
-            f"about {cells:,} pairs would take {need / gib:.1f} GiB of memory, "
-            f"{max(available, 0) / gib:.1f} GiB are available",
+            f"about {cells:,} pairs would take {sizes[0]} of memory, {sizes[1]} are available",
             field="file",
             hint="solve parts of it, or --memory SIZE if you know better",
         )
@@ -85,6 +85,8 @@ def from_json(
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise Misuse(f"not JSON: {error.msg} at {where}", field="file") from None
+    except Misuse:
+        raise
     except (RecursionError, ValueError):
         raise Misuse("not JSON that can be read", field="file") from None
     if isinstance(body, list):
@@ -170,11 +172,7 @@ def from_csv(
         cells = list(_cells(lines, mark))
     except csv.Error as error:
         raise Misuse(f"not CSV: {error}", field="file") from None
-    header: list[str] | None = None
-    if not all(_is_number(each) for each in cells[0][1][1:]) or (
-        len(cells[0][1]) == 1 and not _is_number(cells[0][1][0])
-    ):
-        header = cells.pop(0)[1]
+    header = cells.pop(0)[1] if _is_header(cells[0][1]) else None
     if not cells:
         raise Misuse("there are names but no rows of numbers", field="file")
     named = _named(header, cells)
@@ -206,6 +204,13 @@ def _cells(lines: Sequence[str], mark: str) -> Iterator[tuple[int, list[str]]]:
 
 def _is_number(text: str) -> bool:
     return text in NOTHING or NUMBER.fullmatch(text) is not None
+
+
+def _is_header(row: list[str]) -> bool:
+    """Whether a first row holds names. A word among numbers is a slip, not a name."""
+    if row[0].lower() in _CORNER and len(row) > 1:
+        return row[0] != "" or not all(_is_number(each) for each in row)
+    return not any(_is_number(each) for each in row)
 
 
 def _named(header: list[str] | None, cells: list[tuple[int, list[str]]]) -> bool:

@@ -46,9 +46,6 @@ def fitting(problem: Problem, reading: str) -> Problem:
     if problem.penalty is not None and reading not in ("once", "capacity"):
         message = f"under {reading} nothing is left out at a penalty"
         raise Misuse(message, field="penalty", hint="use --reading once or capacity")
-    if problem.penalty is not None and problem.size is not None:
-        message = "a penalty for leaving out is not offered together with sizes"
-        raise Misuse(message, field="penalty", hint="use --reading as-many-as-possible")
     if reading in ("makespan", "sum-completion"):
         bad = np.argwhere(problem.cost < 0)
         if len(bad):
@@ -175,37 +172,46 @@ def _capacity(problem: Problem, clock: Clock, close: float, tell: Found) -> Answ
     if problem.size is None:
         return _assign(problem, "capacity")
     assert problem.capacity is not None
+    tasks, resources = problem.shape
     room = np.array(problem.capacity, np.int64)
+    cost, size = problem.cost, problem.size
+    if problem.penalty is not None:  # to be left out is one more resource, where nothing takes room
+        cost = np.concatenate([cost, np.full((tasks, 1), problem.penalty)], axis=1)
+        size = np.concatenate([size, np.zeros((tasks, 1), np.int64)], axis=1)
+        room = np.append(room, 0)
+
+    def shown_as(plan: Ints) -> tuple[int, tuple[int | None, ...]]:
+        value = int(cost[np.arange(tasks), plan].sum())
+        return value, _plan(np.where(plan < resources, plan, -1))
 
     def better(plan: Ints, bound: Fraction | None, prices: tuple[Fraction, ...]) -> None:
-        value = int(problem.cost[np.arange(len(plan)), plan].sum())
-        shown = _plan(plan)
+        value, shown = shown_as(plan)
         name = "linear relaxation" if bound is not None else ""
         tell(
             Answer(
                 *(Status.FEASIBLE, "capacity", value, shown),
                 bound=None if bound is None else math.ceil(bound),
                 bound_name=name,
-                prices=prices,
+                prices=prices[:resources],
                 relaxed=bound,
             )
         )
 
-    done = gap.pack(problem.cost, problem.size, room, clock, gap=close, found=better)
+    done = gap.pack(cost, size, room, clock, gap=close, found=better)
     if done.status == "infeasible":
         return _no_room(problem, room, clock)
     if done.plan is None:
         return Answer(Status.UNKNOWN, "capacity", reason=_time(clock))
-    value = int(problem.cost[np.arange(len(done.plan)), done.plan].sum())
+    value, shown = shown_as(done.plan)
     assert done.bound is not None
     bound, name = math.ceil(done.bound), "linear relaxation"
     if done.search is not None:
         bound, name = done.search, "search"
     return Answer(
-        *(Status(done.status), "capacity", value, _plan(done.plan)),
+        *(Status(done.status), "capacity", value, shown),
         bound=bound,
         bound_name=name,
-        prices=done.prices,
+        prices=done.prices[:resources],
         relaxed=done.bound,
         reason="" if done.status == "optimal" or not clock.over() else _time(clock),
     )

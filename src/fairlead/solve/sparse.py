@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fairlead.solve.duals import Ints, lowered, sparse_duals
+from fairlead.solve.duals import Ints, lowered, sparse_duals, starts
 from fairlead.solve.extra import need
 from fairlead.solve.problem import FORBIDDEN, Matrix
 
-SAMPLE = 384  # columns looked at to guess what is cheap for a row
+SAMPLE = 192  # columns looked at to guess what is cheap for a row
 CHUNK_CELLS = 200_000  # so many cells at a time stay in the processor's cache
 JOIN_MAX = 16  # pairs of a row that join in a round
 ROUNDS_MAX = 8
@@ -22,14 +22,14 @@ UNLIKE = 4  # when more than a quarter of the rows lack pairs, take them all
 FLOAT_EXACT = 2**53  # lapx computes in floats, exact for integers below this
 
 
-def exact_in_floats(cost: Matrix) -> bool:
-    """Whether every sum that lapx can form over this matrix is an exact float."""
-    allowed = cost[cost != FORBIDDEN] if int(cost.max()) >= FORBIDDEN else cost
-    span = int(allowed.max()) - int(allowed.min()) + 1
-    return span * 4 * sum(cost.shape) < FLOAT_EXACT
+def exact_in_floats(low: int, high: int, shape: tuple[int, int]) -> bool:
+    """Whether every sum that lapx can form of costs from `low` to `high` is an exact float."""
+    return (high - low + 1) * 4 * sum(shape) < FLOAT_EXACT
 
 
-def assign(cost: Matrix, mate: Ints | None = None) -> tuple[Ints, Ints, Ints, Ints]:
+def assign(
+    cost: Matrix, mate: Ints | None = None, low: int | None = None
+) -> tuple[Ints, Ints, Ints, Ints]:
     """Return the resource of each task, the prices u and v, and the tight pairs (flat, ascending).
 
     There are at least as many resources as tasks; `mate` is some plan, needed when pairs are
@@ -37,8 +37,8 @@ def assign(cost: Matrix, mate: Ints | None = None) -> tuple[Ints, Ints, Ints, In
     """
     tasks, resources = cost.shape
     own = np.arange(tasks) if mate is None else mate
-    flat = np.union1d(_cheap(cost), np.arange(tasks) * resources + own)
-    low = int(cost.min())
+    flat = _cheap(cost, own)
+    low = int(cost.min()) if low is None else low
     for _ in range(ROUNDS_MAX):
         weight = cost.ravel()[flat]
         plan = _match(cost.shape, flat, weight, low)
@@ -48,7 +48,7 @@ def assign(cost: Matrix, mate: Ints | None = None) -> tuple[Ints, Ints, Ints, In
             return plan, u, v, tight
         if len(np.unique(join // resources)) * UNLIKE > tasks:
             break
-        flat = np.union1d(flat, join)
+        flat = np.sort(np.concatenate([flat, join]), kind="stable")
     plan = _whole(cost)
     base = cost[np.arange(tasks), plan]
     v = lowered(cost, base, plan, np.zeros(resources, np.int64))
@@ -77,23 +77,32 @@ def _whole(cost: Matrix) -> Ints:
     return plan
 
 
-def _cheap(cost: Matrix) -> Ints:
-    """Return pairs that are among the cheapest of their row, by a guess from a sample."""
+def _cheap(cost: Matrix, own: Ints) -> Ints:
+    """Return pairs among the cheapest of their row, guessed from a sample, and those of `own`."""
     tasks, resources = cost.shape
-    wanted = 5 + 2 * max(tasks, 2).bit_length()
+    wanted = 6 + 2 * max(tasks, 2).bit_length()
     sample = cost[:, :: max(1, resources // SAMPLE)]
-    place = min(sample.shape[1] - 1, round(wanted * sample.shape[1] / resources))
+    place = min(sample.shape[1] - 1, wanted * sample.shape[1] // resources)
     limit = np.partition(sample, place, axis=1)[:, place]
     limit = np.minimum(limit, FORBIDDEN - 1)
-    found = np.flatnonzero(cost <= limit[:, None])
-    most = 8 * wanted * tasks
-    if len(found) > most:  # many equal numbers: any of them will do
-        row = found // resources
-        rank = np.arange(len(found)) - np.searchsorted(row, np.arange(tasks))[row]
-        # Not the same ones in every row.
-        count = np.bincount(row, minlength=tasks)[row]
-        found = found[(rank + row * 7) % count < 8 * wanted]
-    return found
+    parts = []
+    most = 8 * wanted
+    step = max(1, CHUNK_CELLS // resources)
+    for begin in range(0, tasks, step):
+        chosen = cost[begin : begin + step] <= limit[begin : begin + step, None]
+        rows = np.arange(len(chosen))
+        if np.count_nonzero(chosen) > most * len(chosen):  # many equal numbers: any of them will do
+            chosen &= _some_of(chosen.shape, most, begin)
+        chosen[rows, own[begin : begin + step]] = True
+        parts.append(np.flatnonzero(chosen) + begin * resources)
+    return np.concatenate(parts)
+
+
+def _some_of(shape: tuple[int, int], count: int, begin: int) -> npt.NDArray[np.bool_]:
+    """Return a mask of so many columns in each row, not the same ones in every row."""
+    rows, resources = shape
+    shift = (np.arange(rows) + begin)[:, None] * 7
+    return (np.arange(resources) - shift) % resources < count
 
 
 def _match(shape: tuple[int, int], flat: Ints, weight: Ints, low: int) -> Ints:
@@ -102,9 +111,14 @@ def _match(shape: tuple[int, int], flat: Ints, weight: Ints, low: int) -> Ints:
     tasks, resources = shape
     row, column = np.divmod(flat, resources)
     cost = (weight - low).astype(np.float64)
-    used = np.unique(column)
+    if tasks == resources:
+        plan, _ = lapmod(
+            tasks, cost, starts(row, tasks), column.astype(np.int32), return_cost=False
+        )
+        return np.asarray(plan, np.int64)
+    used = np.flatnonzero(np.bincount(column, minlength=resources))
     if len(used) == tasks:
-        start = np.searchsorted(row, np.arange(tasks + 1)).astype(np.int32)
+        start = starts(row, tasks)
         column = np.searchsorted(used, column)
         plan, _ = lapmod(tasks, cost, start, column.astype(np.int32), return_cost=False)
         whole: Ints = used[plan]
@@ -118,7 +132,7 @@ def _match(shape: tuple[int, int], flat: Ints, weight: Ints, low: int) -> Ints:
     order = np.lexsort((mirror_column, mirror_row))
     rows = np.concatenate([row, tasks + mirror_row[order]])
     columns = np.concatenate([local, mirror_column[order]])
-    start = np.searchsorted(rows, np.arange(tasks + count + 1)).astype(np.int32)
+    start = starts(rows, tasks + count)
     costs = np.concatenate([cost, np.zeros(len(order))])
     plan, _ = lapmod(*(tasks + count, costs, start, columns.astype(np.int32)), return_cost=False)
     part: Ints = used[plan[:tasks]]

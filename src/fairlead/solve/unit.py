@@ -18,13 +18,15 @@ def one_each(cost: Matrix) -> tuple[Ints, Ints, Ints, Ints] | None:
     if tasks > resources:
         return None
     mate: Ints | None = None
-    if int(cost.max()) >= FORBIDDEN:
+    low, high = int(cost.min()), int(cost.max())
+    if high >= FORBIDDEN:
         board = matching(masks_of(cost != FORBIDDEN), [1] * resources)
         if min(board.place) < 0:
             return None
         mate = np.array(board.place, np.int64)
-    if sparse.exact_in_floats(cost):
-        return sparse.assign(cost, mate)
+        high = int(cost[cost != FORBIDDEN].max())
+    if sparse.exact_in_floats(low, high, (tasks, resources)):
+        return sparse.assign(cost, mate, low)
     return many_each(cost, np.ones(resources, np.int64))
 
 
