@@ -6,7 +6,13 @@ import pytest
 
 from fairlead.core.invariants import check
 from fairlead.core.reconcile import lost_node, reconcile
-from fairlead.model.events import MemberEnded, MemberStarted, NodeJoined, NodeLost
+from fairlead.model.events import (
+    Checkpointed,
+    MemberEnded,
+    MemberStarted,
+    NodeJoined,
+    NodeLost,
+)
 from fairlead.model.jobs import Phase
 from fairlead.model.messages import MemberState, Report
 from strategies import FAILED, OK, cluster, node, place, start, stop, submit
@@ -171,3 +177,21 @@ def test_only_a_known_node_that_is_up_can_be_given_up(core):
     core.apply(0, NodeLost(node=0))
     assert lost_node(core, "n0", "silent") == []
     assert lost_node(core, "stranger", "silent") == []
+
+
+def test_a_checkpoint_is_news_once_and_not_if_it_is_of_an_earlier_attempt(core):
+    core.clock = core.now = 50
+    job = placed(core)
+    start(core, job)
+
+    def report(at):
+        state = MemberState(job=1, attempt=1, rank=0, state="running", checkpoint_ms=at)
+        return reconcile(core, Report(node="n0", boot="a", seen=core.seq, members=(state,)))
+
+    assert report(None)[0] == []
+    assert report(49)[0] == [], "it was written before this attempt was placed"
+    events, _ = report(70)
+    assert events == [Checkpointed(job=1, attempt=1, at_ms=70)]
+    take(core, (events, ()))
+    assert job.checkpoint_ms == 70
+    assert report(70)[0] == report(60)[0] == []

@@ -32,11 +32,11 @@ ADDED_SINCE: dict[str, tuple[set[str], set[str]]] = {
     "0.1.0": (
         {
             *("end_ms", "served_ms", "preemptions", "pending_ms", "waited_ms"),
-            *("promoted_served_ms", "fruitless", "made_room"),
+            *("promoted_served_ms", "fruitless", "made_room", "crowd_ms"),
         },
-        {"services", "services_seen", "accounts"},
+        {"services", "services_seen", "accounts", "crowd_ms"},
     ),
-    "0.2.0": ({"fruitless", "made_room"}, {"accounts"}),
+    "0.2.0": ({"fruitless", "made_room", "crowd_ms"}, {"accounts", "crowd_ms"}),
 }
 
 

@@ -17,6 +17,7 @@ from fairlead.model.events import (
     Asked,
     MemberEnded,
     NodeLost,
+    Released,
     ResourceSet,
     StopDecided,
     Withdrawn,
@@ -299,6 +300,18 @@ def test_a_request_that_is_withdrawn_lets_those_behind_it_through():
     assert (first.job, second.job) == (2, 3)
     world.turn([Withdrawn(job=2, attempt=1, ask=first.number)])
     assert world.core.named.holders("a") == [(1, 1), (3, 1)]
+
+
+def test_a_release_of_what_is_not_held_or_of_an_earlier_attempt_changes_nothing():
+    world = Programs({"a": 2}, [[("acquire", "a", 2)]], "avoid")
+    world.step(1)
+    before = world.core.named.holders("a")
+    for amount, attempt in ((3, 1), (1, 2), (1, 0)):
+        world.turn([Released(job=1, attempt=attempt, name="a", amount=amount)])
+        assert world.core.named.holders("a") == before == [(1, 2)]
+    for _ in range(2):
+        world.turn([Released(job=1, attempt=1, name="a", amount=2)])
+        assert world.core.named.free("a") == 2
 
 
 def test_lowering_an_amount_takes_nothing_away_and_grants_nothing_until_it_has_run_out():

@@ -15,11 +15,12 @@ from fairlead.model.events import MemberEnded, ReservationSet, StopDecided
 from fairlead.model.jobs import Exit, Phase, Reservation
 from fairlead.model.resources import Node, Shape, Slot
 from fairlead.policy.beside import find
+from fairlead.policy.ending import expected_end, next_end
 from fairlead.policy.line import Line
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.place.score import BestFit
 from fairlead.policy.place.trial import Trial
-from fairlead.policy.plan import Plan, Plans, Shadow, expected_end, next_end
+from fairlead.policy.plan import Plan, Plans, Shadow
 from strategies import cluster, place, start, submit
 
 seeds = st.integers(0, 2**32)

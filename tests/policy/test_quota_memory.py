@@ -35,5 +35,5 @@ def test_whole_gpus_never_take_a_tenant_over_its_memory() -> None:
         Phase.PENDING,
     ]
     assert core.usage["nlp"][GPU_MEMORY] == 2 * 40_960
-    with pytest.raises(Refused, match="gpu_memory_mib"):
+    with pytest.raises(Refused, match="gpu_memory at once"):
         admit(core, JobSpec(shape=Shape(gpus=3), tenant="nlp"))

@@ -25,8 +25,9 @@ from fairlead.model.events import (
     QueueSet,
     StopDecided,
     Submitted,
+    UserSet,
 )
-from fairlead.model.jobs import Exit, JobSpec, Phase, Queue
+from fairlead.model.jobs import Exit, JobSpec, Phase, Queue, User
 from fairlead.model.resources import CPU, GPU, Device, Node, Shape
 from fairlead.policy.explain import explain
 from fairlead.policy.reclaim import Scene
@@ -42,7 +43,7 @@ GRACE = 30_000
 class Life:
     """A scheduler whose jobs start when placed, and stop when the test says so."""
 
-    def __init__(self, *queues: Queue, policy: str = "priority", nodes=(8,), **settings):
+    def __init__(self, *queues: Queue, policy="priority", nodes=(8,), users=(), **settings):
         self.scheduler = Scheduler(Core(), build)
         self.core = self.scheduler.core
         self.events: list[object] = []
@@ -52,13 +53,16 @@ class Life:
                 spec=Node(
                     name=f"n{index}",
                     cpu_milli=64_000,
-                    devices=tuple(Device() for _ in range(gpus)),
+                    devices=tuple(Device(model=each) for each in gpus)
+                    if isinstance(gpus, str)
+                    else tuple(Device() for _ in range(gpus)),
                 ),
             )
             for index, gpus in enumerate(nodes)
         ]
         config = override(policy_config(policy), settings)
-        self.turn(0, PolicySet(policy=config), *joins, *(QueueSet(queue=each) for each in queues))
+        sets = [*(QueueSet(queue=each) for each in queues), *(UserSet(user=each) for each in users)]
+        self.turn(0, PolicySet(policy=config), *joins, *sets)
 
     def turn(self, now, *inbox):
         now = max(now, self.core.now)
@@ -73,9 +77,9 @@ class Life:
                     )
         return turn.events
 
-    def submit(self, now, queue, gpus, count=1, members=1, **more):
+    def submit(self, now, queue, gpus, count=1, members=1, gpu_models=(), **more):
         first = self.core.next_job
-        shape = Shape(cpu_milli=100, gpus=gpus, members=members)
+        shape = Shape(cpu_milli=100, gpus=gpus, members=members, gpu_models=gpu_models)
         for i in range(count):  # one after the other: the last has run for the shortest time
             spec = JobSpec(shape=shape, queue=queue, **more)
             self.turn(now + i, Submitted(job=first + i, spec=spec))
@@ -182,6 +186,19 @@ def test_a_hold_lapses_when_the_victims_do_not_go_and_is_made_again():
     again = life.core.jobs[owner].promise
     assert again is not None and again.until_ms > until
     assert len(life.stops()) == 2
+
+
+def test_a_hold_is_kept_to_its_end_also_for_a_job_that_will_not_run_for_long():
+    life = Life(NLP, CV, Queue(name="small"), policy="easy")
+    life.submit(0, "cv", 2, count=4, limit_ms=3_600_000)
+    third = life.submit(1_000, "small", 2, limit_ms=5_000)
+    owner = life.submit(2_000, "nlp", 4, limit_ms=1_000)
+    first, second = sorted(life.stopping())
+    life.end(3_000, first)
+    life.turn(50_000)  # the other one is late, and what the owner would have done is long over
+    assert life.phase(third) is Phase.PENDING
+    life.end(60_000, second)
+    assert life.phase(owner) is Phase.RUNNING
 
 
 def test_a_hold_is_given_back_when_the_job_is_cancelled():
@@ -374,12 +391,55 @@ def test_why_says_for_whom_a_victim_goes_and_whom_the_owner_waits_for():
     life.turn(2_000)
     victim = why(life, 8)
     assert victim.phase is Phase.STOPPING and f"for job {owner} of queue nlp" in victim.summary
-    assert "takes back 1 of its 4 GPUs" in victim.summary
+    assert "takes back 1 of its 4 gpus" in victim.summary
     assert victim.lines == (f"preempted once, lately for job {owner}",)
     life.end(3_000, 8)
     again = why(life, 8)
     assert again.reason == "WaitingForQuota"
     assert f"preempted once, lately for job {owner}" in again.lines
+
+
+# ---- GPU types ----------------------------------------------------------------------------
+
+
+ORDERS = ["fifo", "fifo-skip", "easy", "conservative", "srtf", "fair"]
+
+
+@pytest.mark.parametrize("policy", ORDERS)
+def test_a_job_that_takes_several_gpu_types_gets_only_those_its_queue_has_room_for(policy):
+    limited = Queue(name="lab", most={"gpu_milli/H": 1000})
+    life = Life(limited, nodes=("HH", "AAAA"), policy=policy)
+    jobs = life.submit(0, "lab", 1, count=4, expected_ms=9_000)
+    models = sorted(model_of(life, job) for job in jobs)
+    assert models == ["A", "A", "A", "H"]
+    other = life.submit(10, "default", 1, expected_ms=9_000)
+    assert other in life.running()  # of what is left it may have any
+
+
+def model_of(life, job):
+    (slot,) = life.core.jobs[job].slots
+    return life.core.nodes[slot.node].spec.devices[slot.devices[0]].model
+
+
+def test_limits_of_users_and_quotas_by_type_are_kept_and_why_says_so():
+    queues = Queue(name="a", quota={"gpu_milli/H": 1000}), Queue(name="b")
+    users = [User(name="ann", most={"gpu_milli/A": 1000})]
+    life = Life(*queues, nodes=("H", "A"), users=users, policy="fifo-skip", reclaim="never")
+    first = life.submit(0, "a", 1, user="ann")
+    second = life.submit(1, "a", 1, user="ann")
+    assert {model_of(life, first), model_of(life, second)} == {"A", "H"}
+    third = life.submit(2, "a", 1, user="ann")
+    assert "any GPU type that it takes: A, H" in why(life, third).summary
+
+
+def test_a_quota_of_one_type_comes_back_in_that_type():
+    life = Life(Queue(name="a", quota={"gpu_milli/H": 2000}), Queue(name="b"), nodes=("HH", "AA"))
+    life.submit(0, "b", 1, count=2, gpu_models=("H",))
+    life.submit(10, "b", 1, count=2, gpu_models=("A",))
+    owner = life.submit(1_000, "a", 1)  # takes any type, and is guaranteed the one
+    assert life.stopping() == {2}
+    life.end(2_000, 2)
+    assert model_of(life, owner) == "H"
 
 
 # ---- any jobs ---------------------------------------------------------------------------------

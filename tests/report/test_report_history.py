@@ -1,10 +1,12 @@
 from fairlead.model.events import (
     Cancelled,
+    Grown,
     MemberEnded,
     MemberStarted,
     NodeJoined,
     NodeLost,
     Placed,
+    Shrunk,
     StopDecided,
     Submitted,
 )
@@ -43,6 +45,30 @@ def started(job, attempt=1, rank=0):
 
 def ended(job, attempt=1, rank=0, how=OK):
     return MemberEnded(job=job, attempt=attempt, rank=rank, exit=how)
+
+
+def test_an_elastic_job_went_well_though_members_came_left_and_were_lost():
+    slots = (Slot(node=0),) * 3
+    history = read(
+        log(
+            (0, NODE),
+            (0, submitted(1)),
+            (1000, placed(1)),
+            (1000, started(1)),
+            (2000, Grown(job=1, attempt=1, slots=slots)),
+            *((2000, started(1, rank=rank)) for rank in (1, 2, 3)),
+            (3000, ended(1, rank=1, how=Exit(why="lost"))),
+            (4000, Shrunk(job=1, attempt=1, members=2)),
+            (5000, ended(1, rank=3, how=Exit(signal=15))),
+            (6000, ended(1, rank=0)),
+            (6000, ended(1, rank=2)),
+        )
+    )
+    (attempt,) = history.jobs[1].attempts
+    assert (attempt.started, attempt.ended, attempt.result) == (1000, 6000, "ok")
+    assert [member.left for member in attempt.members] == [False, False, False, True]
+    (figures,) = tenant_figures(history)
+    assert figures.core_s == 5 + 1 + 4 + 3
 
 
 def test_a_job_waits_from_submission_until_every_member_runs():

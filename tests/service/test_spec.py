@@ -164,6 +164,15 @@ def test_gpus_are_whole_or_a_part_of_one_and_may_name_a_model(gpus, expected):
         ({"members": 0}, "members", "1 to 100000", ""),
         ({"members": limits.MEMBERS_MAX + 1}, "members", "1 to 100000", ""),
         ({"members": 2, "nodes": 2}, "nodes", "short for members", ""),
+        ({"members": "8-2"}, "members", "the most, 2, is below the least, 8", ""),
+        ({"members": "two"}, "members", "cannot read members 'two'", '"2-8"'),
+        ({"members": "-3"}, "members", "cannot read members", '"2-8"'),
+        ({"members": "0-3"}, "members", "1 to 100000", ""),
+        ({"nodes": "2-100001"}, "nodes", "1 to 100000", ""),
+        ({"members": {"min": 2}}, "members.max", "missing", "add"),
+        ({"members": {"min": 2, "maxx": 3}}, "members.maxx", "unknown key", "did you mean max"),
+        ({"resize_signal": "USR1"}, "resize_signal", "no effect", "2-8"),
+        ({"members": "1-2", "resize_signal": "KILL"}, "resize_signal", "no program", "TERM"),
         ({"spread": "apart"}, "spread", "apart", ""),
         ({"array": "0-"}, "array", "cannot read the array", '"0-9"'),
         ({"array": "0-9%2"}, "array", "not supported yet", ""),
@@ -212,6 +221,21 @@ def test_limits_hold_to_the_last_and_no_further():
 def test_what_is_no_request_at_all_is_a_misuse(request_):
     wrong = misuse_of(request_)
     assert wrong.hint
+
+
+@pytest.mark.parametrize("form", ["2-8", " 2 - 8 ", {"min": 2, "max": 8}])
+@pytest.mark.parametrize("key", ["members", "nodes", "gang", "num_nodes"])
+def test_a_job_may_say_how_many_members_it_can_use_beyond_its_least(key, form):
+    spec = spec_of(**{key: form}, resize_signal="USR1")
+    assert (spec.shape.members, spec.members_max, spec.resize_signal) == (2, 8, 10)
+    assert spec.shape.spread == ("distinct-nodes" if "nodes" in key else "any")
+
+
+def test_a_job_whose_bounds_are_equal_is_not_elastic():
+    for form in (3, "3", "3-3", {"min": 3, "max": 3}):
+        spec = spec_of(members=form)
+        assert (spec.shape.members, spec.members_max) == (3, 0)
+    assert spec_of(nodes="1-4").shape.spread == "distinct-nodes"
 
 
 def test_nodes_is_one_member_on_each():

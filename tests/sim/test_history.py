@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from fairlead.model.base import Misuse
-from fairlead.model.events import Forecasted
-from fairlead.model.jobs import Forecast
+from fairlead.model.events import Forecasted, MemberEnded
+from fairlead.model.jobs import Exit, Forecast
 from fairlead.model.resources import Shape
 from fairlead.policy.registry import policy_config
 from fairlead.sim.history import as_it_was, first_difference, read_history
+from fairlead.sim.metrics import summarise
 from fairlead.sim.replay import gate, replay
 from fairlead.sim.workload import fit
 from sim_life import Lived
@@ -78,3 +79,27 @@ def test_quotas_that_held_then_hold_again(lived, tmp_path):
 def test_a_folder_without_a_log_is_told_in_words(tmp_path):
     with pytest.raises(Misuse, match=r"fairlead\.db"):
         read_history(tmp_path)
+
+
+def test_an_elastic_job_is_played_again_with_the_work_that_it_did(lived, tmp_path):
+    """10 s with all four cores, 20 s with two of them beside another: 80 core-seconds."""
+    wide = lived.submit(0, ONE, members_max=4)
+    beside = lived.submit(10_000, Shape(cpu_milli=2000), limit_ms=60_000)
+    for rank in sorted(lived.core.jobs[wide].team.leaving):
+        lived.turn(10_000, MemberEnded(job=wide, attempt=1, rank=rank, exit=Exit(code=0)))
+    assert lived.core.jobs[beside].started_ms == 10_000
+    for rank in (0, 1):
+        lived.turn(30_000, MemberEnded(job=wide, attempt=1, rank=rank, exit=Exit(code=0)))
+    lived.end(40_000, beside)
+
+    history = read_history(tmp_path)
+
+    assert history.sizes == {wide: [(0, 1), (0, 2), (0, 3), (0, 4), (10_000, 2), (30_000, 0)]}
+    (again, _) = history.trace.jobs
+    assert (again.run_ms, again.members_max) == (80_000, 4)
+    cluster = history.cluster
+    work = fit(history.trace, cluster, gate(cluster), estimates="recorded")
+    was = as_it_was(history, work)
+    now = replay(work, cluster, "fifo", setup=history.setup)
+    assert (was.end_ms, now.end_ms) == ([30_000, 40_000], [30_000, 40_000])
+    assert summarise(was).mean_members == summarise(now).mean_members == round(8 / 3, 6)

@@ -254,6 +254,9 @@ def status(state: str | None, as_json: bool) -> int:
         "agent": f"process {agent['pid']}" if agent["connected"] else agent["problem"],
         "store": "ok" if found["store"]["ok"] else found["store"]["problem"],
     }
+    nowhere = (found.get("preemptions") or {}).get("cycles") or ()
+    if nowhere:
+        lines["preempted"] = "; ".join(each["words"] for each in nowhere[:QUEUES_SHOWN])
     config = found.get("config") or {}
     if config.get("problem"):
         lines["config"] = f"not in force: {config['problem']}"

@@ -14,6 +14,7 @@ from fairlead.cli.errors import misuse, notice
 from fairlead.cli.faults import faults
 from fairlead.cli.reading import Reading, reading, windows
 from fairlead.cli.sim_eta import eta
+from fairlead.cli.sim_leases import leases
 from fairlead.cli.sim_output import (
     check_writable,
     output_file,
@@ -66,6 +67,7 @@ def sim() -> None:
 sim.add_command(faults)
 sim.add_command(deadlines)
 sim.add_command(eta)
+sim.add_command(leases)
 
 
 @sim.command()

@@ -228,6 +228,8 @@ def _request(
             continue
         if option == "gpu_type":
             value = [each.strip() for each in value.split(",")]
+        elif option == "members" and value.isdecimal():
+            value = int(value)
         elif option == "workdir":
             value = os.path.abspath(os.path.expanduser(value))
         _put(request, path, value)

@@ -76,11 +76,12 @@ def promised(core: Core, event: Promised) -> None:
         run_ms = believed_run_ms(job, core.policy)
         if job.spec.deadline_ms is not None and job.spec.limit_ms is not None:
             run_ms = job.spec.limit_ms  # what was admitted by its limit keeps all of it
+        shares = core.shares  # booked anew before there is a hold, if need be
         forget_promise(core, job)
         job.promise = Promise(event.start_ms, event.slots, run_ms, event.until_ms)
         core.promises[job.id] = job
         if event.until_ms is not None:
-            core.shares.keep(job)
+            shares.keep(job)
     else:
         forget_promise(core, job)
 

@@ -71,12 +71,11 @@ def _check_team(job: Job, team: Team, least: int, story: str) -> None:
     assert numbers == sorted(set(numbers)) and team.unused > max(numbers), story
     assert set(team.joined) <= set(numbers), story
     assert team.leaving <= set(numbers) - set(job.exits), f"leaving: {team.leaving}: {story}"
-    assert team.size <= job.spec.members_max, f"{team.size} members: {story}"
     if job.phase is Phase.STARTING:
         assert numbers == list(range(least)) and not team.leaving, story
     elif job.phase is Phase.RUNNING:
-        assert team.size >= least, f"{team.size} members: {story}"
-    else:
+        assert least <= team.size <= job.spec.members_max, f"{team.size} members: {story}"
+    else:  # all have to go, those too that were leaving: these may be beyond the most
         assert not team.leaving, story
 
 
@@ -255,6 +254,9 @@ def _check_named(core: Core) -> None:
         if job.phase in LIVE and (job.spec.counted or job.spec.may_acquire)
     }
     assert named.live.keys() == wanting.keys(), "holdings of others than what lives"
+    needy = {job_id for job_id, job in wanting.items() if job.spec.may_acquire}
+    assert named.needy.keys() == needy, "jobs that may ask for named resources"
+    assert all(named.live[job_id] is holding for job_id, holding in named.needy.items())
     held: dict[str, int] = {}
     for job_id, holding in named.live.items():
         job = wanting[job_id]

@@ -81,6 +81,7 @@ class Named:
         self.resources: dict[str, Resource] = {}
         self.held: dict[str, int] = {}
         self.live: dict[JobId, Holding] = {}  # of jobs that hold some, or may ask for some
+        self.needy: dict[JobId, Holding] = {}  # of those, the ones that may ask for some
         self.asks: dict[int, Ask] = {}  # by number, which is the order of waiting
         self.drained: set[str] = set()  # more is held than there is: somebody has lowered it
 
@@ -100,6 +101,7 @@ class Named:
         other = Named(core)
         other.resources, other.held = dict(self.resources), dict(self.held)
         other.live = {job: each.copy() for job, each in self.live.items()}
+        other.needy = {job: other.live[job] for job in self.needy}
         other.asks, other.drained = dict(self.asks), set(self.drained)
         return other
 
@@ -109,7 +111,9 @@ class Named:
         """A job was placed: it holds what its spec names."""
         spec = job.spec
         if spec.counted or spec.may_acquire:
-            self.live[job.id] = Holding(spec, job.attempt)
+            holding = self.live[job.id] = Holding(spec, job.attempt)
+            if spec.may_acquire:
+                self.needy[job.id] = holding
             for name, amount in spec.counted:
                 self._take(name, amount, f"job {job.id}")
 
@@ -123,6 +127,7 @@ class Named:
         holding = self.live.pop(job.id, None)
         if holding is None:
             return
+        self.needy.pop(job.id, None)
         assert holding.attempt == job.attempt, f"job {job.id}: held by attempt {holding.attempt}"
         for name, amount in holding.held().items():
             self._give(name, amount)
@@ -212,6 +217,7 @@ class Named:
         """Set everything anew, from a snapshot."""
         self.resources = {each.name: each for each in resources}
         self.live, self.asks = dict(acquired), {ask.number: ask for ask in asks}
+        self.needy = {job: each for job, each in self.live.items() if each.spec.may_acquire}
         self.held = dict.fromkeys(self.resources, 0)
         for holding in self.live.values():
             for name, amount in holding.held().items():

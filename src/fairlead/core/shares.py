@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from fairlead.core import models
 from fairlead.core.capacity import MODEL, potentials
 from fairlead.core.cohort import Branch
 from fairlead.core.decay import decayed_by, factor
 from fairlead.core.jobs import Job
+from fairlead.core.ledger import Request
 from fairlead.model.amounts import of, show
 from fairlead.model.base import JobId, Ms, ShapeId
 from fairlead.model.jobs import EVERYBODY, LIVE, Queue, User
@@ -110,11 +112,12 @@ class Shares:
         self.limited = False  # whether anything here could keep a job from starting
         self.generation = 0  # grows when queues, users, or what there is of a resource change
         self.kept: dict[JobId, Kept] = {}  # for jobs with a hold (event Promised)
+        self.narrowed: dict[tuple[ShapeId, frozenset[str]], Request] = {}  # core/models.py
         self.stale = False  # queues or users are others than when all was booked
         self._layout = -1
         self._asked: dict[int, tuple[tuple[int, int], ...]] = {}  # by shape
         self._ever: dict[str, dict[str, int]] = {}  # by queue; what it could have at the most
-        self._models: dict[str, int] = {}  # GPU types that are rows of their own
+        self.models: dict[str, int] = {}  # GPU types that are rows of their own
 
     # ---- change -------------------------------------------------------------------------------
 
@@ -122,7 +125,7 @@ class Shares:
         """A job waits, or waits no more."""
         self._account(job).wait(job.shape_id, sign)
         self._person(job).wait(job.shape_id, sign)
-        branch: Branch | None = self._branch(job.spec.queue)
+        branch: Branch | None = self.branch(job.spec.queue)
         while branch is not None:
             branch.waiting += sign
             branch = branch.parent
@@ -147,7 +150,7 @@ class Shares:
         person.live += live
         account.held = plus(account.held, held)
         person.held = plus(person.held, held)
-        leaf = self._branch(job.spec.queue)
+        leaf = self.branch(job.spec.queue)
         for row in self.governed:
             leaf.use(row, held[row])
         branch: Branch | None = leaf
@@ -160,7 +163,7 @@ class Shares:
         """Return what a job holds with these slots, by row; O(slots)."""
         held = [0] * D
         self.core.ledger.add_held(held, self.core.shapes[job.shape_id], slots, sign)
-        return held + self._of_models(job, slots, sign) if self._models else held
+        return held + self._of_models(job, slots, sign) if self.models else held
 
     def keep(self, job: Job) -> None:
         """Count what a waiting job asks for as used: others may not borrow what is freed for it."""
@@ -172,20 +175,20 @@ class Shares:
         self._book(self.kept.pop(job.id), -1)
 
     def _book(self, kept: Kept, sign: int) -> None:
-        leaf = self._branch(kept.job.spec.queue)
+        leaf = self.branch(kept.job.spec.queue)
         for row, amount in kept.amounts:
             if row in self.governed:
                 leaf.use(row, sign * amount)
 
     def _of_models(self, job: Job, slots: tuple[Slot, ...], sign: int) -> list[int]:
         """Return what slots hold of the GPU types that have rows of their own."""
-        rows = [0] * len(self._models)
+        rows = [0] * len(self.models)
         request = self.core.shapes[job.shape_id]
         each = sign * (WHOLE_GPU_MILLI if request.gpus else request.milli)
         for slot in slots:
             devices = self.core.nodes[slot.node].spec.devices
             for index in slot.devices:
-                row = self._models.get(devices[index].model)
+                row = self.models.get(devices[index].model)
                 if row is not None:
                     rows[row - D] += each
         return rows
@@ -203,7 +206,8 @@ class Shares:
             found = self.people[job.spec.user] = Account(len(self.rows), self.core.now)
         return found
 
-    def _branch(self, queue: str) -> Branch:
+    def branch(self, queue: str) -> Branch:
+        """Return the branch of a queue."""
         found = self.branches.get(queue)
         if found is None:  # a queue that nobody made: jobs of old logs
             found = self.branches[queue] = Branch(queue, self.root, len(self.rows))
@@ -237,9 +241,9 @@ class Shares:
             named |= {*queue.quota, *queue.borrow, *queue.lend, *queue.most}
         for user in core.users.values():
             named |= set(user.most)
-        models = sorted(name for name in named if name.startswith(MODEL))
-        self.rows = (*DIMENSIONS, *models)
-        self._models = {name.removeprefix(MODEL): D + i for i, name in enumerate(models)}
+        typed = sorted(name for name in named if name.startswith(MODEL))
+        self.rows = (*DIMENSIONS, *typed)
+        self.models = {name.removeprefix(MODEL): D + i for i, name in enumerate(typed)}
         self.root = Branch("", None, len(self.rows))
         self.branches = {}
         for name in sorted(core.queues):
@@ -273,7 +277,7 @@ class Shares:
     def copy(self, core: Core) -> Shares:
         """Return the same accounts for a copy of the core."""
         other = Shares(core)
-        for name in ("rows", "governed", "limited", "generation", "_layout", "_models"):
+        for name in ("rows", "governed", "limited", "generation", "_layout", "models"):
             setattr(other, name, getattr(self, name))
         other.accounts = {key: each.copy() for key, each in self.accounts.items()}
         other.people = {key: each.copy() for key, each in self.people.items()}
@@ -350,10 +354,10 @@ class Shares:
         core = self.core
         up = [index for index, node in enumerate(core.nodes) if node.up]
         there: list[int] = core.ledger.capacity[:, up].sum(axis=1).tolist()
-        of_models = [0] * len(self._models)
+        of_models = [0] * len(self.models)
         for index in up if of_models else ():
             for device in core.nodes[index].spec.devices:
-                row = self._models.get(device.model)
+                row = self.models.get(device.model)
                 if row is not None:
                     of_models[row - D] += WHOLE_GPU_MILLI
         return there + of_models
@@ -387,9 +391,9 @@ class Shares:
                 if not shape.gpu_models or device.model in shape.gpu_models
             )
             memory = max(memory, shape.gpus * max(sizes, default=0))
-        amounts = [*shape.amounts(), milli, memory, *(0 for _ in self._models)]
-        if len(shape.gpu_models) == 1 and shape.gpu_models[0] in self._models:
-            amounts[self._models[shape.gpu_models[0]]] = milli
+        amounts = [*shape.amounts(), milli, memory, *(0 for _ in self.models)]
+        if len(shape.gpu_models) == 1 and shape.gpu_models[0] in self.models:
+            amounts[self.models[shape.gpu_models[0]]] = milli
         return tuple(
             (row, amount * shape.members) for row, amount in enumerate(amounts) if amount > 0
         )
@@ -410,15 +414,26 @@ class Shares:
         """Return why a job may not start, whatever is free; None: it may."""
         if not self.limited:
             return None
-        asked, own = self.asked(job), self.kept.get(job.id)
+        own = self.kept.get(job.id)
         if own is None:
-            return self._block_of_user(job, asked, 1) or self._block_of_queue(job, asked, 1)
+            return self._block(job)
         self.unkeep(job)  # what is kept for the job itself is in nobody's way but others'
         try:
-            return self._block_of_user(job, asked, 1) or self._block_of_queue(job, asked, 1)
+            return self._block(job)
         finally:
             self.kept[job.id] = own
             self._book(own, 1)
+
+    def _block(self, job: Job) -> Block | None:
+        asked = self.asked(job)
+        block = self._block_of_user(job, asked, 1) or self._block_of_queue(job, asked, 1)
+        if block is None and self.models and (words := models.none_open(self, job)):
+            return Block(QUOTA, words)
+        return block
+
+    def request(self, job: Job) -> Request:
+        """Return what a waiting job may be placed by now: on GPU types with room in its quotas."""
+        return models.request(self, job) if self.models else self.core.shapes[job.shape_id]
 
     def block_more(self, job: Job, shape: Shape) -> Block | None:
         """Return why a live job may not hold so much more; None: it may."""
@@ -448,7 +463,7 @@ class Shares:
     def _block_of_queue(
         self, job: Job, asked: tuple[tuple[int, int], ...], live: int
     ) -> Block | None:
-        leaf = self._branch(job.spec.queue)
+        leaf = self.branch(job.spec.queue)
         for branch in leaf.above()[:-1]:
             queue = self.core.queues.get(branch.name)
             if queue is None:

@@ -66,3 +66,9 @@ def cycle_of(jobs: dict[JobId, Job], job: Job) -> Cycle | None:
         mutual=mutual,
         shield_ms=shield_ms(job),
     )
+
+
+def cycles(jobs: dict[JobId, Job]) -> list[Cycle]:
+    """Return who gets nowhere, by id; O(jobs)."""
+    found = (cycle_of(jobs, job) for job in jobs.values() if job.fruitless >= SPARE)
+    return sorted((each for each in found if each is not None), key=lambda each: each.job)

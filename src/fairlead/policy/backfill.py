@@ -148,7 +148,7 @@ class Backfill:
         self.head = head
         plan = Plan(core, pipeline.fit)
         run_ms = believed_run_ms(job, pipeline.config)
-        self.shadow = Shadow(plan, core.shapes[job.shape_id], run_ms)
+        self.shadow = Shadow(plan, core.shares.request(job), run_ms)
 
     def _place(self, job: Job, slots: tuple[Slot, ...], because: str) -> Placed:
         return Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
@@ -172,7 +172,7 @@ class Backfill:
             if pipeline.over_quota(core, job):
                 self._closed.add(group)
                 continue
-            request = core.shapes[job.shape_id]
+            request = core.shares.request(job)
             slots = fit.gang(request)
             if slots is None:
                 self._closed.add(group)
@@ -265,7 +265,7 @@ class Backfill:
         slots = self.pipeline.beside_claims(core, job)
         if slots is not None:
             yield self._place(job, slots, f"{self.pipeline.because}; backfilled")
-        elif self.pipeline.fit.gang(core.shapes[job.shape_id]) is None:
+        elif self.pipeline.fit.gang(core.shares.request(job)) is None:
             self._closed.add(group)
         else:
             self._refused[group] = run_ms
@@ -282,7 +282,7 @@ class Backfill:
             yield self._place(job, slots, pipeline.because)
             return
         plans = pipeline.plans(core)
-        request = core.shapes[job.shape_id]
+        request = core.shares.request(job)
         run_ms = believed_run_ms(job, pipeline.config)
         plans.withdraw(job.id)
         found = plans.view(job).earliest(request, run_ms)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fairlead.core.admission import counted
+from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job, Promise, in_time
 from fairlead.core.reserve import limit_of
@@ -59,7 +60,8 @@ def due(core: Core) -> list[Job]:
 def window(job: Job, promise: Promise) -> tuple[Ms, Ms]:
     """Return from when until when what a job was promised is not for others."""
     if promise.until_ms is not None:
-        return 0, promise.end_ms  # from now on, and still where those that make room are late
+        # From now on, and as long as it would run if it started at the last moment.
+        return 0, min(promise.until_ms + promise.run_ms, FAR)
     pad = PAD_MS if in_time(job.spec, promise) else 0
     return promise.start_ms - pad, promise.end_ms
 

@@ -104,7 +104,7 @@ class Pipeline:
             yield from hold(core, self.config.rebuild_ms)
         yield from self._due(core)
         yield from self._place_all(core)
-        if core.elastic and self.preempt is None:  # one that preempts asks them first
+        if self.preempt is None:  # one that preempts asks them first
             yield from self.resize.make_room(core)
         yield from self.reclaim.decide(core, self.resize.served)
         yield from self.resize.grow(core)
@@ -157,7 +157,7 @@ class Pipeline:
 
     def place(self, core: Core, job: Job, group: Group) -> Iterator[tuple[Job, tuple[Slot, ...]]]:
         """Yield the first job of a group with its slots; a run of equal jobs is found at once."""
-        request = core.shapes[job.shape_id]
+        request = core.shares.request(job)
         if core.reservations or core.promises:
             slots = self.beside_claims(core, job)
             if slots is not None:
@@ -186,7 +186,7 @@ class Pipeline:
         plans = self.plans(core)
         run_ms = believed_run_ms(job, self.config)
         until = min(core.clock + run_ms, FAR)
-        request = core.shapes[job.shape_id]
+        request = core.shares.request(job)
         plans.withdraw(job.id)
         free_until = until
         if job.promise is not None and job.promise.start_ms < core.clock:
@@ -232,7 +232,7 @@ class Pipeline:
 
     def over_quota(self, core: Core, job: Job) -> bool:
         """Whether a quota or a limit keeps the job from starting, whatever is free."""
-        return self.block(core, job) is not None
+        return self.other_block(core, job) is not None or self.gate.shut(core, job)
 
     def block(self, core: Core, job: Job, given: Given | None = None) -> Block | None:
         """Return the quota or limit that keeps the job from starting, None if none does.
@@ -287,7 +287,7 @@ class Pipeline:
             return True
         if not self.overtake_ms or not core.reservations:
             return False
-        return self.fit.gang(core.shapes[job.shape_id]) is not None
+        return self.fit.gang(core.shares.request(job)) is not None
 
     def fits_up(self, core: Core, job: Job, without: frozenset[NodeId]) -> bool:
         """Whether the nodes that are up could ever take the job, without some of them."""

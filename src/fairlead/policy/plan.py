@@ -26,6 +26,7 @@ from fairlead.core.reserve import last_end, limit_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.jobs import LIVE
 from fairlead.model.resources import Slot
+from fairlead.policy.ending import END, LEAVE, departures, expected_end, next_end
 from fairlead.policy.firm import firm, window
 from fairlead.policy.line import Line
 from fairlead.policy.place.fit import NODE_0, Fit
@@ -34,32 +35,6 @@ from fairlead.policy.reserved import keep_out, of_others
 
 Claim: TypeAlias = tuple[Request, tuple[Slot, ...], Ms, Ms]
 Promised: TypeAlias = tuple[Claim, bool]  # firm: not even on the strength of beliefs in its way
-OVERDUE_MS: Ms = 1000
-END, LEAVE = -1, -2  # steps that are no node's: a job ends, some of its members leave
-
-
-def expected_end(end: Ms, now: Ms) -> Ms:
-    """Return when a job that is here now is expected to be gone: as believed, and where it is
-    overdue, in steps that double, so that what waits for it is not planned anew at every moment."""
-    late = (now - end) // OVERDUE_MS
-    return end if late < 0 else end + (OVERDUE_MS << late.bit_length())
-
-
-def next_end(core: Core) -> Ms:
-    """Return when somebody is next expected to be gone; FAR: nobody."""
-    ends, now = core.ends.sorted, core.clock
-    late = bisect_left(ends, (now + 1, 0))  # of these, whoever is least late may be gone first
-    first = min((expected_end(end, now) for end, _ in ends[: late + 1]), default=FAR)
-    return min((at for at, _, _ in departures(core)), default=first)
-
-
-def departures(core: Core) -> list[tuple[Ms, int, JobId]]:
-    """Return when members are expected to be gone that leave jobs which go on, as steps."""
-    return [
-        (expected_end(job.team.leave_ms, core.clock), LEAVE, job.id)
-        for job in core.elastic.values()
-        if job.team is not None and job.team.leaving
-    ]
 
 
 class Plan:

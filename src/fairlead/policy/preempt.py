@@ -297,7 +297,7 @@ class _Draft:
         group = pipeline.queue.group_of(job)
         if group in self.closed:
             return
-        request = core.shapes[job.shape_id]
+        request = self.given.shares.request(job)
         assert pipeline.preempt is not None
         fence = pipeline.preempt.fence(core, job)
         block = pipeline.block(core, job, self.given)

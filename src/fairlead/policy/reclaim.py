@@ -24,15 +24,15 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from fairlead.core import watch
+from fairlead.core import models, watch
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.shares import QUOTA
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import AnyEvent, Promised, StopDecided
 from fairlead.model.jobs import LIVE, Phase, PolicyConfig
-from fairlead.model.resources import Slot, width_milli
-from fairlead.policy.firm import is_firm
+from fairlead.model.resources import WHOLE_GPU_MILLI, Slot, width_milli
+from fairlead.policy.firm import is_firm, is_held
 from fairlead.policy.queue import Entry, Group
 from fairlead.policy.reclaim_words import because
 from fairlead.policy.room import Room, Tree, stopping
@@ -60,13 +60,16 @@ def lost_work(job: Job, config: PolicyConfig, now: Ms) -> int:
 class Scene:
     """The nodes and the quotas with some of the candidates gone: does the waiting job fit?"""
 
-    def __init__(self, reclaim: Reclaim, job: Job, gone: Sequence[Job]) -> None:
+    def __init__(self, reclaim: Reclaim, job: Job, gone: Sequence[Job], model: str = "") -> None:
         core, pipeline = reclaim.core, reclaim.pipeline
         self.core, self.job = core, job
         self.tree = Tree(core, gone)
-        self.room = Room(core, pipeline.fit, job, gone)
-        governed = core.shares.governed
-        self.asked = [(row, amount) for row, amount in core.shares.asked(job) if row in governed]
+        self.room = Room(core, pipeline.fit, job, gone, model)
+        shares = core.shares
+        asked = [*shares.asked(job)]
+        if model in shares.models:  # it takes several types, and here it is to have this one
+            asked.append((shares.models[model], _milli(job)))
+        self.asked = [(row, amount) for row, amount in asked if row in shares.governed]
         self.leaf = self.tree.branches[job.spec.queue]
         self.guaranteed = self.tree.entitled(job, self.asked) if self.asked else []
         self.candidates: list[Job] = []
@@ -224,7 +227,21 @@ class Reclaim:
         if self._gated(job):
             return
         going = stopping(core)
-        scene = Scene(self, job, going)
+        for model in self._variants(job):
+            yield from self._for_model(job, going, model)
+            if is_held(job):
+                return
+
+    def _variants(self, job: Job) -> list[str]:
+        """Return the GPU types that a job can be tried with, one by one; [""]: no need to."""
+        shares, shape = self.core.shares, job.spec.shape
+        if not shares.models or not _milli(job) or len(shape.gpu_models) == 1:
+            return [""]
+        return models.accepted(shares, job)
+
+    def _for_model(self, job: Job, going: Sequence[Job], model: str) -> Iterator[AnyEvent]:
+        core = self.core
+        scene = Scene(self, job, going, model)
         if scene.fits():  # no more need go
             if any(each.then is Phase.PENDING for each in going) and not self._fits_now(job):
                 yield from self._hold(job, scene, going)
@@ -388,6 +405,12 @@ class Reclaim:
         for place in choice.places:
             scene.remove(place)
         return [own[place] for place in choice.places]
+
+
+def _milli(job: Job) -> int:
+    """Return the thousandths of GPUs that all members of a job take together."""
+    shape = job.spec.shape
+    return (WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli) * shape.members
 
 
 def may_stop(core: Core, config: PolicyConfig, job: Job) -> bool:

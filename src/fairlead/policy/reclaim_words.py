@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fairlead.core import watch
-from fairlead.core.capacity import MODEL
 from fairlead.core.jobs import Job
+from fairlead.model.amounts import of, show
 from fairlead.model.jobs import Phase
-from fairlead.model.resources import DIMENSIONS, GPU
-from fairlead.model.units import format_cpus, format_duration, format_size
+from fairlead.model.resources import GPU
+from fairlead.model.units import format_duration
 
 if TYPE_CHECKING:
     from fairlead.policy.reclaim import Reclaim, Scene
@@ -46,20 +46,7 @@ def _amount(scene: Scene, job: Job) -> str:
     row, amount = max(scene.asked, key=lambda each: (each[0] == GPU, -each[0]))
     branch = scene.guaranteed[0]
     whose = "its" if branch.name == job.spec.queue else f"queue {branch.name}'s"
-    return f"{in_words(rows[row], amount, name=False)} of {whose} " + in_words(
-        rows[row], branch.subtree[row]
-    )
-
-
-def in_words(row: str, amount: int, *, name: bool = True) -> str:
-    """Return an amount of a resource for people: "8 GPUs", "4 cores", "12 GiB of memory"."""
-    if row.startswith(MODEL):
-        text, what = format_cpus(amount), f"{row.removeprefix(MODEL)} GPUs"
-    elif row in (DIMENSIONS[GPU], DIMENSIONS[0]):
-        text, what = format_cpus(amount), "GPUs" if row == DIMENSIONS[GPU] else "cores"
-    else:
-        text, what = format_size(amount), f"of {row.removesuffix('_mib').replace('_', ' ')}"
-    return f"{text} {what}" if name else text
+    return f"{show(rows[row], amount)} of {whose} {of(rows[row], branch.subtree[row])}"
 
 
 def _spared(reclaim: Reclaim, job: Job, victim: Job, victims: Sequence[Job]) -> list[str]:

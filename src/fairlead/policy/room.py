@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+from msgspec.structs import replace
 
 from fairlead.core.cohort import Branch
 from fairlead.core.ends import FAR
@@ -70,9 +71,13 @@ class Tree:
 class Room:
     """The nodes, with some jobs thought away."""
 
-    def __init__(self, core: Core, fit: Fit, job: Job, stopping: Iterable[Job]) -> None:
+    def __init__(
+        self, core: Core, fit: Fit, job: Job, stopping: Iterable[Job], model: str = ""
+    ) -> None:
         self.core, self.fit = core, fit
         self.request: Request = core.shapes[job.shape_id]
+        if model:  # on GPUs of this type alone
+            self.request = Request(replace(job.spec.shape, gpu_models=(model,)))
         self.fence = Fence(core, job, min(core.clock + limit_of(job), FAR))
         self.gone: set[JobId] = set()
         self.trials: dict[NodeId, Trial] = {}

@@ -42,6 +42,7 @@ def quantile(ordered: Sequence[float], part: float) -> float | None:
 
 def held_ms(member: Member, placed: Ms, last: Ms) -> tuple[Ms, Ms]:
     """Return from when to when a member held its resources, up to the end of the log."""
+    placed = placed if member.joined is None else member.joined
     return placed, last if member.ended is None else member.ended
 
 

@@ -19,6 +19,7 @@ from fairlead.model.events import (
     NodeJoined,
     NodeLost,
     Placed,
+    Shrunk,
     StopDecided,
     Submitted,
 )
@@ -34,6 +35,8 @@ class Member:
     started: Ms | None = None
     ended: Ms | None = None
     exit: Exit | None = None
+    joined: Ms | None = None  # when it was placed, if later than the attempt
+    left: bool = False  # it was told to leave an elastic job that went on
 
 
 @dataclass(slots=True)
@@ -44,11 +47,12 @@ class Attempt:
     placed: Ms
     members: list[Member]
     stop: str = ""  # why it was stopped, when it was
+    width: int = 0  # members at its start; those that joined an elastic job come after them
 
     @property
     def started(self) -> Ms | None:
-        """When every member ran; None while one does not."""
-        times = [member.started for member in self.members]
+        """When every member that it began with ran; None while one does not."""
+        times = [member.started for member in self.members[: self.width or None]]
         return None if None in times else max(time for time in times if time is not None)
 
     @property
@@ -64,7 +68,10 @@ class Attempt:
             return "running"
         if self.stop:
             return "stopped"
+        elastic = 0 < self.width < len(self.members)
         for member in self.members:
+            if elastic and (member.left or member.ended != self.ended):
+                continue  # the job went on without it
             if member.exit is not None and not member.exit.ok:
                 return describe(member.exit)
         return "ok"
@@ -159,11 +166,16 @@ def _take(history: History, at: Ms, event: AnyEvent) -> None:
             history.jobs[event.job] = JobStory(id=event.job, spec=event.spec, submitted=at)
         case Placed() if event.job in history.jobs:
             members = [Member(slot=slot) for slot in event.slots]
-            attempt = Attempt(number=event.attempt, placed=at, members=members)
+            attempt = Attempt(number=event.attempt, placed=at, members=members, width=len(members))
             history.jobs[event.job].attempts.append(attempt)
         case Grown():  # members are known by numbers: in order of their coming
             if (grown := _attempt(history, event.job, event.attempt)) is not None:
-                grown.members += [Member(slot=slot) for slot in event.slots]
+                grown.members += [Member(slot=slot, joined=at) for slot in event.slots]
+        case Shrunk():
+            if (shrunk := _attempt(history, event.job, event.attempt)) is not None:
+                there = [each for each in shrunk.members if each.ended is None and not each.left]
+                for member in there[event.members :]:
+                    member.left = True
         case StopDecided():
             if (stopped := _attempt(history, event.job, event.attempt)) is not None:
                 stopped.stop = event.because or str(event.then)

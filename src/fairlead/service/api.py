@@ -40,6 +40,7 @@ from fairlead.service.planning import plan
 from fairlead.service.selection import Selection, select
 from fairlead.service.shell import Shell
 from fairlead.service.spec import Defaults
+from fairlead.service.watchdog import Watchdog
 from fairlead.store.codec import JobFilter
 from fairlead.store.sqlite import SqliteStore
 
@@ -76,6 +77,7 @@ class Api:
         self.started_ms = shell.now
         self.reasons = views.Reasons()
         self.etas = EtaDesk(shell)
+        self.watchdog = Watchdog(shell)
         self.config_problem = ""  # why what config.toml says of sharing is not in force
         self._document = b""
 
@@ -301,6 +303,7 @@ class Api:
             "tenants": list(core.tenants.values()),
             "config": {"ok": not self.config_problem, "problem": self.config_problem},
             "jobs": views.phases(core),
+            "preemptions": self.watchdog.view(core),
             "nodes": len(core.nodes),
             "eta": self.etas.measured,
             "predictor": {"name": shell.forecasts.name, "problem": shell.forecasts.problem},

@@ -10,6 +10,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,15 +38,17 @@ class History(NamedTuple):
     policy: PolicyConfig  # the last that was in force
     starts: dict[int, Ms]
     ends: dict[int, Ms]
+    sizes: dict[int, list[tuple[Ms, int]]] = {}  # of elastic jobs: from when, how many members
 
 
 def read_history(path: Path) -> History:
     """Return the history in a state folder or database. Misuse says what is wrong with it."""
     database = path / DATABASE if path.is_dir() else path
-    core, jobs = Core(), dict[int, Job]()
+    core, jobs, sizes = Core(), dict[int, Job](), Sizes()
     setup: dict[str, AnyEvent] = {}
     for at_ms, event in _events(database):
         core.apply(at_ms, event)
+        sizes.note(at_ms, core)
         if isinstance(event, Submitted):
             jobs[event.job] = core.jobs[event.job]
         elif isinstance(event, TenantSet):
@@ -70,7 +73,7 @@ def read_history(path: Path) -> History:
     trace = Trace(
         path=str(path),
         format="fairlead-log",
-        jobs=in_order(str(path), [_trace_job(job) for job in kept.values()]),
+        jobs=in_order(str(path), [_trace_job(job, sizes) for job in kept.values()]),
         dropped=dict(sorted(dropped.items())),
     )
     return History(
@@ -80,6 +83,7 @@ def read_history(path: Path) -> History:
         policy=core.policy,
         starts={job.id: job.first_started_ms or 0 for job in kept.values()},
         ends={job.id: job.ended_ms or 0 for job in kept.values()},
+        sizes=sizes.steps,
     )
 
 
@@ -112,9 +116,35 @@ def _unusable(job: Job) -> str | None:
     return None
 
 
-def _trace_job(job: Job) -> TraceJob:
+class Sizes:
+    """How many members elastic jobs had, and since when."""
+
+    def __init__(self) -> None:
+        self.steps: dict[int, list[tuple[Ms, int]]] = {}
+        self._now: dict[int, int] = {}
+
+    def note(self, at_ms: Ms, core: Core) -> None:
+        """Take in what is there after an event."""
+        for job_id, job in core.elastic.items():
+            runs = job.phase is not Phase.STARTING and job.team is not None
+            if job.team is not None and runs and self._now.get(job_id) != job.team.size:
+                self._now[job_id] = job.team.size
+                self.steps.setdefault(job_id, []).append((at_ms, job.team.size))
+        for job_id in [each for each in self._now if each not in core.elastic]:
+            del self._now[job_id]
+            self.steps[job_id].append((at_ms, 0))
+
+    def member_ms(self, job_id: int) -> int:
+        """Return the members of a job times how long it had them."""
+        steps = self.steps.get(job_id, [])
+        return sum(size * (later - at) for (at, size), (later, _) in pairwise(steps))
+
+
+def _trace_job(job: Job, sizes: Sizes) -> TraceJob:
     spec, run_ms = job.spec, job.served_ms
-    if job.phase is Phase.TIMEOUT and spec.limit_ms is not None:
+    if spec.members_max:  # as long as it would have run with its least members
+        run_ms = max(1, sizes.member_ms(job.id) // spec.shape.members)
+    elif job.phase is Phase.TIMEOUT and spec.limit_ms is not None:
         run_ms = max(run_ms, spec.limit_ms)
     return TraceJob(
         id=job.id,
@@ -128,6 +158,7 @@ def _trace_job(job: Job) -> TraceJob:
         priority=spec.priority,
         limit_ms=spec.limit_ms,
         deadline_ms=spec.deadline_ms,
+        members_max=spec.members_max,
         counted=spec.counted,
         expected_ms=spec.expected_ms if job.forecast is None else job.forecast.expected_ms,
     )
@@ -147,6 +178,11 @@ def as_it_was(history: History, workload: Workload) -> Outcome:
         wall_s=0,
         cpu_s=0,
         preempted=[0] * len(ids),
+        sizes=[
+            (index, at, members)
+            for index, job in enumerate(ids)
+            for at, members in history.sizes.get(job, ())
+        ],
     )
 
 

@@ -87,6 +87,17 @@ def kill(pid: int) -> None:
         return
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler of its own for a signal: nothing else happens to it then."""
+    try:
+        with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
+            text = file.read()
+    except OSError:
+        return False
+    mask = text.partition(b"SigCgt:")[2].split(None, 1)[:1]
+    return bool(mask) and bool(int(mask[0], 16) >> (number - 1) & 1)
+
+
 def _environment(pid: int) -> set[bytes]:
     try:
         with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:

@@ -272,10 +272,19 @@ class _Supervisor:
                 os.killpg(self.main, self.spec.stop_signal)
 
     def _resized(self) -> None:
-        """Pass on that the file `members` is another one, if the job wants to be told."""
-        if self.spec.resize_signal and self.status is None and self.kill_at is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.main, self.spec.resize_signal)
+        """Pass on that the file `members` is another one, to processes that want to be told.
+
+        Many signals kill who does not catch them, and a program that has just been started may
+        not have got so far: it will look at the file when it has.
+        """
+        number = self.spec.resize_signal
+        if not number or self.status is not None or self.kill_at is not None:
+            return
+        processes = process.table()
+        for pid in process.descendants({os.getpid()}, processes):
+            if processes[pid].group == self.main and process.catches(pid, number):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
     def _copy(self) -> bool:
         """Copy what the pipe holds to the output; whether more can come."""

@@ -54,11 +54,18 @@ class Gate:
                 if ask.name == name and not hopeless(core, ask):
                     words = f"job {ask.job}, which runs, waits for {ask.amount} {name} before it"
                     return Block(LICENSES, words)
-        if spec.counted and core.policy.deadlock == "avoid":
+        # One that asks for no more while it runs surely ends, and gives back what it has.
+        if spec.counted and spec.may_acquire and core.policy.deadlock == "avoid":
             others = Claims(core).unsafe_start(spec)
             if others is not None:
                 return Block(LICENSES, _unsafe(core, job, others))
         return self._kept(core, job)
+
+    def shut(self, core: Core, job: Job) -> bool:
+        """Whether a job may not have what it needs now; quicker than in words."""
+        if any(core.named.free(name) < amount for name, amount in job.spec.counted):
+            return True
+        return self.block(core, job) is not None
 
     def _kept(self, core: Core, job: Job) -> Block | None:
         """Return for whom a resource is kept that would be free."""
@@ -68,7 +75,7 @@ class Gate:
         self._sync(core)
         place, free = pipeline.queue.entry(job), core.named.free
         for name, _ in job.spec.counted:
-            for amount, jobs in self._wanting[name].items():
+            for amount, jobs in self._wanting.get(name, {}).items():
                 if not free(name) < amount <= core.named.amount(name):
                     continue  # it may start, or there are not so many any more
                 for other in islice(self._alive(core, jobs), LOOKED_AT):

@@ -141,19 +141,22 @@ class Claims:
     @cached_property
     def jobs(self) -> list[JobId]:
         """The jobs, in the order of their claims."""
-        jobs, live = self.core.jobs, self.core.named.live
+        jobs, needy = self.core.jobs, self.core.named.needy
         return sorted(
-            job for job, each in live.items() if jobs[job].phase in GOING_ON and each.need()
+            job for job, each in needy.items() if jobs[job].phase in GOING_ON and each.need()
         )
 
     @cached_property
     def claims(self) -> list[Claim]:
         """The claims of the jobs, and that of all others together."""
-        live, rest = self.core.named.live, dict[str, int]()
-        for job in live.keys() - set(self.jobs):
-            for name, amount in live[job].held().items():
-                rest[name] = rest.get(name, 0) + amount
-        return [*(Claim(live[job].held(), live[job].need()) for job in self.jobs), Claim(rest, {})]
+        named, rest = self.core.named, dict(self.core.named.held)
+        claims = []
+        for job in self.jobs:
+            holding = named.needy[job]
+            claims.append(Claim(holding.held(), holding.need()))
+            for name, amount in claims[-1].held.items():
+                rest[name] -= amount
+        return [*claims, Claim(rest, {})]
 
     @cached_property
     def free(self) -> dict[str, int]:

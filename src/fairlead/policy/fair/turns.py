@@ -107,7 +107,7 @@ class Turns:
 
     def _place(self, core: Core, job: Job, plain: bool) -> tuple[Slot, ...] | None:
         if plain:
-            return self.pipeline.fit.gang(core.shapes[job.shape_id])
+            return self.pipeline.fit.gang(core.shares.request(job))
         return self.pipeline.beside_claims(core, job)
 
     def _next(self, core: Core, leaf: LeafKey, closed: set[ShapeId], ends: Ends) -> Job | None:

@@ -15,6 +15,7 @@ from fairlead.model.events import (
     Cancelled,
     Forecasted,
     ForeignUsage,
+    Grown,
     NodeJoined,
     NodeLost,
     Outlived,
@@ -78,6 +79,8 @@ class Foresight:
                 if self.promised.pop(event.job, at) < at:
                     self.excused.update(self.promised)  # it starts late, and so it ends late
                 self._placed(at, event)
+            case Grown():
+                self._placed(at, event)
             case Cancelled():
                 self.promised.pop(event.job, None)
             case StopDecided(then=Phase.PENDING):
@@ -89,7 +92,7 @@ class Foresight:
 
     def after(self, event: AnyEvent) -> None:
         """The shadow has applied an event: is its job believed to end later than before?"""
-        if isinstance(event, NodeJoined):  # promises of devices that are gone went with them
+        if isinstance(event, NodeJoined | NodeLost):  # promises of what is gone went with it
             kept = self.oracles.shadow.promises
             self.promised = {job: at for job, at in self.promised.items() if job in kept}
         job = getattr(event, "job", 0)
@@ -133,7 +136,7 @@ class Foresight:
 
     # ---- reservations -------------------------------------------------------------------------
 
-    def _placed(self, at: Ms, event: Placed) -> None:
+    def _placed(self, at: Ms, event: Placed | Grown) -> None:
         spec = self.oracles.specs[event.job]
         for each in self.reservations.values():
             over = each.end_ms is not None and each.end_ms <= max(at, each.start_ms)
@@ -153,7 +156,7 @@ class Foresight:
         known = self.oracles.shadow.jobs[job].forecast
         return spec.limit_ms is None and spec.expected_ms is None and known is None
 
-    def _in_part(self, reservation: Reservation, event: Placed, slot: Slot) -> bool:
+    def _in_part(self, reservation: Reservation, event: Placed | Grown, slot: Slot) -> bool:
         """Whether a member takes of a node what is reserved there."""
         shape = reservation.shape
         here = [each for each in reservation.slots if each.node == slot.node]
@@ -223,8 +226,8 @@ class Foresight:
         shadow = self.oracles.shadow
         trials = [Trial.now(shadow.ledger, node) for node in range(len(shadow.nodes))]
         for job in shadow.jobs.values():
-            if job.phase is Phase.STOPPING:
-                for slot in job.slots:
+            if job.phase is not Phase.PENDING:
+                for slot in job.slots if job.phase is Phase.STOPPING else job.leaving:
                     trials[slot.node].move(shadow.shapes[job.shape_id], slot.devices, 1)
         counts = [
             trial.copies(request, members) if node.up else 0
@@ -258,5 +261,5 @@ class Foresight:
 
 def _members_here(attempt: Attempt, node: int) -> int:
     return sum(
-        slot.node == node and rank not in attempt.ended for rank, slot in enumerate(attempt.slots)
+        slot.node == node and rank not in attempt.ended for rank, slot in attempt.slots.items()
     )

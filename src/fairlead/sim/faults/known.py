@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import Placed
 from fairlead.model.jobs import Exit
-from fairlead.model.resources import Node
+from fairlead.model.resources import Node, Slot
 
 if TYPE_CHECKING:
     from fairlead.sim.faults.machine import Machine
@@ -29,22 +29,32 @@ class Attempt:
         "ended",
         "job",
         "killed",
+        "leaving",
         "number",
         "placed_ms",
         "running_ms",
         "seq",
         "slots",
         "started",
+        "unused",
     )
 
     def __init__(self, event: Placed, seq: int, at: Ms) -> None:
-        self.job, self.number, self.slots = event.job, event.attempt, event.slots
+        self.job, self.number = event.job, event.attempt
+        # By rank; of an elastic job by the number of the member, which is never used again.
+        self.slots: dict[int, Slot] = dict(enumerate(event.slots))
+        self.unused = len(self.slots)
+        self.leaving: dict[int, Ms] = {}  # who has to go while the job goes on, since when
         self.seq, self.placed_ms = seq, at
         self.started: set[int] = set()
         self.running_ms: Ms | None = None  # by the log's time: when all had started
         self.ended: dict[int, Exit] = {}
         self.doomed: Ms | None = None  # since when it has to stop: true time
         self.killed = False  # it gets no grace
+
+    def staying(self) -> list[int]:
+        """Return the members that are not told to leave."""
+        return [rank for rank in self.slots if rank not in self.leaving]
 
     def start(self, rank: int, at: Ms) -> None:
         """Note that a member is known to have started."""

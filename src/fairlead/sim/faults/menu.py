@@ -139,6 +139,7 @@ def _job(rng: Random, name: str, shape: Shape, load: float, until: Ms) -> JobPla
         stop_signal=rng.choice((15, 15, 2)),
         grace_ms=rng.choice((0, 1000, 30_000, 120_000)),
         retries=rng.choice((0, 0, 1, 3)),
+        members_max=shape.members + rng.randint(1, 6) if rng.random() < 0.2 else 0,
         deadline_ms=EPOCH_MS + rng.randrange(2 * until) if rng.random() < 0.3 else None,
         preemptible=rng.random() < 0.85,
     )

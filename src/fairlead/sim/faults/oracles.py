@@ -20,12 +20,14 @@ from fairlead.model.events import (
     AnyEvent,
     Cancelled,
     ForeignUsage,
+    Grown,
     MemberEnded,
     MemberStarted,
     NodeJoined,
     NodeLost,
     Placed,
     ReservationDeleted,
+    Shrunk,
     StopDecided,
     Submitted,
 )
@@ -33,6 +35,7 @@ from fairlead.model.jobs import FINAL, LIVE, Exit, JobSpec, Phase
 from fairlead.model.messages import Desired, MemberKey
 from fairlead.model.resources import Node, Slot
 from fairlead.model.status import JobStatus
+from fairlead.sim.faults.elastic import Elastic
 from fairlead.sim.faults.foresight import Foresight
 from fairlead.sim.faults.known import Attempt, KnownNode, Process, Violation
 from fairlead.sim.faults.network import SLOW_MS, Answer, Ask, Cancel, Submit
@@ -73,6 +76,7 @@ class Oracles:
         self._turns = 0
         self.foresight = Foresight(self)
         self.sharing = Sharing(self)
+        self.elastic = Elastic(self)
         self.takings = Takings(self)
 
     @property
@@ -153,6 +157,7 @@ class Oracles:
             self.sharing.before(event)
             self._durable(seq, at, event)
             self.shadow.apply(at, event)
+            self.elastic.after(event)
             self.foresight.after(event)
             self.takings.after(event)
         self.foresight.batch()
@@ -182,6 +187,10 @@ class Oracles:
             case StopDecided(job=job, then=then, now=now):
                 self._stop_decided(self.live[job], then, at)
                 self.live[job].killed |= now
+            case Grown():
+                self.elastic.grown(event)
+            case Shrunk():
+                self.elastic.shrunk(event)
             case Cancelled(job=job):
                 if job not in self.cancelling:
                     raise Violation("cancelled-by-nobody", f"job {job}", job)
@@ -227,7 +236,7 @@ class Oracles:
         ):
             raise Violation("spread", f"{event}, asked for {spread}", job)
         for slot in event.slots:
-            self._check_slot(slot, spec, job)
+            self.check_slot(slot, spec, job)
         self.attempts[job] = self.live[job] = Attempt(event, seq, at)
 
     def _attempts_max(self, spec: JobSpec) -> int:
@@ -236,7 +245,8 @@ class Oracles:
         own = len(plan.jobs[spec.name].fates) // spec.shape.members + spec.retries
         return own + len(plan.incidents) + 1
 
-    def _check_slot(self, slot: Slot, spec: JobSpec, job: JobId) -> None:
+    def check_slot(self, slot: Slot, spec: JobSpec, job: JobId) -> None:
+        """Raise Violation if a member of the job may not be on a slot."""
         node = self.nodes[slot.node]
         shape = spec.shape
         if not node.up:
@@ -253,7 +263,7 @@ class Oracles:
         load.add(shape, slot.devices, sizes, 1)
         for attempt in self.live.values():
             other = self.specs[attempt.job].shape
-            for rank, taken in enumerate(attempt.slots):
+            for rank, taken in attempt.slots.items():
                 if taken.node == slot.node and rank not in attempt.ended:
                     load.add(other, taken.devices, sizes, 1)
         _, amounts, devices = node.foreign[-1] if node.foreign else (0, (), frozenset[int]())
@@ -282,10 +292,18 @@ class Oracles:
         self._over(attempt, rank, how)
 
     def _over(self, attempt: Attempt, rank: int, how: Exit) -> None:
+        if rank in attempt.leaving:
+            self.gone.add((attempt.job, attempt.number, rank))
+            self.elastic.left(attempt, rank)
+            return
         attempt.ended[rank] = how
         self.gone.add((attempt.job, attempt.number, rank))
         if not how.ok and attempt.doomed is None:
             attempt.doomed = self.world.now
+        self.settle(attempt)
+
+    def settle(self, attempt: Attempt) -> None:
+        """The attempt is over once every member is confirmed gone."""
         if len(attempt.ended) == len(attempt.slots):
             del self.live[attempt.job]
 
@@ -295,6 +313,7 @@ class Oracles:
             raise Violation("early-timeout", f"job {attempt.job}, limit {limit}", attempt.job)
         if then is Phase.CANCELLED and attempt.job not in self.cancelling:
             raise Violation("cancelled-by-nobody", f"job {attempt.job}", attempt.job)
+        attempt.leaving.clear()  # all of them have to
         if attempt.doomed is None:
             attempt.doomed = self.world.now
 
@@ -311,7 +330,7 @@ class Oracles:
     def _lost(self, node: NodeId, because: str) -> None:
         how = Exit(why="lost", detail=because)
         for attempt in list(self.live.values()):
-            for rank, slot in enumerate(attempt.slots):
+            for rank, slot in list(attempt.slots.items()):
                 if slot.node == node and rank not in attempt.ended:
                     self._ended(attempt, rank, how)
 
@@ -332,7 +351,7 @@ class Oracles:
         if phase is Phase.SUCCEEDED:
             exits = [
                 process.exit
-                for rank in range(self.specs[job].shape.members)
+                for rank in (attempt.slots if attempt else ())
                 if attempt and (process := self.processes.get((job, attempt.number, rank)))
             ]
             well = [how for how in exits if how is not None and how.ok]
@@ -356,7 +375,7 @@ class Oracles:
         """A turn has become durable."""
         over = sum(isinstance(event, ReservationDeleted) for event in turn.events)
         decided = len(turn.events) - inbox - over
-        if decided > 2 * (jobs + inbox):
+        if decided > 8 * (jobs + inbox):  # elastic jobs may grow by several members
             raise Violation("livelock", f"{decided} decisions after {inbox} events, {jobs} jobs")
         self._turns += 1
         if self._turns % COMPARE_TURNS == 0:
@@ -380,7 +399,7 @@ class Oracles:
             )
         expected: dict[MemberKey, Attempt] = {}
         for attempt in self.live.values():
-            for rank, slot in enumerate(attempt.slots):
+            for rank, slot in attempt.slots.items():
                 if slot.node == node and rank not in attempt.ended:
                     expected[attempt.job, attempt.number, rank] = attempt
         for launch in desired.run:
@@ -389,10 +408,10 @@ class Oracles:
                 raise Violation("wrong-launch", f"{launch}", launch.job)
         wanted = [launch.key for launch in desired.run] + list(desired.keep)
         for key in wanted:
-            if key not in expected or expected[key].doomed is not None:
+            if key not in expected or _has_to_go(expected[key], key[2]):
                 raise Violation("wanted-but-doomed", f"{key} on node {node}", key[0])
         for key in desired.stop:
-            if key not in expected or expected[key].doomed is None:
+            if key not in expected or not _has_to_go(expected[key], key[2]):
                 raise Violation("stopped-for-nothing", f"{key} on node {node}", key[0])
         if set(desired.kill) != {key for key, attempt in expected.items() if attempt.killed}:
             raise Violation("wrong-kill", f"{desired}")
@@ -432,10 +451,13 @@ class Oracles:
         settled = plan.until_ms + plan.weather.delay_max_ms + SLOW_MS
         for key, process in self.running.items():
             attempt = self.live.get(key[0])
-            if attempt is not None and attempt.number == key[1] and attempt.doomed is None:
-                continue
             current = attempt is not None and attempt.number == key[1]
-            since = max(settled, (attempt.doomed or 0) if attempt and current else 0)
+            told = attempt.doomed if attempt and current else 0
+            if attempt and current and key[2] in attempt.leaving:
+                told = told or attempt.leaving[key[2]]
+            if told is None:
+                continue
+            since = max(settled, told)
             slack = STRAGGLE_MS + 3 * plan.heartbeat_ms
             if attempt is None or not attempt.killed:
                 slack += self.specs[key[0]].grace_ms
@@ -457,3 +479,7 @@ class Oracles:
         for name, load in self.loads.items():
             if not load.idle:
                 raise Violation("leaked", f"{name} carries {load.host} {load.milli}")
+
+
+def _has_to_go(attempt: Attempt, rank: int) -> bool:
+    return attempt.doomed is not None or rank in attempt.leaving

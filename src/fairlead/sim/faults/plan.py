@@ -70,6 +70,7 @@ class JobPlan(Record, frozen=True):
 
     def fate(self, attempt: int, rank: int) -> Fate:
         """Return what this member of this attempt does."""
+        rank %= self.spec.shape.members  # those that join an elastic job do as the first ones
         index = (attempt - 1) * self.spec.shape.members + rank
         last = len(self.fates) - self.spec.shape.members
         return self.fates[min(index, last + rank)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fairlead.model.events import (
     AnyEvent,
+    Grown,
     Placed,
     QueueDeleted,
     QueueSet,
@@ -45,12 +46,12 @@ class Sharing:
                 self.users[user.name] = user
             case UserDeleted(name=name):
                 self.users.pop(name, None)
-            case Placed() if self.queues or self.users:
+            case Placed() | Grown() if self.queues or self.users:
                 self._placed(event)
             case _:
                 pass
 
-    def _placed(self, event: Placed) -> None:
+    def _placed(self, event: Placed | Grown) -> None:
         shadow = self.oracles.shadow
         mine = self.oracles.specs[event.job]
         asked = self.amounts(mine, event.slots)
@@ -61,7 +62,8 @@ class Sharing:
         self._check_user(event, mine, asked, held)
         for queue in self.path(mine.queue):
             here = [each for each in held if queue in self.path(each[0].queue)]
-            if queue.live_max is not None and len(here) > queue.live_max:
+            starts = isinstance(event, Placed)
+            if starts and queue.live_max is not None and len(here) > queue.live_max:
                 self._broken(event, f"queue {queue.name}: {len(here)} of {queue.live_max} jobs")
             self._check_most(event, f"queue {queue.name}", queue.most, asked, here)
         for name, amount in asked.items():
@@ -73,7 +75,7 @@ class Sharing:
         queues = self.queues.values()
         return any(name in {**each.quota, **each.borrow, **each.lend} for each in queues)
 
-    def _broken(self, event: Placed, what: str) -> None:
+    def _broken(self, event: Placed | Grown, what: str) -> None:
         raise Violation("over-quota", f"{event}: {what}", event.job)
 
     def amounts(self, spec: JobSpec, slots: tuple[Slot, ...]) -> Amounts:
@@ -105,19 +107,24 @@ class Sharing:
         return found
 
     def _check_user(
-        self, event: Placed, mine: JobSpec, asked: Amounts, held: list[tuple[JobSpec, Amounts]]
+        self,
+        event: Placed | Grown,
+        mine: JobSpec,
+        asked: Amounts,
+        held: list[tuple[JobSpec, Amounts]],
     ) -> None:
         user = self.users.get(mine.user) or self.users.get(EVERYBODY)
         if user is None:
             return
         here = [each for each in held if each[0].user == mine.user]
-        if user.live_max is not None and len(here) > user.live_max:
+        starts = isinstance(event, Placed)
+        if starts and user.live_max is not None and len(here) > user.live_max:
             self._broken(event, f"user {mine.user}: {len(here)} of {user.live_max} jobs")
         self._check_most(event, f"user {mine.user}", user.most, asked, here)
 
     def _check_most(
         self,
-        event: Placed,
+        event: Placed | Grown,
         who: str,
         most: Amounts,
         asked: Amounts,
@@ -131,7 +138,7 @@ class Sharing:
     # ---- quota, borrowing, lending: each by its definition ------------------------------------
 
     def _check_cohort(
-        self, event: Placed, name: str, queue: str, held: list[tuple[JobSpec, Amounts]]
+        self, event: Placed | Grown, name: str, queue: str, held: list[tuple[JobSpec, Amounts]]
     ) -> None:
         before: Amounts = {}
         for spec, amounts in held[1:]:

@@ -1,0 +1,78 @@
+"""Quotas and limits by GPU type, of jobs that take several types: which are open to a job now.
+
+What such a job will hold of each type is not known before its devices are chosen, so it is placed
+only on types of which its queue and its user have room for all of it. A gang of mixed types is
+therefore never started on the strength of room that two types have together.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from fairlead.core.jobs import Job
+from fairlead.core.ledger import Request
+from fairlead.model.resources import WHOLE_GPU_MILLI
+
+if TYPE_CHECKING:
+    from fairlead.core.shares import Shares
+
+
+def accepted(shares: Shares, job: Job) -> list[str]:
+    """Return the GPU types that there are and that a job takes."""
+    asked = job.spec.shape.gpu_models
+    there = {device.model for node in shares.core.nodes for device in node.spec.devices}
+    return sorted(there if not asked else there & set(asked))
+
+
+def closed(shares: Shares, job: Job) -> frozenset[str]:
+    """Return the types of which the job's queue or user has no room for it now."""
+    shape = job.spec.shape
+    milli = (WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli) * shape.members
+    if not shares.models or not milli or len(shape.gpu_models) == 1:
+        return frozenset()
+    return frozenset(
+        model
+        for model, row in shares.models.items()
+        if (not shape.gpu_models or model in shape.gpu_models) and _short(shares, job, row, milli)
+    )
+
+
+def _short(shares: Shares, job: Job, row: int, amount: int) -> bool:
+    """Whether a user or a queue has no room for so much of one resource."""
+    user, account = shares.user(job.spec.user), shares.people.get(job.spec.user)
+    most = None if user is None else user.most.get(shares.rows[row])
+    if most is not None and (account.held[row] if account else 0) + amount > most:
+        return True
+    leaf = shares.branch(job.spec.queue)
+    if row in shares.governed and leaf.available(row) < amount:
+        return True
+    limits = ((each.most[row], each.held[row]) for each in leaf.above()[:-1])
+    return any(most is not None and held + amount > most for most, held in limits)
+
+
+def request(shares: Shares, job: Job) -> Request:
+    """Return the job's request, for the types alone that are open to it."""
+    whole = shares.core.shapes[job.shape_id]
+    if not shares.models:
+        return whole
+    shut = closed(shares, job)
+    if not shut:
+        return whole
+    key = (job.shape_id, shut)
+    found = shares.narrowed.get(key)
+    if found is None:
+        rest = tuple(model for model in accepted(shares, job) if model not in shut)
+        # Where none is open the job may not start at all (`Shares.block`).
+        narrow = Request(replace(job.spec.shape, gpu_models=rest)) if rest else whole
+        found = shares.narrowed[key] = narrow
+    return found
+
+
+def none_open(shares: Shares, job: Job) -> str:
+    """Return in words that no type is open to the job, "" if one is."""
+    shut = closed(shares, job)
+    if not shut or any(model not in shut for model in accepted(shares, job)):
+        return ""
+    return f"no room in the quotas for any GPU type that it takes: {', '.join(sorted(shut))}"
