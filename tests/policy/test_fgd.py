@@ -152,6 +152,16 @@ def test_a_half_goes_where_a_half_is_left_and_cpu_work_goes_where_no_gpu_is():
     assert fit.one(Request(Shape(cpu_milli=5000))).node == 1
 
 
+def test_a_share_that_is_all_of_a_gpu_takes_a_whole_one():
+    ledger = Ledger()
+    ledger.join(0, Node(name="a", cpu_milli=8000, devices=(Device(), Device(), Device())))
+    fit = LeastFragments(ledger, lambda: (1, {Task(1000, 1000, 1): 1}))
+    small, all_of_it = (Request(Shape(gpu_milli=milli)) for milli in (100, 1000))
+    ledger.take(0, small, fit.one(small).devices)
+    assert fit.one(all_of_it).devices == (1,)
+    assert [slot.devices for slot in fit.run(all_of_it, 5)] == [(1,), (2,)]
+
+
 @pytest.mark.parametrize(
     ("task", "weight"),
     [(Task(0, 500, 2), 1), (Task(0, 1001, 1), 1), (Task(-1), 1), (Task(0), -1)],

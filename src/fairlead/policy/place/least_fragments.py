@@ -18,7 +18,7 @@ import numpy as np
 
 from fairlead.core.engine import Core
 from fairlead.core.ledger import Columns, Devices, Ledger, Request
-from fairlead.model.resources import CPU, Slot
+from fairlead.model.resources import CPU, WHOLE_GPU_MILLI, Slot
 from fairlead.policy.place.fgd import NO, Fragments, Kind, Task, Workload, task_of
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.place.score import BestFit, weights
@@ -86,7 +86,7 @@ class LeastFragments(Fit):
 
     def _pick(self, request: Request, node: int, devices: Devices) -> tuple[int, ...] | None:
         """Return the devices of one more member on a node: for a share the least growth."""
-        if not request.milli:
+        if request.milli in (0, WHOLE_GPU_MILLI):  # whole GPUs are all alike
             return devices.pick(request)
         grown = self._fragments.increase(task_of(request.shape), np.array([node]))
         if self._floored:
