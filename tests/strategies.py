@@ -39,6 +39,7 @@ LOST = Exit(why="lost")
 POLICIES = (
     *("fifo", "fifo-skip", "sjf", "sjf-skip", "priority", "priority-strict", "priority-skip"),
     *("priority+worst-fit", "fifo-skip+dot-product", "sjf-skip+l2"),
+    *("fifo-skip+fgd", "priority+fgd-floored"),
 )
 SPREADS = ("any", "same-node", "distinct-nodes")
 

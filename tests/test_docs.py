@@ -194,11 +194,11 @@ def test_the_configuration_that_is_shown_is_read_without_complaint():
 
 
 def test_every_policy_and_placement_is_documented():
-    from fairlead.policy.place.score import SCORERS
+    from fairlead.policy.place.score import PLACEMENTS
     from fairlead.policy.registry import POLICIES
 
     text = (REFERENCE / "policies.md").read_text()
-    assert [name for name in (*POLICIES, *SCORERS) if f"| `{name}`" not in text] == []
+    assert [name for name in (*POLICIES, *PLACEMENTS) if f"| `{name}`" not in text] == []
 
 
 def test_every_policy_has_a_paragraph_that_names_no_policy_that_is_none():

@@ -190,7 +190,7 @@ class PolicyConfig(Record, frozen=True):
     """Which policy decides, by name, and its settings. Logged, so it is part of every replay."""
 
     order: str = "priority"  # a name in policy/order.py
-    placement: str = "best-fit"  # best-fit | worst-fit | dot-product | l2
+    placement: str = "best-fit"  # a name in policy/place/score.py
     # How long others may overtake a job that is first in the order but does not fit:
     # 0: never (strict); None: always (skip); else until it has waited that long.
     overtake_ms: Ms | None = 15 * 60_000

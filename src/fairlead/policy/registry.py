@@ -12,9 +12,10 @@ from fairlead.model.jobs import PolicyConfig
 from fairlead.model.units import format_duration
 from fairlead.policy import bounds, order
 from fairlead.policy.fair.orders import NAMES as FAIR
+from fairlead.policy.fgd import LeastFragmentsPipeline
 from fairlead.policy.finish import LEASED
 from fairlead.policy.pipeline import Pipeline
-from fairlead.policy.place.score import SCORERS
+from fairlead.policy.place.score import FRAGMENTS, PLACEMENTS
 
 POLICIES: dict[str, str] = {
     "fifo": "first come, first served; the first that does not fit blocks all others (strict)",
@@ -107,11 +108,11 @@ def policy_config(text: str) -> PolicyConfig:
         )
     config = PolicyConfig(**settings)
     if placement:
-        if placement not in SCORERS:
+        if placement not in PLACEMENTS:
             raise Misuse(
                 f"there is no placement '{placement}'",
                 field="policy",
-                hint=_suggest(placement, list(SCORERS)),
+                hint=_suggest(placement, list(PLACEMENTS)),
             )
         config = msgspec.structs.replace(config, placement=placement)
     return config
@@ -156,7 +157,7 @@ def _suggest(name: str, known: list[str]) -> str:
 
 def check(config: PolicyConfig) -> None:
     """Raise Misuse, in words, for a configuration that cannot work or has no starvation bound."""
-    Pipeline(config)
+    build(config)
     if config.overtake_ms is not None and config.overtake_ms < 0:
         raise Misuse("overtake cannot be negative", field="overtake")
     if config.order in order.RUNNING and not config.preempt:
@@ -195,7 +196,7 @@ def check(config: PolicyConfig) -> None:
 
 def build(config: PolicyConfig) -> Pipeline:
     """Return the policy of a configuration."""
-    return Pipeline(config)
+    return (LeastFragmentsPipeline if config.placement in FRAGMENTS else Pipeline)(config)
 
 
 _ABOUT = {

@@ -133,13 +133,20 @@ SCORERS: dict[str, type[Scorer]] = {
     "l2": L2,
 }
 
+# Fragmentation gradient descent looks at single GPUs (least_fragments.py). Where only a node's
+# free sums are known, as in plans of the future, it goes by best fit.
+FRAGMENTS = ("fgd", "fgd-floored")
+PLACEMENTS = (*SCORERS, *FRAGMENTS)
+
 
 def build(name: str) -> Scorer:
     """Return the scorer of that name."""
+    if name in FRAGMENTS:
+        return BestFit()
     try:
         return SCORERS[name]()
     except KeyError:
-        known = ", ".join(SCORERS)
+        known = ", ".join(PLACEMENTS)
         raise Misuse(
             f"there is no placement '{name}'", field="placement", hint=f"one of: {known}"
         ) from None

@@ -1,0 +1,195 @@
+"""Placement by fragmentation gradient descent over the ledger: `Fit` with the keys of fgd.py.
+
+A node's key is by how much its fragmentation grows; a share goes to the GPU where it grows least.
+The keys of a shape are kept, and only those of the nodes that changed are computed anew. The
+classes and their popularity come from `popular`: when they change, all keys start afresh.
+
+Members of a gang that must share a node take devices as `Devices.pick` says, and plans of the
+future (backfilling, preemption) compare nodes by best fit: there is no fragmentation of a future.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import numpy as np
+
+from fairlead.core.engine import Core
+from fairlead.core.ledger import Columns, Devices, Ledger, Request
+from fairlead.model.resources import CPU, WHOLE_GPU_MILLI, Slot
+from fairlead.policy.place.fgd import NO, Fragments, Kind, Task, Workload, task_of
+from fairlead.policy.place.fit import Fit
+from fairlead.policy.place.score import BestFit, weights
+from fairlead.policy.place.trial import Trial
+
+# How often the weights have changed, and the weights.
+Popular: TypeAlias = Callable[[], tuple[int, Mapping[Task, int]]]
+KEPT = 1024  # shapes whose keys are kept
+AGAIN_MIN = 64  # jobs that must come before classes are counted anew
+
+
+class LeastFragments(Fit):
+    """Answers where members fit with the least growth of fragmentation."""
+
+    def __init__(self, ledger: Ledger, popular: Popular, *, floored: bool = False) -> None:
+        """`floored`: compare the published score of 0..100 instead of the raw difference."""
+        super().__init__(ledger, BestFit())
+        self._popular, self._floored = popular, floored
+        self._version = -1
+        self._fragments: Fragments
+        self._best: dict[Request, tuple[Columns, int]] = {}  # keys, and the changes they know
+        self._mended = 0
+
+    def one(self, request: Request) -> Slot | None:
+        """Return the best slot for one member, None if nothing fits. Ties: lowest node and GPU."""
+        keys = self._keys(request)
+        while keys.size:
+            node = int(keys.argmin())
+            if keys[node] == NO:
+                return None
+            devices = self._pick(request, node, self.ledger.devices[node])
+            if devices is not None:
+                return Slot(node=node, devices=devices)
+            keys[node] = NO  # room, but not on one device of the right model and memory
+        return None
+
+    def run(self, request: Request, count: int) -> list[Slot]:
+        """Return up to `count` slots for single members, in order, as if placed one by one."""
+        keys = self._keys(request).copy()
+        trials: dict[int, Trial] = {}
+        slots: list[Slot] = []
+        while len(slots) < count and keys.size:
+            node = int(keys.argmin())
+            if keys[node] == NO:
+                break
+            trial = trials.get(node) or Trial.now(self.ledger, node)
+            devices = self._pick(request, node, trial.devices) if trial.fits(request) else None
+            if devices is None:
+                keys[node] = NO
+                continue
+            trials[node] = trial
+            trial.move(request, devices, -1)
+            slots.append(Slot(node=node, devices=devices))
+            self._set(node, trial.free[CPU], trial.devices)
+            keys[node] = self._grown(request, np.array([node]))[0]
+            if not trial.fits(request):
+                keys[node] = NO
+        for node in trials:
+            self._set(node, int(self.ledger.room[CPU, node]), self.ledger.devices[node])
+        return slots
+
+    def _set(self, node: int, cpu: int, devices: Devices) -> None:
+        self._fragments.set(node, cpu, _left(devices))
+        self._fragments.mend(np.array([node]))
+
+    def _pick(self, request: Request, node: int, devices: Devices) -> tuple[int, ...] | None:
+        """Return the devices of one more member on a node: for a share the least growth."""
+        if request.milli in (0, WHOLE_GPU_MILLI):  # whole GPUs are all alike
+            return devices.pick(request)
+        grown = self._fragments.increase(task_of(request.shape), np.array([node]))
+        if self._floored:
+            grown = self._fragments.floored(grown)
+        values: list[int] = grown[0].tolist()
+        usable = [index for index in range(len(devices.size)) if devices.free(index, request)]
+        return (min(usable, key=lambda index: (values[index], index)),) if usable else None
+
+    def _grown(self, request: Request, nodes: Columns) -> Columns:
+        grown = self._fragments.increase(task_of(request.shape), nodes)
+        if self._floored:
+            grown = self._fragments.floored(grown)
+        least: Columns = grown.min(axis=1)
+        return least
+
+    def _keys_of_nodes(self, request: Request, nodes: Columns) -> Columns:
+        keys = self._grown(request, nodes)
+        room = self.ledger.room
+        for row, amount in request.need:
+            keys[room[row, nodes] < amount] = NO
+        return keys
+
+    def _keys(self, request: Request) -> Columns:
+        self._sync()
+        ledger = self.ledger
+        known = self._best.pop(request, None)
+        if known is None or known[1] < ledger.forgotten:
+            keys = self._keys_of_nodes(request, np.arange(ledger.count))
+            if len(self._best) >= KEPT:
+                del self._best[next(iter(self._best))]
+        else:
+            keys, seen = known
+            if seen < ledger.changes:
+                changed = set(ledger.touched[seen - ledger.forgotten :])
+                nodes = np.fromiter(changed, np.int64, len(changed))
+                keys[nodes] = self._keys_of_nodes(request, nodes)
+        self._best[request] = keys, ledger.changes
+        return keys
+
+    def _sync(self) -> None:
+        """Bring the fragments up to the ledger and the popularity of classes."""
+        ledger = self.ledger
+        version, popular = self._popular()
+        if self._layout != ledger.layout or self._version != version:
+            self._layout, self._version = ledger.layout, version
+            self._weights = weights(ledger.capacity[:, : ledger.count], self.scorer.bits)
+            self._fragments = _fragments(ledger, popular)
+            self._best.clear()
+        elif self._mended < ledger.forgotten:
+            self._fragments = _fragments(ledger, popular)
+        elif self._mended < ledger.changes:
+            changed = set(ledger.touched[self._mended - ledger.forgotten :])
+            for node in changed:
+                self._fragments.set(node, int(ledger.room[CPU, node]), _left(ledger.devices[node]))
+            self._fragments.mend(np.fromiter(changed, np.int64, len(changed)))
+        self._mended = ledger.changes
+
+
+class LiveShapes:
+    """The popularity of classes as the core knows it: the members of the jobs that wait and run.
+
+    Counted anew when as many jobs have come as an eighth of those that are there, so that the
+    keys of placements last for a while.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._version = self._next = 0
+        self._weights: Counter[Task] = Counter()
+
+    def __call__(self) -> tuple[int, Mapping[Task, int]]:
+        """Return how often it was counted, and the number of members per class."""
+        core = self._core
+        arrived = core.arrivals_forgotten + len(core.arrivals)
+        if arrived >= self._next:
+            weights: Counter[Task] = Counter()
+            for job in core.pending.values():
+                weights[task_of(job.spec.shape)] += job.spec.shape.members
+            for state in core.nodes:
+                for job in state.members.values():
+                    weights[task_of(job.spec.shape)] += 1
+            if weights != self._weights:
+                self._version += 1
+                self._weights = weights
+            self._next = arrived + max(AGAIN_MIN, weights.total() // 8)
+        return self._version, self._weights
+
+
+def _left(devices: Devices) -> list[int]:
+    """Return the free thousandths of each GPU; what others occupy is not there."""
+    if not devices.foreign:
+        return devices.milli
+    return [0 if i in devices.foreign else milli for i, milli in enumerate(devices.milli)]
+
+
+def _fragments(ledger: Ledger, popular: Mapping[Task, int]) -> Fragments:
+    kinds: list[Kind] = [
+        tuple(dict.fromkeys(device.model for device in devices.spec)) for devices in ledger.devices
+    ]
+    most = max((len(devices.size) for devices in ledger.devices), default=0)
+    return Fragments(
+        Workload(popular, kinds, max(most, 1)),
+        ledger.room[CPU, : ledger.count].tolist(),
+        [_left(devices) for devices in ledger.devices],
+        kinds,
+    )
