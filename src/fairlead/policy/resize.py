@@ -75,7 +75,9 @@ class Resize:
             for victim, count in needed.counts.items():
                 yield self._shrunk(core.jobs[victim], count, f"job {job.id} needs the room")
             if not is_firm(job) and self.pipeline.fit.gang(core.shapes[job.shape_id]) is None:
-                yield self._held(core, job, needed.slots)
+                hold = self._held(core, job, needed.slots)
+                if job.promise is None or job.promise.start_ms > hold.start_ms:
+                    yield hold
 
     def _held(self, core: Core, job: Job, slots: tuple[Slot, ...]) -> Promised:
         """Hold what leaves for the job that it leaves for: nobody else may take it bit by bit."""

@@ -73,6 +73,15 @@ class Takings:
         shares = self.oracles.shadow.shares
         return {shares.rows[row]: amount for row, amount in shares.ask(shape)}
 
+    def _types(self, spec: JobSpec) -> list[str]:
+        """Return the GPU types that a job takes, as resources: it may take back of any of them."""
+        shape, shares = spec.shape, self.oracles.shadow.shares
+        if not shape.gpus and not shape.gpu_milli:
+            return []
+        names = [shares.rows[row] for row in shares.models.values()]
+        models = set(shares.models) if not shape.gpu_models else set(shape.gpu_models)
+        return [name for name in names if name.partition("/")[2] in models]
+
     def _borrows(self, victim: JobSpec, mine: JobSpec) -> bool:
         """Whether the victim's queue, and all above it up to where the two meet, use more than
         their own of something that the other asks for."""
@@ -81,7 +90,7 @@ class Takings:
         path = [each.name for each in sharing.path(victim.queue) if each.name not in common]
         if victim.queue not in sharing.queues:
             return True  # it has nothing of its own
-        for name in self._asked(mine):
+        for name in (*self._asked(mine), *self._types(mine)):
             if not sharing.governed(name) or not path:
                 continue
             held = own.get(name, {})
