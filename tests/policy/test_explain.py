@@ -166,7 +166,7 @@ def test_a_job_that_ran_before_says_why_it_waits_again():
     place(core, job, 0)
     core.apply(0, NodeLost(node=0, because="no heartbeat"))
     lines = told(core, job.id).lines
-    assert any("ran before (1 attempts)" in line and "no heartbeat" in line for line in lines)
+    assert any("ran before (1 attempt)" in line and "no heartbeat" in line for line in lines)
 
 
 def test_a_running_job_says_why_it_was_placed_and_an_unknown_one_nothing():

@@ -10,6 +10,13 @@ from fairlead.policy.registry import policy_config
 from fairlead.policy.sharing_file import check_guarantees, in_words, read_sharing
 
 
+def test_a_setting_for_another_policy_says_that_no_policy_was_named():
+    with pytest.raises(Misuse, match="no effect") as wrong:
+        read_sharing({"policy": {"half_life": "1h"}})
+    assert "name: fair" in wrong.value.hint
+    read_sharing({"policy": {"name": "fair", "half_life": "1h"}})
+
+
 def test_a_file_says_queues_users_tenants_and_the_policy():
     said = read_sharing(
         {

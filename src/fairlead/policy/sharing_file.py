@@ -153,6 +153,8 @@ def policy_of(asked: str | Mapping[str, Any]) -> PolicyConfig:
     try:
         return override(config, settings)
     except Misuse as wrong:
+        if not name and "no effect" in wrong.message:
+            wrong.hint += "; without a name the policy is priority: add name: fair, or whichever"
         prefix = "" if wrong.field.startswith("policy") else "policy."
         wrong.field = f"{prefix}{wrong.field}".rstrip(".")
         raise
