@@ -222,7 +222,7 @@ def _lines(
         lines.append(f"ran before ({times}); waits again: {job.because}")
         lines += preempted_lines(core, job, now)
     if core.tenants.get(job.spec.tenant) and core.tenants[job.spec.tenant].quota:
-        over = pipeline.over_quota(core, job)
+        over = pipeline.block_of_tenant(core, job, job.spec.shape) is not None
         lines.append(f"quota of tenant {job.spec.tenant}: {'would be exceeded' if over else 'ok'}")
     lines += explain_tree.chain(core, pipeline.config, job)
     if look.held is not None:
