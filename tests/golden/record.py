@@ -16,7 +16,9 @@ from fairlead.core.turn import Scheduler
 from fairlead.model.base import Ms
 from fairlead.model.events import (
     AnyEvent,
+    Asked,
     Cancelled,
+    Checkpointed,
     Forecasted,
     ForeignUsage,
     MemberEnded,
@@ -24,12 +26,20 @@ from fairlead.model.events import (
     NodeJoined,
     NodeLost,
     PolicySet,
+    QueueDeleted,
     QueueSet,
+    Released,
     ReservationDeleted,
     ReservationSet,
+    ResourceDeleted,
+    ResourceSet,
     StopDecided,
     Submitted,
+    TenantDeleted,
     TenantSet,
+    UserDeleted,
+    UserSet,
+    Withdrawn,
 )
 from fairlead.model.jobs import (
     Exit,
@@ -39,7 +49,9 @@ from fairlead.model.jobs import (
     PolicyConfig,
     Queue,
     Reservation,
+    Resource,
     Tenant,
+    User,
 )
 from fairlead.model.resources import Device, Node, Shape, Slot
 from fairlead.policy.registry import build, policy_config
@@ -69,6 +81,8 @@ def story() -> list[tuple[Ms, AnyEvent]]:
     begin(recorder)
     plan_ahead(recorder)
     take_turns(recorder)
+    share_out(recorder)
+    take_and_give(recorder)
     return recorder.records
 
 
@@ -178,6 +192,73 @@ def take_turns(recorder: Recorder) -> None:
         for job in jobs:
             if job.phase is Phase.STOPPING:
                 turn(now + 600, *ends(job, Exit(signal=9)))
+
+
+def share_out(recorder: Recorder) -> None:
+    """A tree of queues: borrowed quota is taken back from a job that has saved its work."""
+    turn, submit, core = recorder.turn, recorder.submit, recorder.scheduler.core
+    clear(recorder, 59_000)
+    turn(
+        60_000,
+        PolicySet(policy=policy_config("fair")),
+        NodeJoined(node=2, spec=Node(name="c", cpu_milli=8000, devices=A100, boot="1")),
+        QueueSet(queue=Queue(name="org", weight=2, most={"cpu_milli": 12_000})),
+        QueueSet(queue=Queue(name="nlp", parent="org", quota={"gpu_milli": 3000})),
+        QueueSet(queue=Queue(name="web", borrow={"gpu_milli": 4000}, users=("ann",))),
+        QueueSet(queue=Queue(name="old")),
+        UserSet(user=User(name="ann", weight=2, live_max=3)),
+        UserSet(user=User(name="bob", pending_max=5)),
+    )
+    turn(60_100, QueueDeleted(name="old"), UserDeleted(name="bob"), TenantDeleted(name="vision"))
+    gpus = Shape(cpu_milli=1000, gpus=2)
+    first = core.next_job
+    for number in range(2):
+        submit(60_200 + number, JobSpec(shape=gpus, user="ann", queue="web", grace_ms=1_000))
+    start(recorder, 60_300)
+    turn(60_400, Checkpointed(job=first, attempt=1, at_ms=60_350))
+    submit(60_500, JobSpec(shape=gpus, user="cara", queue="nlp"))
+    for job in list(core.jobs.values()):
+        if job.phase is Phase.STOPPING:
+            turn(60_600, *ends(job, Exit(signal=15)))
+    start(recorder, 60_700)
+
+
+def take_and_give(recorder: Recorder) -> None:
+    """Named resources that are asked for while jobs run, and a job that grows and shrinks."""
+    turn, submit, core = recorder.turn, recorder.submit, recorder.scheduler.core
+    clear(recorder, 69_000)
+    small = Shape(cpu_milli=1000)
+    resources = [Resource(name="matlab", amount=2), Resource(name="gate", kind="lock")]
+    turn(
+        70_000,
+        PolicySet(policy=PolicyConfig(order="fifo", resize_every_ms=0)),
+        *(ResourceSet(resource=each) for each in (*resources, Resource(name="old"))),
+    )
+    turn(70_100, ResourceDeleted(name="old"))
+    first = core.next_job
+    needs = JobSpec(shape=small, counted=(("matlab", 1),), may_acquire=(("gate", 1),))
+    submit(70_200, needs)
+    submit(70_300, needs)
+    start(recorder, 70_400)
+    for job in (first, first + 1):
+        turn(70_500, Asked(job=job, attempt=1, name="gate", amount=1, key=f"key {job}"))
+    (waits,) = core.named.waiting()
+    turn(70_600, Withdrawn(job=waits.job, attempt=1, ask=waits.number, because="gave up"))
+    turn(70_700, Released(job=first, attempt=1, name="gate", amount=1))
+    submit(70_800, JobSpec(shape=small, members_max=4, grace_ms=1_000))
+    start(recorder, 70_900)
+    start(recorder, 71_000)
+    for node in (0, 2):  # others use all the rest
+        turn(71_100, ForeignUsage(node=node, amounts=(8000, 0, 0, 0, 0)))
+    submit(71_200, JobSpec(shape=small))
+
+
+def start(recorder: Recorder, now: Ms) -> None:
+    """Let all members start that have not."""
+    for job in list(recorder.scheduler.core.jobs.values()):
+        if job.phase in (Phase.STARTING, Phase.RUNNING):
+            for rank in [rank for rank in job.ranks if rank not in job.started]:
+                recorder.turn(now, MemberStarted(job=job.id, attempt=job.attempt, rank=rank))
 
 
 def main(version: str) -> None:

@@ -23,7 +23,7 @@ from fairlead.policy.preempt import GittinsOrder, learnt_of
 from fairlead.policy.registry import POLICIES, build, policy_config
 from fairlead.sim.replay import Rules
 from fairlead.sim.workload import SimJob
-from strategies import cluster, place, start, submit
+from strategies import cluster, node, place, start, submit
 
 PREEMPTIVE = [name for name in POLICIES if policy_config(name).preempt]
 HERE = Path(__file__).parent
@@ -323,3 +323,16 @@ def test_two_long_jobs_share_a_place_by_gittins_without_history_few_times():
     assert not GittinsTable(()).values
     longest = sorted(world.preempted)[-2:]
     assert max(longest) <= 600 and sum(longest) < 700
+
+
+def test_a_gang_takes_the_places_of_others_beside_the_room_that_there_is():
+    """Four places, three of them held by jobs of low priority: a gang of two needs one more."""
+    core = cluster(node(gpus=4), policy="priority-preempt")
+    low = [submit(core, 0, gpus=1, priority=10) for _ in range(3)]
+    for number, job in enumerate(low):
+        place(core, job, Slot(node=0, devices=(number,)))
+        start(core, job)
+    gang = submit(core, 0, gpus=1, members=2, priority=90)
+    (stop,) = list(build(core.policy).decide(core))
+    assert stop.job in [job.id for job in low]
+    assert f"{gang.id}" in stop.because

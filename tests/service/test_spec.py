@@ -188,7 +188,7 @@ def test_gpus_are_whole_or_a_part_of_one_and_may_name_a_model(gpus, expected):
         ({"env": {"A": "x" * limits.ENV_BYTES_MAX}}, "env", "bytes, allowed are", "file"),
         ({"labels": {"": "x"}}, "labels", "no name", ""),
         ({"labels": {str(n): "x" for n in range(101)}}, "labels", "more than 100", ""),
-        ({"workdir": "x\0y"}, "workdir", "not the name of a folder", ""),
+        ({"workdir": "x\0y"}, "workdir", "not the name of a file or folder", ""),
         ({"run": []}, "run", "run is empty", "say what to run"),
         ({"run": " "}, "run", "run is empty", ""),
         ({"run": [""]}, "run", "run is empty", ""),

@@ -19,16 +19,20 @@ from fairlead.policy.given import Given
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.plan import Plans
 from fairlead.policy.preempt import _Draft
-from fairlead.sim.faults.run import Failure, run_seed
+from fairlead.policy.registry import policy_config
+from fairlead.sim.faults.menu import draw
+from fairlead.sim.faults.run import Failure, run_plan
 
 SEEDS_MAX = 150
 Plant = Callable[[pytest.MonkeyPatch], None]
-PLANTS: dict[str, tuple[Plant, tuple[str, ...]]] = {}
+PLANTS: dict[str, tuple[Plant, tuple[str, ...], str]] = {}
 
 
-def plant(*checks: str) -> Callable[[Plant], Plant]:
+def plant(*checks: str, policy: str = "") -> Callable[[Plant], Plant]:
+    """Register a bug and what finds it; `policy` rules all the time, where it is of one kind."""
+
     def register(function: Plant) -> Plant:
-        PLANTS[function.__name__] = function, checks
+        PLANTS[function.__name__] = function, checks, policy
         return function
 
     return register
@@ -64,7 +68,7 @@ def promises_do_not_stand_when_others_are_made(patch: pytest.MonkeyPatch) -> Non
     )
 
 
-@plant("promise-later", "promise-in-the-past")
+@plant("promise-later", "promise-in-the-past", policy="conservative")
 def claims_of_others_are_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Plans, "sync", lambda self: None)
 
@@ -106,7 +110,7 @@ def the_most_preemptions_are_not_kept(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-@plant("preempted-in-vain")
+@plant("preempted-in-vain", policy="srtf")
 def foreign_use_stops_running_jobs(patch: pytest.MonkeyPatch) -> None:
     """The bug that this check has found in its first hour."""
 
@@ -128,7 +132,7 @@ def a_preempted_job_counts_as_failed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Core, "_stop_decided", final)
 
 
-@plant("livelock")
+@plant("livelock", "liveness", policy="las")
 def a_job_that_was_stopped_comes_first_again(patch: pytest.MonkeyPatch) -> None:
     """The service that a preempted job has had is forgotten."""
     original = Core._wait
@@ -179,11 +183,18 @@ def a_gang_counts_as_one_member(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_planted_bug_of_a_policy_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    plant_it, checks = PLANTS[name]
+    plant_it, checks, policy = PLANTS[name]
     plant_it(monkeypatch)
     others: dict[str, int] = {}
     for seed in range(SEEDS_MAX):
-        result = run_seed(seed)
+        plan = draw(seed)
+        if policy:
+            rest = [each for each in plan.incidents if each.kind != "policy"]
+            rules = replace(policy_config(policy), reclaim="never")
+            if rules.levels_gpu_ms:
+                rules = replace(rules, levels_gpu_ms=(10_000, 60_000))
+            plan = replace(plan, policy=rules, incidents=tuple(rest))
+        result = run_plan(plan)
         if isinstance(result, Failure):
             if result.name in checks:
                 print(f"{name}: found at seed {seed}: {result.name}: {result.message[:100]}")

@@ -373,23 +373,23 @@ class Core:
         """The whole gang has to go."""
         self._move(job, event, Phase.STOPPING)
         resize.halt(job)
+        grace_ms = 0 if job.kill else job.spec.grace_ms
+        self.ends.set(job.id, self.now + grace_ms, final=True)
         for slot in job.slots:
             self._dirty.add(slot.node)
 
     def _stop_decided(self, event: StopDecided) -> None:
         job = self._ours(event, event.attempt)
         assert event.then is Phase.PENDING or event.then in FINAL
+        job.kill = job.kill or event.now
         self._halt(job, event)
         job.then, job.because, job.broken = event.then, event.because, False
-        job.kill = job.kill or event.now
         if event.then is Phase.PENDING:
             watch.preempted(job, event.beneficiary)
             if job.started_ms is not None:
                 # By a node's clock that is slow it ran for less than the order that stops it has
                 # counted, would come first again at once, and be stopped again.
                 self._note_time(job, None)
-        grace_ms = 0 if job.kill else job.spec.grace_ms
-        self.ends.set(job.id, self.now + grace_ms, final=True)
 
     def _cancelled(self, event: Cancelled) -> None:
         job = self._ours(event)

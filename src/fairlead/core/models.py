@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import Request
-from fairlead.model.resources import WHOLE_GPU_MILLI
+from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
 
 if TYPE_CHECKING:
     from fairlead.core.shares import Shares
@@ -26,9 +26,8 @@ def accepted(shares: Shares, job: Job) -> list[str]:
     return sorted(there if not asked else there & set(asked))
 
 
-def closed(shares: Shares, job: Job) -> frozenset[str]:
-    """Return the types of which the job's queue or user has no room for it now."""
-    shape = job.spec.shape
+def closed(shares: Shares, job: Job, shape: Shape) -> frozenset[str]:
+    """Return the types of which the job's queue or user has no room for a shape of it now."""
     milli = (WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli) * shape.members
     if not shares.models or not milli or len(shape.gpu_models) == 1:
         return frozenset()
@@ -55,24 +54,26 @@ def _short(shares: Shares, job: Job, row: int, amount: int) -> bool:
 def request(shares: Shares, job: Job) -> Request:
     """Return the job's request, for the types alone that are open to it."""
     whole = shares.core.shapes[job.shape_id]
-    if not shares.models:
-        return whole
-    shut = closed(shares, job)
+    # Where none is open the job may not start at all (`Shares.block`).
+    return open_to(shares, job, whole) or whole
+
+
+def open_to(shares: Shares, job: Job, whole: Request) -> Request | None:
+    """Return a request of a job for the types alone that are open to it, None if none is."""
+    shut = closed(shares, job, whole.shape) if shares.models else None
     if not shut:
         return whole
-    key = (job.shape_id, shut)
-    found = shares.narrowed.get(key)
-    if found is None:
+    key = (whole.shape, shut)
+    if key not in shares.narrowed:
         rest = tuple(model for model in accepted(shares, job) if model not in shut)
-        # Where none is open the job may not start at all (`Shares.block`).
-        narrow = Request(replace(job.spec.shape, gpu_models=rest)) if rest else whole
-        found = shares.narrowed[key] = narrow
-    return found
+        narrow = Request(replace(whole.shape, gpu_models=rest)) if rest else None
+        shares.narrowed[key] = narrow
+    return shares.narrowed[key]
 
 
 def none_open(shares: Shares, job: Job) -> str:
     """Return in words that no type is open to the job, "" if one is."""
-    shut = closed(shares, job)
+    shut = closed(shares, job, job.spec.shape)
     if not shut or any(model not in shut for model in accepted(shares, job)):
         return ""
     return f"no room in the quotas for any GPU type that it takes: {', '.join(sorted(shut))}"

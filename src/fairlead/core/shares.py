@@ -112,7 +112,7 @@ class Shares:
         self.limited = False  # whether anything here could keep a job from starting
         self.generation = 0  # grows when queues, users, or what there is of a resource change
         self.kept: dict[JobId, Kept] = {}  # for jobs with a hold (event Promised)
-        self.narrowed: dict[tuple[ShapeId, frozenset[str]], Request] = {}  # core/models.py
+        self.narrowed: dict[tuple[Shape, frozenset[str]], Request | None] = {}  # core/models.py
         self.stale = False  # queues or users are others than when all was booked
         self._layout = -1
         self._asked: dict[int, tuple[tuple[int, int], ...]] = {}  # by shape
@@ -321,6 +321,7 @@ class Shares:
         self._layout = self.core.ledger.layout
         self.generation += 1
         self._asked.clear()
+        self.narrowed.clear()
         self._ever.clear()
         if not self.governed:
             return

@@ -16,7 +16,7 @@ passed over whole.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from fairlead.core.ends import FAR
@@ -314,14 +314,23 @@ class _Draft:
         self.given.add(job, slots)
 
     def _crowd(
-        self, node: NodeId, request: Request, most: int, least: int, fence: Fence
+        self,
+        node: NodeId,
+        request: Request,
+        most: int,
+        least: int,
+        fence: Fence,
+        besides: Sequence[Slot] = (),
     ) -> list[tuple[int, NodeId, list[Slot]]]:
         """Return members that fit on a node if its worst holders go, with how few may then stay.
 
-        One after the other; `least` together where the spread rule wants all on one node.
+        One after the other; `least` together where the spread rule wants all on one node. `besides`
+        are members that fit there as it is.
         """
         found: list[tuple[int, NodeId, list[Slot]]] = []
         trial, holders = self.node(node).copy(), self.holders.get(node, [])
+        for slot in besides:
+            trial.move(request, slot.devices, -1)
         gone = self.stopping.copy()
         for kept in range(len(holders) - 1, -1, -1):
             self._give_back(trial, holders[kept], node)
@@ -355,8 +364,10 @@ class _Draft:
             here = _take(trial, node, request, most) if sound else []
             if len(here) >= least:
                 roomy.append((fit.score(request, trial.free), node, here))
-                continue
-            crowded += self._crowd(node, request, most, least, fence)
+            else:
+                here = []
+            if len(here) < most:
+                crowded += self._crowd(node, request, most - len(here), least, fence, here)
         slots: list[Slot] = []
         for _, _, here in [*sorted(roomy, key=_first_two), *sorted(crowded, key=_first_two)]:
             slots += here[: members - len(slots)]

@@ -320,8 +320,11 @@ class Reclaim:
 
     def _hold(self, job: Job, scene: Scene, going: Sequence[Job]) -> Iterator[AnyEvent]:
         """Hold for a job what those leave that are on their way out, if it is to have it."""
+        hold = self._promise(job, scene.room.slots(), going)
+        if job.promise is not None and job.promise.start_ms <= hold.start_ms:
+            return  # it starts as early without
         self._tree = self._going = None
-        yield self._promise(job, scene.room.slots(), going)
+        yield hold
 
     def _promise(self, job: Job, slots: tuple[Slot, ...], going: Sequence[Job]) -> Promised:
         core = self.core

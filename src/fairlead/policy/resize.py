@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from fairlead.core import models
 from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
 from fairlead.core.fits import copies
@@ -280,7 +281,9 @@ class Resize:
 
     def _slot(self, core: Core, job: Job, closed: npt.NDArray[np.bool_] | None) -> Slot | None:
         """Return where one more member of a job may go now: the best node by the placement."""
-        unit = self._unit(core, job)
+        unit = models.open_to(core.shares, job, self._unit(core, job))
+        if unit is None:
+            return None
         spread, mine = unit.shape.spread, {slot.node for slot in job.slots}
         plan = self._plan(core, job)
         until = max(core.ends.get(job.id), core.clock + 1)

@@ -55,6 +55,7 @@ class Foresight:
         self.policy = PolicyConfig()
         self.reservations: dict[str, Reservation] = {}
         self.promised: dict[JobId, Ms] = {}
+        self.held: set[JobId] = set()  # whose promise is a hold, as far as the last one said
         self.excused: set[JobId] = set()  # something has happened that may move their promise
         self.preempted: dict[JobId, int] = {}  # by attempt: to run again
         self.preemptions: dict[JobId, int] = {}
@@ -118,8 +119,9 @@ class Foresight:
         if event.start_ms < at:
             raise Violation("promise-in-the-past", f"{event} at {at}", job)
         later = old is not None and event.start_ms > max(old, at)
-        if event.until_ms is not None and old is not None and old <= at:
-            later = False  # it was late already; now others make room for it
+        if event.until_ms is not None and old is not None and (old <= at or job in self.held):
+            later = False  # it was late already, or is held for it as before
+        (self.held.discard if event.until_ms is None else self.held.add)(job)
         if later and not (event.because and job in self.excused):
             raise Violation("promise-later", f"{event}: was {old}", job)
         if event.until_ms is not None:  # room that was made for it was not foreseen by others

@@ -37,6 +37,9 @@ def _resources(nodes: tuple[Node, ...]) -> dict[str, int]:
     found = {DIMENSIONS[0]: sum(node.cpu_milli for node in nodes)}
     if devices:
         found[DIMENSIONS[GPU]] = WHOLE_GPU_MILLI * len(devices)
+        model = devices[0].model
+        count = sum(device.model == model for device in devices)
+        found[f"{DIMENSIONS[GPU]}/{model}"] = WHOLE_GPU_MILLI * count
     return found
 
 
