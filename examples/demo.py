@@ -1,4 +1,5 @@
-"""Fairlead in about a minute: three tenants, one machine, and a service that is killed midway.
+"""Fairlead in about a minute: three tenants, one machine, a service that is killed midway, and two
+queues of which one takes back what it lent.
 
     make run          or          python examples/demo.py
 
@@ -158,10 +159,42 @@ def run(service: Service, screen: Screen) -> None:
     history = history_of(service.state / "fairlead.db")
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(page(history, title="Fairlead demo", marks=marks), encoding="utf-8")
+    sharing(service, screen)
+    screen.stop()
     service.down()
     summary(screen.console, history)
     screen.console.print(f"Checked: {verdict}.", soft_wrap=True)
     screen.console.print(f"Report: {REPORT}", soft_wrap=True, highlight=False)
+
+
+def sharing(service: Service, screen: Screen) -> None:
+    """Guests fill the machine with what the lab does not use; then the lab asks for its own."""
+
+    def submit(queue: str, *words: str) -> int:
+        return service.fairlead("submit", "--queue", queue, "--json", *words)["ids"][0]
+
+    def job(number: int) -> Row:
+        return service.api.get(f"/jobs/{number}")
+
+    service.fairlead("queue", "create", "lab", "--quota", "cpus=1", "--json")
+    service.fairlead("queue", "create", "guests", "--json")
+    screen.say("two queues: lab, which is promised 1 core, and guests, who use what is free")
+    loan = ("--name", "borrower", "--grace", "2s", "--", "sleep", "600")
+    guests = [submit("guests", *loan) for _ in range(service.cores)]
+    watch(service, screen, lambda rows: all(job(each)["phase"] == "RUNNING" for each in guests))
+    screen.say(f"jobs {text_of(guests)} of guests have the whole machine, the lab's core included")
+    owner = submit("lab", "--name", "owner", "--", "sleep", "1")
+    watch(service, screen, lambda rows: job(owner)["phase"] in FINAL)
+    gone = [each for each in guests if job(each)["preemptions"]]
+    if len(gone) != 1:
+        raise Failed(f"one job had to make room for the lab, but these did: {gone}")
+    screen.say(
+        f"job {owner} of lab: its core was taken back from job {text_of(gone)}, and no other"
+    )
+    watch(service, screen, lambda rows: job(gone[0])["phase"] == "RUNNING")
+    screen.say(f"job {text_of(gone)} runs again on what is free once more")
+    service.fairlead("cancel", "--now", *map(str, guests), "--json")
+    watch(service, screen, all_done)
 
 
 def now_ms() -> int:

@@ -69,6 +69,15 @@ def test_a_command_that_resembles_nothing_points_to_the_help(cli):
     assert "see: fairlead --help" in result.err
 
 
+def test_a_group_without_a_command_names_its_commands_in_two_lines(cli):
+    result = cli("resource")
+    assert result.code == 2
+    assert result.err.splitlines() == [
+        "fairlead: fairlead resource needs a command: create, delete, edit, list",
+        "  hint: see: fairlead resource --help",
+    ]
+
+
 def test_a_misspelt_option_is_answered_with_the_nearest(cli):
     result = cli("submit", "--cpsu", "2", "--", "true")
     assert result.code == 2

@@ -16,8 +16,9 @@ from fairlead.model.events import (
     PolicySet,
     Submitted,
     TenantSet,
+    UserSet,
 )
-from fairlead.model.jobs import Exit, JobSpec, Phase, Tenant
+from fairlead.model.jobs import Exit, JobSpec, Phase, Tenant, User
 from fairlead.model.resources import Node, Shape, Slot
 from fairlead.policy.explain import explain, reasons
 from fairlead.policy.registry import build, policy_config
@@ -103,6 +104,17 @@ def test_a_tenant_over_its_quota_waits_for_quota_and_holds_up_nobody():
     story = told(core, waits.id)
     assert (story.reason, other.phase) == ("WaitingForQuota", Phase.STARTING)
     assert "quota of tenant t: would be exceeded" in story.lines
+    assert story.summary.startswith("tenant t holds 2 cpus of at most 2: ")
+
+
+def test_a_limit_of_its_user_is_not_told_as_the_quota_of_its_tenant():
+    core = cluster(node(), policy="fifo")
+    core.apply(0, TenantSet(tenant=Tenant(name="t", quota=(3000, None, None, None, None))))
+    core.apply(0, UserSet(user=User(name="ann", most={"cpu_milli": 2000})))
+    place(core, submit(core, 2, tenant="t", user="ann"), 0)
+    story = told(core, submit(core, 1, tenant="t", user="ann").id)
+    assert story.reason == "QOSMaxResourcesPerUser"
+    assert "quota of tenant t: ok" in story.lines
 
 
 def test_a_job_for_which_only_nodes_that_are_down_are_large_enough_says_so():
@@ -166,7 +178,7 @@ def test_a_job_that_ran_before_says_why_it_waits_again():
     place(core, job, 0)
     core.apply(0, NodeLost(node=0, because="no heartbeat"))
     lines = told(core, job.id).lines
-    assert any("ran before (1 attempts)" in line and "no heartbeat" in line for line in lines)
+    assert any("ran before (1 attempt)" in line and "no heartbeat" in line for line in lines)
 
 
 def test_a_running_job_says_why_it_was_placed_and_an_unknown_one_nothing():

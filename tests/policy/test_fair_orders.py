@@ -245,6 +245,23 @@ def test_why_names_every_term():
         assert [each for each in words if each not in text] == [], text
 
 
+@pytest.mark.parametrize("name", ["fair", "hdrf", "drf"])
+def test_why_ranks_by_shares_also_when_nothing_is_free(name):
+    core = cluster(node("n0", cpus=2), policy=name)
+    for user in ("ann", "ann", "ann", "bob"):  # ann has all, and waited first
+        spec = JobSpec(shape=Shape(cpu_milli=1000), user=user)
+        core.apply(core.now, Submitted(job=core.next_job, spec=spec))
+        scheduler = Scheduler(core, build)
+        scheduler.turn(core.now, [])
+    stories = {job: explain(core, scheduler.policy, job).lines for job in (3, 4)}
+    assert "order: 0 before it of 2 waiting" in stories[4], stories[4]
+    assert "order: 1 before it of 2 waiting" in stories[3], stories[3]
+    assert "holds now: 2 cpus" in stories[3]
+    assert not any(
+        line.startswith("share of user ann") and ": 0.0 %" in line for line in stories[3]
+    )
+
+
 def test_settings_of_fair_orders_are_checked_in_words():
     fair, sums = policy_config("fair"), policy_config("multifactor")
     assert override(fair, {"history": "20"}).history_percent == 20

@@ -155,6 +155,14 @@ def test_who_leaves_is_told_with_the_reason_and_the_program_of_the_job_goes_on()
     assert wide.because == f"job {rigid.id} needs the room"
 
 
+def test_who_waits_for_members_to_leave_is_told_whose_and_until_when():
+    world = World(4)
+    world.submit(1, 4, grace_ms=30_000)
+    rigid = world.submit(2)
+    words = world.why(rigid).summary
+    assert words.endswith("job 1 gets smaller by 2 members in 30s at the latest"), words
+
+
 def test_the_lowest_priority_gives_first_and_then_the_one_with_most():
     world = World(12, policy="priority-skip")
     high = world.submit(1, 4, priority=90)

@@ -10,6 +10,19 @@ from fairlead.policy.registry import policy_config
 from fairlead.policy.sharing_file import check_guarantees, in_words, read_sharing
 
 
+def test_a_setting_for_another_policy_says_that_no_policy_was_named():
+    with pytest.raises(Misuse, match="no effect") as wrong:
+        read_sharing({"policy": {"half_life": "1h"}})
+    assert "name: fair" in wrong.value.hint
+    read_sharing({"policy": {"name": "fair", "half_life": "1h"}})
+
+
+def test_a_user_who_is_named_twice_is_in_a_queue_once():
+    said = read_sharing({"queues": {"nlp": {"users": ["ann", "bob", "ann"]}}})
+    assert said.queues is not None
+    assert said.queues[0].users == ("ann", "bob")
+
+
 def test_a_file_says_queues_users_tenants_and_the_policy():
     said = read_sharing(
         {
@@ -63,6 +76,8 @@ def test_what_a_file_does_not_speak_of_is_not_the_same_as_none_of_it():
     [
         ({"queue": {"a": {"weihgt": 2}}}, "queue.a.weihgt", "unknown key", "weight"),
         ({"queues": {"a": {"weight": 0}}}, "queues.a.weight", "must be 1 or more", "weights"),
+        ({"queues": {"a": {"max_running": 2**60}}}, "queues.a.max_running", "at most 1099", ""),
+        ({"queues": {"a" * 250: {}}}, f"queues.{'a' * 250}", "cannot be a name", "1 to 200"),
         ({"queues": {"a": {"weight": "2"}}}, "queues.a.weight", "whole number", ""),
         ({"queues": {"a": {"quota": {"gpu": 2}}}}, "queues.a.quota.gpu", "no resource", "gpus"),
         ({"queues": {"a": {"lend": {"gpus/": 2}}}}, "queues.a.lend.gpus/", "no resource", "TYPE"),

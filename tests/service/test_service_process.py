@@ -64,6 +64,9 @@ def test_a_second_up_says_that_it_runs_already(world):
     world.up()
     again = world.fairlead("up")
     assert (again.code, f"runs already (process {world.pid})" in again.out) == (0, True)
+    assert again.err == ""
+    other = world.fairlead("up", "--policy", "fair")
+    assert other.code == 0 and "--policy fair counts only at a start" in other.err
     foreground = world.fairlead("up", "--foreground", "--json")
     assert foreground.code == 0
     assert json.loads(foreground.out)["already"] is True

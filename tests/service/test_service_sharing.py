@@ -62,6 +62,19 @@ def test_a_queue_is_made_shown_edited_and_deleted_and_each_is_an_event(desk):
     run(story())
 
 
+def test_what_a_queue_could_have_is_within_its_limit_and_those_above_it(desk):
+    async def story():
+        await desk.start(4000)
+        await queue(desk, "lab", quota={"cpus": 2}, limit={"cpus": 3})
+        await queue(desk, "nlp", parent="lab")
+        await queue(desk, "cv", parent="lab", limit={"cpus": 1})
+        for name, most in (("lab", 3000), ("nlp", 3000), ("cv", 1000)):
+            shown = await desk.call("GET", f"/api/v1/queues/{name}")
+            assert shown.json["available"] == {"cpu_milli": most}, name
+
+    run(story())
+
+
 def test_a_new_one_does_not_replace_another_but_may_come_twice(desk):
     async def story():
         await desk.start()

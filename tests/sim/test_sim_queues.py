@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from fairlead.cli.errors import Failure
 from fairlead.cli.main import main
 from fairlead.cli.sim import sim
 from fairlead.model.jobs import JobSpec, Queue, User
@@ -213,6 +214,13 @@ def test_compare_shows_queues_under_each_policy_and_on_the_page(made, tmp_path):
     html = page.read_text()
     assert 'id="queues"' in html and "By queue" in html and "Jain" in html
     assert "--queue-of tenant" in html  # the command that makes it again
+
+
+def test_a_trace_without_queues_is_told_and_queue_of_without_queues_refused(made, capsys):
+    trace, file = made
+    assert "see --queue-of" in call("run", trace, "--queues", file)
+    with pytest.raises(Failure, match="no effect without --queues"):
+        call("run", trace, "--queue-of", "tenant")
 
 
 @pytest.mark.parametrize(

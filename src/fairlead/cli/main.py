@@ -160,6 +160,10 @@ def _failure_of(error: Exception) -> Failure:
     """Return the error as one that can be shown in a line."""
     if isinstance(error, Failure):
         return error
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        assert error.ctx is not None and isinstance(error.ctx.command, click.Group)
+        path, below = error.ctx.command_path, error.ctx.command.list_commands(error.ctx)
+        return misuse(f"{path} needs a command: {', '.join(below)}", hint=f"see: {path} --help")
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else "fairlead"
         near = getattr(error, "possibilities", None)  # of an option that does not exist

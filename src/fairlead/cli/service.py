@@ -43,18 +43,16 @@ def up(
 
     places = _places(state)
     places.ensure()
+    given = (("--policy", policy), ("--cpus", cpus), ("--memory", memory))
+    options = [word for name, value in given if value is not None for word in (name, value)]
     pid = running_pid(places.pid)
     if pid is not None:
         _print_up(Client(str(places.socket)), as_json, already=pid)
+        if options:
+            notice(f"{' '.join(options)} counts only at a start: fairlead down, then up again")
         return 0
     if foreground:
         return _serve(places, _config(policy, cpus, memory))
-    options = [
-        word
-        for name, value in (("--policy", policy), ("--cpus", cpus), ("--memory", memory))
-        if value is not None
-        for word in (name, value)
-    ]
     started = Started(places, options)
     client = Client(str(places.socket))
     if not started.wait(lambda: bool(_status(client).get("ready")), READY_S_MAX):

@@ -31,9 +31,7 @@ _OPTIONS = (
     click.option(
         "--queue-of",
         type=click.Choice(["queue", "tenant", "user"]),
-        default="queue",
-        show_default=True,
-        help="With --queues: what of a job in the trace names its queue.",
+        help="With --queues: what of a job in the trace names its queue [queue].",
     ),
 )
 
@@ -60,18 +58,22 @@ class Queued(NamedTuple):
         return shares_of(outcome, self.queues, self.users)
 
 
-def queued(source: Source, path: str | None, column: Column) -> Queued:
+def queued(source: Source, path: str | None, column: Column | None) -> Queued:
     """Return the source with its jobs in the queues of a file, if one is named."""
     from fairlead.model.base import Misuse
     from fairlead.policy.sharing_file import read_sharing
     from fairlead.sim.queues import arrange
 
     if path is None:
+        if column is not None:
+            raise misuse(
+                "--queue-of has no effect without --queues", hint="name the file of the queues"
+            )
         return Queued(source)
     file = read_cluster_file(path)
     try:
         said = read_sharing(file.jobs[0])
-        found = arrange(source.workload, source.cluster, said, column)
+        found = arrange(source.workload, source.cluster, said, column or "queue")
     except Misuse as wrong:
         raise _located(file, wrong) from None
     if found.unknown:
@@ -80,6 +82,8 @@ def queued(source: Source, path: str | None, column: Column) -> Queued:
         more = len(found.unknown) - NAMES_SHOWN
         names += f" and {more} more" if more > 0 else ""
         notice(f"{path} has no queue {names}: {count:,} jobs are in queue default")
+    elif column is None and {job.spec.queue for job in source.workload.jobs} <= {"", "default"}:
+        notice("no job of the trace names a queue, so all are in queue default; see --queue-of")
     setup = (*source.setup, *found.setup)
     moved = source._replace(workload=found.workload, setup=setup)
     return Queued(moved, found.queues, found.users, said.policy)

@@ -200,9 +200,9 @@ def _sizes(core: Core, pipeline: Pipeline, job: Job) -> list[str]:
     pipeline.bind(core)
     pipeline.queue.sync(core)
     least, most = job.spec.shape.members, job.spec.members_max
-    sizes = f"{job.team.size} members of {least} to {most}"
+    sizes = f"{job.team.size} member{'' if job.team.size == 1 else 's'} of {least} to {most}"
     if job.team.leaving:
-        sizes += f"; {len(job.team.leaving)} more are leaving"
+        sizes += f"; {len(job.team.leaving)} more leave"
     return [f"has {sizes}", f"does not grow now: {pipeline.resize.why_not(core, job)}"]
 
 
@@ -218,10 +218,11 @@ def _lines(
     look = shapes.look(job)
     lines = [f"asks for {describe(job.spec.shape)}", *pending_lines(core, job)]
     if job.attempt:
-        lines.append(f"ran before ({job.attempt} attempts); waits again: {job.because}")
+        times = "1 attempt" if job.attempt == 1 else f"{job.attempt} attempts"
+        lines.append(f"ran before ({times}); waits again: {job.because}")
         lines += preempted_lines(core, job, now)
     if core.tenants.get(job.spec.tenant) and core.tenants[job.spec.tenant].quota:
-        over = pipeline.over_quota(core, job)
+        over = pipeline.block_of_tenant(core, job, job.spec.shape) is not None
         lines.append(f"quota of tenant {job.spec.tenant}: {'would be exceeded' if over else 'ok'}")
     lines += explain_tree.chain(core, pipeline.config, job)
     if look.held is not None:
@@ -262,9 +263,9 @@ def _holders(core: Core, now: Ms) -> list[str]:
             until = "no time limit"
         else:
             until = f"ends within {max(0, ends - now) // 1000} s by its time limit"
-        lines.append(
-            f"in use by job {job.id} of {job.spec.tenant} ({describe(job.spec.shape)}): {until}"
-        )
+        queue = "" if job.spec.queue == "default" else f" in queue {job.spec.queue}"
+        asked = describe(job.spec.shape)
+        lines.append(f"in use by job {job.id} of {job.spec.tenant}{queue} ({asked}): {until}")
     if len(live) > HOLDERS_SHOWN:
         lines.append(f"in use by {len(live) - HOLDERS_SHOWN} more jobs")
     return lines

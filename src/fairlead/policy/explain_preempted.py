@@ -31,14 +31,30 @@ def held_in_words(core: Core, job: Job, now: Ms) -> str:
     if len(victims) > SHOWN:
         names += f" and {len(victims) - SHOWN} more"
     until = format_duration(max(0, promise.until_ms - now), exact=False)
+    smaller = "".join(f"; {line}" for line in _smaller(core, job, now))
     if not victims:
-        return f"room is held for it, for {until} at the latest"
+        return f"room is held for it, for {until} at the latest{smaller}"
     ends = max(core.ends.get(each.id) for each in victims)
     left = format_duration(max(0, ends - now), exact=False)
     return (
         f"waits for job{'s' if len(victims) > 1 else ''} {names}, preempted for it, to be gone in "
-        f"{left} at the latest; their room is held for it for {until}"
+        f"{left} at the latest; their room is held for it for {until}{smaller}"
     )
+
+
+def _smaller(core: Core, job: Job, now: Ms) -> list[str]:
+    """Say which elastic jobs lose members on the machines where room is held for a job."""
+    nodes = {slot.node for slot in job.promise.slots} if job.promise else set()
+    found = []
+    for each in core.jobs.values():
+        team = each.team
+        if team is None or not team.leaving or nodes.isdisjoint(slot.node for slot in each.slots):
+            continue
+        left = format_duration(max(0, team.leave_ms - now), exact=False)
+        count = len(team.leaving)
+        members = f"{count} member{'s' if count > 1 else ''}"
+        found.append(f"job {each.id} gets smaller by {members} in {left} at the latest")
+    return found[:SHOWN]
 
 
 def preempted_in_words(job: Job) -> str:

@@ -52,7 +52,7 @@ def _of_user(core: Core, job: Job) -> Iterator[str]:
     if user is None or account is None:
         return
     if user.live_max is not None:
-        yield f"user {name}: {account.live} jobs run, of at most {user.live_max}"
+        yield f"user {name}: {_run(account.live)}, of at most {user.live_max}"
     for row, _ in shares.asked(job):
         resource = shares.rows[row]
         most = user.most.get(resource)
@@ -64,7 +64,11 @@ def _of_user(core: Core, job: Job) -> Iterator[str]:
 def _of_queue(core: Core, branch: Branch) -> Iterator[str]:
     queue = core.queues.get(branch.name)
     if queue is not None and queue.live_max is not None:
-        yield f"queue {branch.name}: {branch.live} jobs run, of at most {queue.live_max}"
+        yield f"queue {branch.name}: {_run(branch.live)}, of at most {queue.live_max}"
+
+
+def _run(count: int) -> str:
+    return f"{count} job runs" if count == 1 else f"{count} jobs run"
 
 
 def _of_row(core: Core, branch: Branch, row: int) -> Iterator[str]:

@@ -16,10 +16,11 @@ from fairlead.core.engine import Core
 from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
 from fairlead.core.shares import QUOTA, Block, plus
+from fairlead.model.amounts import of, show
 from fairlead.model.base import Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed
 from fairlead.model.jobs import PolicyConfig
-from fairlead.model.resources import Shape, Slot
+from fairlead.model.resources import DIMENSIONS, Shape, Slot
 from fairlead.policy import order
 from fairlead.policy.backfill import Backfill
 from fairlead.policy.beside import find
@@ -263,9 +264,14 @@ class Pipeline:
         if core.promises and not is_firm(job):
             kept = kept_of_quota(core, tenant, job)
             asked = tuple(a + k for a, k in zip(asked, kept, strict=True))
-        for most, used, amount in zip(tenant.quota, usage, asked, strict=True):
+        rows = zip(DIMENSIONS, tenant.quota, usage, asked, strict=True)
+        for name, most, used, amount in rows:
             if most is not None and used + amount > most:
-                return Block(QUOTA, f"tenant {tenant.name} would use more than its quota")
+                return Block(
+                    QUOTA,
+                    f"tenant {tenant.name} holds {of(name, used)} of at most {show(name, most)}: "
+                    f"there is no room in its quota for {show(name, amount)} more",
+                )
         return None
 
     def possible(self, core: Core, job: Job) -> bool:

@@ -153,6 +153,8 @@ def policy_of(asked: str | Mapping[str, Any]) -> PolicyConfig:
     try:
         return override(config, settings)
     except Misuse as wrong:
+        if not name and "no effect" in wrong.message:
+            wrong.hint += "; without a name the policy is priority: add name: fair, or whichever"
         prefix = "" if wrong.field.startswith("policy") else "policy."
         wrong.field = f"{prefix}{wrong.field}".rstrip(".")
         raise
@@ -184,7 +186,7 @@ def queue_of(name: str, table: QueueTable) -> Queue:
         live_max=_count(0, table.max_running, f"{path}.max_running"),
         priority_min=least,
         priority_max=most,
-        users=tuple(checked_name(user, f"{path}.users") for user in table.users),
+        users=tuple(dict.fromkeys(checked_name(user, f"{path}.users") for user in table.users)),
     )
     for row, amount in queue.quota.items():
         if amount > queue.most.get(row, amount):
@@ -315,14 +317,17 @@ def check_guarantees(queues: Iterable[Queue], capacity: Mapping[str, int]) -> No
 def checked_name(name: str, field: str) -> str:
     """Return a name of a queue, user or tenant; Misuse if it cannot be one."""
     if not name or len(name) > limits.NAME_CHARS_MAX or not name.isprintable():
-        raise Misuse(f"'{name[:40]}' cannot be a name", field=field)
+        hint = f"1 to {limits.NAME_CHARS_MAX} printable characters"
+        raise Misuse(f"'{name[:40]}' cannot be a name", field=field, hint=hint)
     return name
 
 
 def at_least(least: int, value: int, field: str) -> int:
     """Return a whole number from `least` to AMOUNT_MAX; Misuse for another."""
-    if not least <= value <= limits.AMOUNT_MAX:
+    if value < least:
         raise Misuse(f"{field} must be {least} or more, not {value}", field=field)
+    if value > limits.AMOUNT_MAX:
+        raise Misuse(f"{field} is {value}, at most {limits.AMOUNT_MAX} is allowed", field=field)
     return value
 
 

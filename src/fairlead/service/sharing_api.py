@@ -10,10 +10,12 @@ from starlette.responses import Response
 
 from fairlead.core.admission import check_ever
 from fairlead.core.capacity import above, children, effective, missing
+from fairlead.core.cohort import Branch
 from fairlead.core.engine import Core
 from fairlead.model.amounts import of, show
 from fairlead.model.base import Misuse, Refused
 from fairlead.model.jobs import JobSpec
+from fairlead.model.limits import AMOUNT_MAX
 from fairlead.model.resources import DIMENSIONS
 from fairlead.policy.fair.standing import standing
 from fairlead.service import sharing, web
@@ -42,7 +44,7 @@ def queue_view(core: Core, name: str) -> View:
         assert branch is not None
         resource = shares.rows[row]
         more["guaranteed"][resource] = branch.subtree[row]
-        more["available"][resource] = branch.available(row)
+        more["available"][resource] = min(branch.available(row), _below_limits(branch, row))
         if branch.borrowed(row):
             more["borrowed"][resource] = branch.borrowed(row)
     holds = effective(core.queues, name)
@@ -64,6 +66,12 @@ def queue_view(core: Core, name: str) -> View:
         "waiting": branch.waiting if branch else 0,
         "notes": list(_notes(core, name)),
     }
+
+
+def _below_limits(branch: Branch, row: int) -> int:
+    """Return what the limits of a queue and of all above it leave of a resource."""
+    limits = [(each.most[row], each.held[row]) for each in branch.above()]
+    return min((most - held for most, held in limits if most is not None), default=AMOUNT_MAX)
 
 
 def _notes(core: Core, name: str) -> Iterator[str]:

@@ -189,6 +189,11 @@ class Fair(_Shares):
                 [at for at, (row, limit) in enumerate(self._limits) if held[row] < limit]
             )
 
+    def count_all(self) -> None:
+        """Count shares in all resources from now on: where nothing is free none would be left."""
+        self._limits, self._full = [], 0
+        self.tree.settle()
+
 
 class MaxMin(_Shares):
     """Who is farthest below its entitlement, by the resource of which it needs most."""

@@ -20,7 +20,7 @@ from fairlead.core.jobs import Job
 from fairlead.model.base import Ms, ShapeId
 from fairlead.model.events import AnyEvent, Placed
 from fairlead.model.resources import Slot
-from fairlead.policy.fair.orders import walk
+from fairlead.policy.fair.orders import Fair, walk
 from fairlead.policy.fair.queue import FairQueue, LeafKey
 from fairlead.policy.queue import Entry, Group, GroupId, merged
 
@@ -207,6 +207,8 @@ class Turns:
         rest = {key: merged(core, groups[key], closed, refused) for key in sorted(groups)}
         heads = {key: first for key, its in rest.items() if (first := next(its, None))}
         turns = walk(core, {key: job for key, (_, job) in heads.items()}, self.pipeline.config)
+        if all_start and isinstance(turns, Fair):
+            turns.count_all()  # what is used up now comes free before they start
         while (leaf := turns.best()) is not None:
             key = cast(LeafKey, leaf.key)
             entry, job = heads[key]

@@ -8,6 +8,7 @@ from fairlead.core.decay import AVERAGE_ONE, ONE, ONE_BITS
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.shares import D
+from fairlead.model.amounts import of
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.resources import DIMENSIONS
 from fairlead.policy.fair import walk as tree
@@ -44,6 +45,7 @@ def _firsts(core: Core) -> Firsts:
 def _shares(core: Core, config: PolicyConfig, job: Job) -> Lines:
     flat = config.order == "drf"
     walk = Fair(core, _firsts(core), config, flat=flat)
+    walk.count_all()
     key = (job.spec.queue, job.spec.user)
     found = next(leaf for leaf in _leaves(walk.tree.root) if leaf.key == key)
     account = core.shares.accounts[key]
@@ -78,7 +80,7 @@ def _leaves(node: tree.Inner) -> Iterator[tree.Leaf]:
 
 def _amounts(amounts: list[int]) -> str:
     pairs = zip(DIMENSIONS, amounts, strict=True)
-    return ", ".join(f"{amount} {name}" for name, amount in pairs if amount) or "nothing"
+    return ", ".join(of(name, amount) for name, amount in pairs if amount) or "nothing"
 
 
 def _entitled(core: Core, job: Job) -> Lines:
