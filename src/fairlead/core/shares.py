@@ -141,11 +141,11 @@ class Shares:
         account = self._account(job)
         if account.at_ms != core.now:
             account.bring_up(core.now, core.policy.half_life_ms)
-        self._hold(job, held, live)
+        self._hold(job, account, held, live)
         return held[:D]
 
-    def _hold(self, job: Job, held: list[int], live: int) -> None:
-        account, person = self._account(job), self._person(job)
+    def _hold(self, job: Job, account: Account, held: list[int], live: int) -> None:
+        person = self._person(job)
         account.live += live
         person.live += live
         account.held = plus(account.held, held)
@@ -267,7 +267,7 @@ class Shares:
         self.sync()
         for job in core.jobs.values():
             if job.phase in LIVE:
-                self._hold(job, self.holdings(job, job.slots), 1)
+                self._hold(job, self._account(job), self.holdings(job, job.slots), 1)
             else:
                 self.wait(job, 1)
         for job in core.promises.values():

@@ -63,7 +63,10 @@ class Gate:
 
     def shut(self, core: Core, job: Job) -> bool:
         """Whether a job may not have what it needs now; quicker than in words."""
-        if any(core.named.free(name) < amount for name, amount in job.spec.counted):
+        spec = job.spec
+        if not spec.counted and not spec.may_acquire:
+            return False
+        if any(core.named.free(name) < amount for name, amount in spec.counted):
             return True
         return self.block(core, job) is not None
 

@@ -7,12 +7,12 @@ walk to say (orders.py): it changes with every launch.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TypeAlias
 
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
-from fairlead.model.base import Ms
+from fairlead.model.base import Ms, ShapeId
 from fairlead.policy.order import Order
 from fairlead.policy.queue import SEP, Entry, Group, GroupId, Queue
 
@@ -67,10 +67,11 @@ class FairQueue(Queue):
             first = group.first(core)
             if first == entry:
                 return entry, group
-            heapq.heappop(heads)
             if first is not None:
-                self._push(group_id, first)
+                self._queued[group_id] = first
+                heapq.heapreplace(heads, (first, group_id))
             else:
+                heapq.heappop(heads)
                 del self._queued[group_id], self.groups[group_id], self._leaf_of[group_id]
         if heads is not None:
             del self.leaves[leaf]
@@ -94,9 +95,16 @@ class FairQueue(Queue):
             self._push(group, entry)
         self.gated.clear()
 
-    def unpark(self, wanted: Callable[[GroupId, Entry], bool]) -> None:
-        """Take back those that did not fit and are wanted now; O(groups that did not fit)."""
-        for group in [group for group, entry in self.stuck.items() if wanted(group, entry)]:
+    def unpark(self, core: Core, closed: Collection[ShapeId], ends: Callable[[Job], bool]) -> None:
+        """Take back those that did not fit, but for closed shapes whose first job does not end the
+        pass; O(groups that did not fit)."""
+        pending = core.pending
+        back = [
+            group
+            for group, entry in self.stuck.items()
+            if group[0] not in closed or ((job := pending.get(entry[2])) is not None and ends(job))
+        ]
+        for group in back:
             self._push(group, self.stuck.pop(group))
 
     def in_order(self, core: Core) -> list[Job]:

@@ -60,7 +60,9 @@ class Turns:
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, best first."""
         self._queue.sync(core)
-        yield from self.launches(core, lambda job: self.pipeline.protected(core.clock, job))
+        overtake_ms = self.pipeline.overtake_ms
+        since = -1 if overtake_ms is None else core.clock - overtake_ms
+        yield from self.launches(core, lambda job: job.submitted_ms <= since)
 
     def launches(self, core: Core, ends: Ends) -> Iterator[AnyEvent]:
         """Yield placements until nobody can start anything, or a job that does not fit ends it.
@@ -106,6 +108,8 @@ class Turns:
                 return
             if plain:
                 closed.add(job.shape_id)
+                if self.pipeline.backfill is None and self._all_closed(core, closed):
+                    return
                 if closed >= self._waiting:
                     return  # nothing that waits fits
             turns.passed(leaf, following(key))
@@ -125,7 +129,7 @@ class Turns:
             self._core, self._wakeups, self._layout = core, core.wakeups, core.ledger.layout
             self._closed.clear()
         if not plain:
-            queue.unpark(lambda group, entry: True)
+            queue.unpark(core, (), ends)
             return set() if queue.leaves else None
         closed = self._closed
         self._waiting = {group[0] for group in queue.groups}
@@ -135,13 +139,22 @@ class Turns:
                 closed.add(shape)
         if closed >= self._waiting and self.pipeline.backfill is None:
             return None
-        queue.unpark(
-            lambda group, entry: (
-                group[0] not in closed
-                or (entry[2] in core.pending and ends(core.pending[entry[2]]))
-            )
-        )
+        queue.unpark(core, closed, ends)
         return closed
+
+    def _all_closed(self, core: Core, closed: set[ShapeId]) -> bool:
+        """Whether nothing that waits fits any more, now that one shape has come not to fit.
+
+        All that fitted are tried again, so that a full cluster is known at once, and not shape by
+        shape. What fits no more, beside something that does, still waits for its turn to be tried:
+        until then its users count as busy.
+        """
+        rest = self._waiting - closed
+        fits = self.pipeline.fit.tester()
+        if any(fits(core.shapes[shape]) for shape in rest):
+            return False
+        closed |= rest
+        return True
 
     def _place(self, core: Core, job: Job, plain: bool) -> tuple[Slot, ...] | None:
         if plain:

@@ -24,6 +24,7 @@ import heapq
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
+from fairlead.core.shares import D, plus
 from fairlead.model.base import JobId, Ms
 
 ONE_BITS = 40
@@ -34,6 +35,52 @@ WEIGHTLESS_BITS = 40  # a weight of 0 counts as 2^-40: last of all, but not neve
 
 Vector: TypeAlias = list[int]
 Tie: TypeAlias = tuple[Ms, JobId]  # of the first job: submission and id
+
+
+# Four operations on vectors, written out for those over DIMENSIONS as `plus` is: each is done at
+# every level of the tree for every launch, and a loop takes three times as long.
+
+
+def _minus(a: Vector, b: Vector) -> Vector:
+    return [x - y for x, y in zip(a, b, strict=True)]
+
+
+def _instead(total: Vector, new: Vector, old: Vector) -> Vector:
+    """Return a sum in which `new` has taken the place of `old`."""
+    if len(total) == D:
+        t0, t1, t2, t3, t4 = total
+        n0, n1, n2, n3, n4 = new
+        o0, o1, o2, o3, o4 = old
+        return [t0 + n0 - o0, t1 + n1 - o1, t2 + n2 - o2, t3 + n3 - o3, t4 + n4 - o4]
+    return [t + n - o for t, n, o in zip(total, new, old, strict=True)]
+
+
+def _norm(vector: Vector, share: int) -> Vector:
+    """Return vector / share."""
+    if len(vector) == D:
+        v0, v1, v2, v3, v4 = vector
+        return [
+            (v0 << NORM_BITS) // share,
+            (v1 << NORM_BITS) // share,
+            (v2 << NORM_BITS) // share,
+            (v3 << NORM_BITS) // share,
+            (v4 << NORM_BITS) // share,
+        ]
+    return [(part << NORM_BITS) // share for part in vector]
+
+
+def _scaled(total: Vector, share: int) -> Vector:
+    """Return a sum of norms x share."""
+    if len(total) == D:
+        t0, t1, t2, t3, t4 = total
+        return [
+            share * t0 >> NORM_BITS,
+            share * t1 >> NORM_BITS,
+            share * t2 >> NORM_BITS,
+            share * t3 >> NORM_BITS,
+            share * t4 >> NORM_BITS,
+        ]
+    return [share * part >> NORM_BITS for part in total]
 
 
 class Leaf:
@@ -99,7 +146,7 @@ class TreeWalk:
             self._measure(child)
             node.heap.append((child.share, *child.tie, child))
             if node is not self.root:
-                node.total = [a + b for a, b in zip(node.total, child.norm, strict=True)]
+                node.total = plus(node.total, child.norm)
         heapq.heapify(node.heap)
         node.busy = []
 
@@ -133,10 +180,10 @@ class TreeWalk:
         node = leaf
         while (parent := node.parent) is not None:
             heapq.heappop(parent.heap)
-            parent.rest = [a + b for a, b in zip(parent.rest, node.vector, strict=True)]
+            parent.rest = plus(parent.rest, node.vector)
             if parent.heap:
                 if parent.parent is not None:
-                    parent.total = [a - b for a, b in zip(parent.total, node.norm, strict=True)]
+                    parent.total = _minus(parent.total, node.norm)
                     self._look(parent)
                     self._rise(parent)
                 return
@@ -151,17 +198,17 @@ class TreeWalk:
             others = [entry for entry in parent.heap if entry[3] is not node]
             old = node.norm
             if gone:
-                parent.rest = [a + b for a, b in zip(parent.rest, node.vector, strict=True)]
+                parent.rest = plus(parent.rest, node.vector)
                 change = [-each for each in old]
             else:
                 self._measure(node)
                 others.append((node.share, *node.tie, node))
-                change = [a - b for a, b in zip(node.norm, old, strict=True)]
+                change = _minus(node.norm, old)
             heapq.heapify(others)
             parent.heap = others
             if parent.parent is not None:
                 if others:
-                    parent.total = [a + b for a, b in zip(parent.total, change, strict=True)]
+                    parent.total = plus(parent.total, change)
                     self._look(parent)
                 else:
                     parent.vector = parent.rest
@@ -173,33 +220,18 @@ class TreeWalk:
         while (parent := node.parent) is not None:
             old = node.norm
             self._measure(node)
-            heap = parent.heap
-            heapq.heapreplace(heap, (node.share, *node.tie, node))
+            heapq.heapreplace(parent.heap, (node.share, *node.tie, node))
             if parent.parent is None:
                 return
-            parent.total = total = [
-                a + b - c for a, b, c in zip(parent.total, node.norm, old, strict=True)
-            ]
-            least = heap[0][0]
-            parent.tie = heap[0][1:3]
-            if parent.plain:
-                parent.vector = [a + b for a, b in zip(total, parent.rest, strict=True)]
-            else:
-                parent.vector = [
-                    (least * a >> NORM_BITS) + b for a, b in zip(total, parent.rest, strict=True)
-                ]
+            parent.total = _instead(parent.total, node.norm, old)
+            self._look(parent)
             node = parent
 
     def _look(self, node: Inner) -> None:
         """Work out the vector of a node with busy children."""
         least, submitted, job, _ = node.heap[0]
         node.tie = (submitted, job)
-        if node.plain:
-            node.vector = [a + b for a, b in zip(node.total, node.rest, strict=True)]
-            return
-        node.vector = [
-            (least * a >> NORM_BITS) + b for a, b in zip(node.total, node.rest, strict=True)
-        ]
+        node.vector = plus(node.total if node.plain else _scaled(node.total, least), node.rest)
 
     def _measure(self, node: Leaf) -> None:
         """Work out a node's share from its vector."""
@@ -217,10 +249,8 @@ class TreeWalk:
             return  # nobody asks for the root's vector
         if parent is not None and parent.plain:
             node.norm = vector
-        elif share:
-            node.norm = [(part << NORM_BITS) // share for part in vector]
         else:
-            node.norm = [0] * self.width
+            node.norm = _norm(vector, share) if share else [0] * self.width
 
 
 class RankWalk:

@@ -52,6 +52,13 @@ def weights(capacity: Columns, bits: int) -> list[int]:
     return [common // amount if amount > 0 else 0 for amount in largest]
 
 
+def _weighed(free: Sequence[int], weights: Sequence[int]) -> int:
+    """Return sum w * free; written out, for it is asked about a node after every placement."""
+    f0, f1, f2, f3, f4 = free[:D]
+    w0, w1, w2, w3, w4 = weights
+    return f0 * w0 + f1 * w1 + f2 * w2 + f3 * w3 + f4 * w4
+
+
 class BestFit:
     """Least weighted leftover: keeps large holes whole. min sum (free - demand) / cap_max."""
 
@@ -68,7 +75,7 @@ class BestFit:
 
     def scalar(self, request: Request, free: Sequence[int], weights: Sequence[int]) -> int:
         """Return the same for one node."""
-        return sum(free[row] * weights[row] for row in range(D))
+        return _weighed(free, weights)
 
 
 class WorstFit:
@@ -83,7 +90,7 @@ class WorstFit:
 
     def scalar(self, request: Request, free: Sequence[int], weights: Sequence[int]) -> int:
         """Return the same for one node."""
-        return -sum(free[row] * weights[row] for row in range(D))
+        return -_weighed(free, weights)
 
 
 class DotProduct:
