@@ -218,7 +218,10 @@ def test_compare_shows_queues_under_each_policy_and_on_the_page(made, tmp_path):
 
 def test_a_trace_without_queues_is_told_and_queue_of_without_queues_refused(made, capsys):
     trace, file = made
-    assert "see --queue-of" in call("run", trace, "--queues", file)
+    assert "names a queue, so all" in call("run", trace, "--queues", file)
+    trace.write_text(trace.read_text().replace('"tenant":"', '"name":"'))
+    text = call("run", trace, "--queues", file, "--queue-of", "tenant")
+    assert "names a tenant, so all are in queue default" in text
     with pytest.raises(Failure, match="no effect without --queues"):
         call("run", trace, "--queue-of", "tenant")
 

@@ -82,8 +82,9 @@ def queued(source: Source, path: str | None, column: Column | None) -> Queued:
         more = len(found.unknown) - NAMES_SHOWN
         names += f" and {more} more" if more > 0 else ""
         notice(f"{path} has no queue {names}: {count:,} jobs are in queue default")
-    elif column is None and {job.spec.queue for job in source.workload.jobs} <= {"", "default"}:
-        notice("no job of the trace names a queue, so all are in queue default; see --queue-of")
+    what = column or "queue"
+    if said.queues and {getattr(job.spec, what) for job in source.workload.jobs} <= {"", "default"}:
+        notice(f"no job of the trace names a {what}, so all are in queue default; see --queue-of")
     setup = (*source.setup, *found.setup)
     moved = source._replace(workload=found.workload, setup=setup)
     return Queued(moved, found.queues, found.users, said.policy)
