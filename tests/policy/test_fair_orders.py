@@ -11,8 +11,8 @@ from worlds import Watched, gpu_nodes, gpu_shape, pool
 
 from fairlead.core.turn import Scheduler
 from fairlead.model.base import Misuse
-from fairlead.model.events import QueueSet, Submitted, UserSet
-from fairlead.model.jobs import JobSpec, Queue, User
+from fairlead.model.events import MemberEnded, MemberStarted, QueueSet, Submitted, UserSet
+from fairlead.model.jobs import Exit, JobSpec, Queue, User
 from fairlead.model.resources import Shape
 from fairlead.policy.explain import explain
 from fairlead.policy.fair.hdrf import Share, launch
@@ -314,3 +314,26 @@ def test_nothing_that_could_start_is_left_waiting_when_all_may_pass(jobs, name):
 
     seen.run(None, look)
     seen.check_conservation()
+
+
+def test_that_a_cluster_is_full_again_is_known_after_one_job_that_does_not_fit():
+    core = cluster(node(cpus=8), node("n1", cpus=8), policy="fair")
+    scheduler = Scheduler(core, build)
+    sizes = [Shape(cpu_milli=1000, memory_mib=1 + i) for i in range(10)]
+    for i in range(100):  # ten users, of each ten jobs of shapes of their own
+        spec = JobSpec(shape=sizes[i // 10], user=f"u{i % 10}")
+        core.apply(1, Submitted(job=core.next_job, spec=spec))
+    scheduler.turn(2, [])
+    assert len(core.pending) == 84
+    turns, tried = scheduler.policy.turns, []
+    place = turns._place
+    turns._place = lambda core, job, plain: tried.append(job) or place(core, job, plain)
+    for now in range(3, 20):
+        done = next(iter(core.jobs.values()))
+        core.apply(now, MemberStarted(job=done.id, attempt=1, rank=0))
+        core.apply(now, MemberEnded(job=done.id, attempt=1, rank=0, exit=Exit(code=0)))
+        before = len(core.pending)
+        scheduler.turn(now, [])
+        assert before - len(core.pending) == 1
+        assert len(tried) == 2, "one that starts, and one that does not fit"
+        tried.clear()
