@@ -34,9 +34,12 @@ ADDED_SINCE: dict[str, tuple[set[str], set[str]]] = {
             *("end_ms", "served_ms", "preemptions", "pending_ms", "waited_ms"),
             *("promoted_served_ms", "fruitless", "made_room", "crowd_ms"),
         },
-        {"services", "services_seen", "accounts", "crowd_ms"},
+        {"services", "services_seen", "accounts", "crowd_ms", "demand", "demand_next"},
     ),
-    "0.2.0": ({"fruitless", "made_room", "crowd_ms"}, {"accounts", "crowd_ms"}),
+    "0.2.0": (
+        {"fruitless", "made_room", "crowd_ms"},
+        {"accounts", "crowd_ms", "demand", "demand_next"},
+    ),
 }
 
 

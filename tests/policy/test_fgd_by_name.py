@@ -11,7 +11,7 @@ from fairlead.model.events import Cancelled, NodeJoined, Placed, PolicySet, Subm
 from fairlead.model.jobs import JobSpec
 from fairlead.model.resources import Shape
 from fairlead.policy.place.fgd import Task
-from fairlead.policy.place.least_fragments import AGAIN_MIN, LiveShapes
+from fairlead.policy.place.least_fragments import LiveShapes
 from fairlead.policy.registry import build, policy_config
 from strategies import cluster, node
 
@@ -47,20 +47,22 @@ def test_halves_leave_pairs_of_gpus_whole_where_pairs_are_what_is_run(placement)
     assert "fgd" in core.jobs[1].because
 
 
-def test_classes_are_counted_by_members_that_wait_and_run_and_anew_when_many_have_come():
+def test_classes_are_counted_by_the_members_that_have_come_and_anew_when_many_more_have():
     core = cluster(node("n0", cpus=64))
     popular = LiveShapes(core)
-    gang = Shape(cpu_milli=1000, members=3)
-    core.apply(1, submit(1, gang))
+    core.apply(1, submit(1, Shape(cpu_milli=1000, members=3)))
     version, weights = popular()
     assert weights == {Task(1000): 3}
-    for job in range(2, AGAIN_MIN + 3):
+    for job in range(2, 81):
         core.apply(2, submit(job, Shape(cpu_milli=2000)))
     core.apply(3, Cancelled(job=2))
     later, weights = popular()
     assert later > version
-    assert weights == {Task(1000): 3, Task(2000): AGAIN_MIN}
+    assert weights[Task(1000)] == 3
+    assert 79 * 8 // 9 <= weights[Task(2000)] <= 79
     assert popular() == (later, weights)
+    again = LiveShapes(Core.load(core.dump()))
+    assert again() == (later, weights), "what is known follows from the core alone"
 
 
 def test_a_placement_that_is_none_is_refused_with_the_nearest():

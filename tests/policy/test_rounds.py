@@ -26,7 +26,7 @@ class Watched:
     """A long-lived pipeline whose every round is compared with that of a fresh one."""
 
     def __init__(self, config: PolicyConfig) -> None:
-        self.pipeline = Pipeline(config)
+        self.pipeline = build(config)
         self.decisions = 0
 
     def decide(self, core: Core) -> Iterator[AnyEvent]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import cheapest, cost_of, matrices, placeable
+from tables import cheapest, cost_of, matrices, placeable
 
 from fairlead.solve import lexicographic
 from fairlead.solve.answer import Status

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import matrices
+from tables import matrices
 
 from fairlead.solve.answer import Answer, Explanation, Status, decode, encode
 from fairlead.solve.check import Broken, check, faults

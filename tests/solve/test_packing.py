@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import cost_of, every_plan, matrices
+from tables import cost_of, every_plan, matrices
 
 from fairlead.solve.answer import Status
 from fairlead.solve.gap import exact_bound, pack

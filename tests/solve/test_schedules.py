@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import matrices, schedules
+from tables import matrices, schedules
 
 from fairlead.model.base import Misuse
 from fairlead.solve import bounds

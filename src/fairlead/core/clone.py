@@ -35,6 +35,7 @@ def clone(core: Core) -> Core:
     copy.ledger = core.ledger.copy()
     copy.shapes, copy.shape_ids = list(core.shapes), dict(core.shape_ids)
     copy.fitting = set(core.fitting)
+    copy.demand = core.demand.copy()
     copy.jobs = {job_id: _job(job) for job_id, job in core.jobs.items()}
     copy.pending = {job_id: copy.jobs[job_id] for job_id in core.pending}
     copy.promises = {job_id: copy.jobs[job_id] for job_id in core.promises}

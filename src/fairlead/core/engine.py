@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from fairlead.core import due, future, groups, machines, resize, watch
+from fairlead.core.demand import Demand
 from fairlead.core.desired import desired
 from fairlead.core.ending import after_failure
 from fairlead.core.ends import Ends
@@ -96,6 +97,7 @@ class Core:
         self.named = Named(self)
         self.shapes: list[Request] = []
         self.shape_ids: dict[Shape, int] = {}
+        self.demand = Demand()
         self.fitting: set[Shape] = set()  # shapes known to fit the empty cluster; a cache
         # For policies that keep an order: jobs in the order in which they became pending, and how
         # often something happened that may let a job start that could not before.
@@ -195,6 +197,7 @@ class Core:
         job = Job(event.job, spec, self.intern(spec.shape), self.now, self.seq)
         job.crowd_ms = self.crowd_ms
         self.jobs[job.id] = job
+        self.demand.add(job.id, spec.shape)
         if event.request:
             self.requests.setdefault(event.request, []).append(job.id)
             if len(self.requests) > REQUESTS_KEPT:

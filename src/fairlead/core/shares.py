@@ -15,7 +15,7 @@ from fairlead.core.cohort import Branch
 from fairlead.core.decay import decayed_by, factor
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import Request
-from fairlead.model.amounts import of, show
+from fairlead.model.amounts import jobs, of, show
 from fairlead.model.base import JobId, Ms, ShapeId
 from fairlead.model.jobs import EVERYBODY, LIVE, Queue, User
 from fairlead.model.resources import DIMENSIONS, GPU_MEMORY, WHOLE_GPU_MILLI, Shape, Slot
@@ -452,7 +452,7 @@ class Shares:
         if user is None or account is None:
             return None
         if user.live_max is not None and account.live + live > user.live_max:
-            words = f"user {name} has {account.live} jobs running, of at most {user.live_max}"
+            words = f"user {name} has {jobs(account.live)} running, of at most {user.live_max}"
             return Block("QOSMaxJobsPerUserLimit", words)
         for row, amount in asked if user.most else ():
             most = user.most.get(self.rows[row])
@@ -470,7 +470,7 @@ class Shares:
             if queue is None:
                 continue
             if queue.live_max is not None and branch.live + live > queue.live_max:
-                words = f"queue {queue.name} has {branch.live} jobs running, of at most "
+                words = f"queue {queue.name} has {jobs(branch.live)} running, of at most "
                 return Block("QOSMaxJobsLimit", f"{words}{queue.live_max}")
             for row, amount in asked if queue.most else ():
                 most = branch.most[row]

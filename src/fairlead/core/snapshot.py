@@ -27,7 +27,7 @@ from fairlead.model.jobs import (
     Tenant,
     User,
 )
-from fairlead.model.resources import Node, Slot
+from fairlead.model.resources import Node, Shape, Slot
 
 if TYPE_CHECKING:
     from fairlead.core.engine import Core
@@ -136,6 +136,14 @@ class AccountImage(Record, frozen=True):
     average: tuple[int, ...] = ()
 
 
+class DemandImage(Record, frozen=True):
+    """How many members of a shape have come, and had when that was settled last."""
+
+    shape: Shape
+    count: int
+    settled: int = 0
+
+
 class Image(Record, frozen=True):
     """Everything that `apply` has brought about."""
 
@@ -155,6 +163,8 @@ class Image(Record, frozen=True):
     crowd_ms: int = 0
     users: tuple[User, ...] = ()
     accounts: tuple[AccountImage, ...] = ()
+    demand: tuple[DemandImage, ...] = ()
+    demand_next: JobId = 1
     resources: tuple[Resource, ...] = ()
     asks: tuple[Ask, ...] = ()
 
@@ -190,6 +200,11 @@ def dump(core: Core) -> bytes:
         services=tuple(core.services),
         services_seen=core.services_seen,
         crowd_ms=core.crowd_ms,
+        demand=tuple(
+            DemandImage(shape=shape, count=count, settled=core.demand.settled.get(shape, 0))
+            for shape, count in core.demand.counts.items()
+        ),
+        demand_next=core.demand.next_job,
         users=tuple(core.users[name] for name in sorted(core.users)),
         accounts=tuple(
             AccountImage(queue=queue, user=user, at_ms=each.at_ms, average=tuple(each.average))
@@ -261,6 +276,9 @@ def load(body: bytes) -> Core:
     core.policy = image.policy
     core.set_tenants({tenant.name: tenant for tenant in image.tenants})
     core.queues = {queue.name: queue for queue in image.queues}
+    core.demand.counts = {each.shape: each.count for each in image.demand}
+    settled = {each.shape: each.settled for each in image.demand if each.settled}
+    core.demand.settled, core.demand.next_job = settled, image.demand_next
     core.users = {user.name: user for user in image.users}
     core.requests = {key: list(jobs) for key, jobs in image.requests}
     core.services, core.services_seen = list(image.services), image.services_seen

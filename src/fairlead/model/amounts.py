@@ -37,3 +37,8 @@ def listed(amounts: Mapping[str, int]) -> str:
     rank = {name: at for at, name in enumerate(DIMENSIONS)}
     names = sorted(amounts, key=lambda each: (rank[each.partition("/")[0]], each))
     return ",".join(f"{word(each)}={show(each, amounts[each])}" for each in names) or "none"
+
+
+def jobs(count: int) -> str:
+    """Return "1 job" or "2 jobs"."""
+    return "1 job" if count == 1 else f"{count} jobs"

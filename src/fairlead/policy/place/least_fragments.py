@@ -27,7 +27,6 @@ from fairlead.policy.place.trial import Trial
 # How often the weights have changed, and the weights.
 Popular: TypeAlias = Callable[[], tuple[int, Mapping[Task, int]]]
 KEPT = 1024  # shapes whose keys are kept
-AGAIN_MIN = 64  # jobs that must come before classes are counted anew
 
 
 class LeastFragments(Fit):
@@ -146,32 +145,24 @@ class LeastFragments(Fit):
 
 
 class LiveShapes:
-    """The popularity of classes as the core knows it: the members of the jobs that wait and run.
+    """The popularity of classes as the core knows it: the members of all jobs that have come.
 
-    Counted anew when as many jobs have come as an eighth of those that are there, so that the
-    keys of placements last for a while.
+    As of the last settling (core/demand.py), so that the keys of placements last for a while.
     """
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._version = self._next = 0
+        self._version = -1
         self._weights: Counter[Task] = Counter()
 
     def __call__(self) -> tuple[int, Mapping[Task, int]]:
-        """Return how often it was counted, and the number of members per class."""
-        core = self._core
-        arrived = core.arrivals_forgotten + len(core.arrivals)
-        if arrived >= self._next:
-            weights: Counter[Task] = Counter()
-            for job in core.pending.values():
-                weights[task_of(job.spec.shape)] += job.spec.shape.members
-            for state in core.nodes:
-                for job in state.members.values():
-                    weights[task_of(job.spec.shape)] += 1
-            if weights != self._weights:
-                self._version += 1
-                self._weights = weights
-            self._next = arrived + max(AGAIN_MIN, weights.total() // 8)
+        """Return which settling it is, and the number of members per class."""
+        demand = self._core.demand
+        if self._version != demand.next_job:
+            self._version = demand.next_job
+            self._weights = Counter()
+            for shape, members in demand.settled.items():
+                self._weights[task_of(shape)] += members
         return self._version, self._weights
 
 
