@@ -6,6 +6,7 @@ from bisect import bisect_left
 
 from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
+from fairlead.core.jobs import Job
 from fairlead.model.base import JobId, Ms
 
 OVERDUE_MS: Ms = 1000
@@ -30,7 +31,13 @@ def next_end(core: Core) -> Ms:
 def departures(core: Core) -> list[tuple[Ms, int, JobId]]:
     """Return when members are expected to be gone that leave jobs which go on, as steps."""
     return [
-        (expected_end(job.team.leave_ms, core.clock), LEAVE, job.id)
+        (expected_end(gone_by(core, job), core.clock), LEAVE, job.id)
         for job in core.elastic.values()
         if job.team is not None and job.team.leaving
     ]
+
+
+def gone_by(core: Core, job: Job) -> Ms:
+    """Return when the members that leave are believed to be gone: with all others at the latest."""
+    assert job.team is not None
+    return min(job.team.leave_ms, core.ends.get(job.id))

@@ -56,7 +56,7 @@ class Plan:
         """Return when a live job gives back which of its slots."""
         ends = [(self._end(job), job.staying)]
         if job.team is not None and job.team.leaving:
-            ends.append((job.team.leave_ms, job.leaving))
+            ends.append((min(job.team.leave_ms, self._end(job)), job.leaving))
         return ends
 
     def line(self, node: NodeId) -> Line:

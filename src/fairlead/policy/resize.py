@@ -69,6 +69,8 @@ class Resize:
         room = Roomier(core, self.pipeline)
         for job, needed in self._waiting(core, room):
             self.coming = True
+            if needed is not None and self._in_vain(core, job, needed):
+                continue
             self.served.add(job.id)
             if needed is None:
                 continue
@@ -78,6 +80,13 @@ class Resize:
                 hold = self._held(core, job, needed.slots)
                 if job.promise is None or job.promise.start_ms > hold.start_ms:
                     yield hold
+
+    def _in_vain(self, core: Core, job: Job, needed: Needed) -> bool:
+        """Whether a job is promised a start no later than when these members would be gone."""
+        if job.promise is None or not needed.counts:
+            return False
+        grace_ms = max(core.jobs[victim].spec.grace_ms for victim in needed.counts)
+        return job.promise.start_ms <= core.clock + grace_ms
 
     def _held(self, core: Core, job: Job, slots: tuple[Slot, ...]) -> Promised:
         """Hold what leaves for the job that it leaves for: nobody else may take it bit by bit."""
