@@ -38,6 +38,7 @@ from fairlead.model.events import (
 from fairlead.model.jobs import Exit, Forecast, JobSpec, Phase, PolicyConfig, Queue, Reservation
 from fairlead.policy.deadlock.settle import DEADLOCK
 from fairlead.policy.registry import build, policy_config
+from fairlead.sim.advice import Advising
 from fairlead.sim.cluster import Cluster
 from fairlead.sim.elastic import ElasticRun
 from fairlead.sim.ruled import as_ruled
@@ -226,6 +227,7 @@ class World:
             )
         self.core = Core()
         self.scheduler = Scheduler(self.core, build)
+        self.advising = Advising(config) if config.plan else None
         queues = sorted({job.spec.queue for job in self.jobs})
         self.scheduler.turn(
             0,
@@ -328,7 +330,7 @@ class World:
     def turn(self, now: Ms, inbox: list[AnyEvent], *, timers: bool = True) -> None:
         """Let the scheduler decide, and obey at once: what is stopped is gone in this instant."""
         while True:
-            events = self.scheduler.turn(now, inbox, timers=timers).events
+            events = self.scheduler.turn(now, inbox, timers=timers, advise=self.advise).events
             if len(events) == len(inbox):
                 return
             decisions = events[len(inbox) :]
@@ -338,6 +340,10 @@ class World:
                 self.preempt(now, stop.job, inbox)
             if not self.resize(now, decisions, inbox) and not stops:
                 return
+
+    def advise(self, core: Core) -> AnyEvent | None:
+        """Return the plan that the policy wants now, None if it wants none."""
+        return None if self.advising is None else self.advising.ask(self.scheduler.policy, core)
 
     def resize(self, now: Ms, decisions: Sequence[AnyEvent], inbox: list[AnyEvent]) -> bool:
         """Let members of elastic jobs come and leave at once; whether any job is another one.
