@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from fairlead.service.api import Api
     from fairlead.service.shell import Shell
 
-disable_created_metrics()  # when each count began is as good as when the service did
+# When each count began is as good as when the service did.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 WAITS_S = (1, 10, 60, 300, 1800, 3600, 4 * 3600, 24 * 3600, 7 * 24 * 3600)
 CYCLES_S = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
