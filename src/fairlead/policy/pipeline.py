@@ -34,6 +34,8 @@ from fairlead.policy.firm import due, is_firm, is_held, kept_of_quota
 from fairlead.policy.given import Given
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
+from fairlead.policy.place.least_fragments import LiveShapes
+from fairlead.policy.place.named import placing
 from fairlead.policy.plan import Plans, next_claim
 from fairlead.policy.preempt import Preempt
 from fairlead.policy.queue import Entry, Group, Queue
@@ -83,7 +85,8 @@ class Pipeline:
         if self._core is not core:
             self._core = core
             self.queue = self._queue(self.order)
-            self.fit = Fit(core.ledger, self.scorer)
+            popular = LiveShapes(core)
+            self.fit = placing(self.config.placement, core.ledger, popular, lambda: core.seq)
             self._layout, self._plans = -1, None
             self.gate = Gate(self)
         if self.config.order == "priority" and self.config.ageing_cap is not None:

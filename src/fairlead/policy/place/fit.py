@@ -219,7 +219,7 @@ class Fit:
         if self._layout != ledger.layout:
             self._cache.clear()
             self._layout = ledger.layout
-            self._weights = weights(ledger.capacity[:, : ledger.count], self.scorer.bits)
+            self._weigh()
         entry = self._cache.get(request)
         behind = ledger.changes - entry.seen if entry is not None else 0
         if entry is None or behind > ledger.count // 2 + FEW or entry.seen < ledger.forgotten:
@@ -239,6 +239,10 @@ class Fit:
                 self._mend_many(request, entry.keys, changed)
             entry.seen = ledger.changes
         return entry.keys
+
+    def _weigh(self) -> None:
+        capacity = self.ledger.capacity[:, : self.ledger.count]
+        self._weights = weights(capacity, self.scorer.bits, fixed=self.scorer.fixed)
 
     def _scan(self, request: Request) -> Columns:
         room = self.ledger.room[:, : self.ledger.count]
