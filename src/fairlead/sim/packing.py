@@ -12,8 +12,11 @@ import difflib
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from random import Random
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
@@ -25,13 +28,13 @@ from fairlead.policy.place.named import placing
 from fairlead.policy.place.score import PLACEMENTS
 from fairlead.sim import traces
 from fairlead.sim.cluster import Cluster
+from fairlead.sim.traces.lines import read_lines
 from fairlead.sim.workload import Trace
 
 FIRST_SEED = 42  # that of the published experiments, which go on to 51
 INFLATED_PERCENT = 130
 DEMAND_MAX_PERCENT = 1000
 SEEDS_MAX = 1000
-PLACEMENTS_COMPARED = ("random", "best-fit", "best-fit-floored", "fgd", "fgd-floored", "pack")
 
 
 class Packing(msgspec.Struct, frozen=True):
@@ -67,12 +70,15 @@ class Packed(Record, frozen=True):
         }
 
 
-def read_tasks(path: str, **how: str | None) -> Trace:
-    """Return a trace with all its tasks: lists of pods as for packing, unless told otherwise."""
-    found = traces.read(path, **how)
-    if how.get("format") is None and found.format == "openb":
-        return traces.read(path, **{**how, "format": "openb-packing"})
-    return found
+def read_tasks(path: str, how: Mapping[str, Any] = MappingProxyType({})) -> Trace:
+    """Return a trace with all its tasks: lists of pods as for packing, unless told otherwise.
+
+    `how`: the keywords of `traces.read`. Misuse names the line that is damaged.
+    """
+    how = dict(how)
+    if how.get("format") is None and traces.detect(path, read_lines(Path(path))) == "openb":
+        how["format"] = "openb-packing"  # else pods that were never scheduled would be left out
+    return traces.read(path, **how)
 
 
 def parse_placements(text: str) -> list[str]:

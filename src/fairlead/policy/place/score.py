@@ -154,7 +154,8 @@ class BestFitFloored:
         """Return 100 minus the published score."""
         asked, cpu, gpu = demand(request), weights[CPU], weights[GPU]
         rest = (free[CPU] - asked[CPU]) * cpu + (free[GPU] - asked[GPU]) * gpu
-        return -(-50 * rest >> self.bits)
+        score: Columns = -(-50 * rest >> self.bits)
+        return score
 
     def scalar(self, request: Request, free: Sequence[int], weights: Sequence[int]) -> int:
         """Return the same for one node."""
