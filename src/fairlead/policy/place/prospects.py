@@ -193,8 +193,12 @@ class Prospects:
             lost = before - self.worth.of(group, cpu, after)
             return np.where(able, lost, NO)[:, None]
         lost = np.full(left.shape, NO, np.int64)
-        node, gpu = np.nonzero(able[:, None] & (left >= task.milli))
+        # GPUs of a node that are equally free are alike: only the first of them is looked at.
+        first = (left[:, :, None] == left[:, None, :]).argmax(axis=2)
+        new = first == np.arange(left.shape[1])
+        node, gpu = np.nonzero(able[:, None] & (left >= task.milli) & new)
         after = left[node]
         after[np.arange(len(node)), gpu] -= task.milli
         lost[node, gpu] = before[node] - self.worth.of(group[node], cpu[node], after)
-        return lost
+        found: Columns = np.take_along_axis(lost, first, axis=1)
+        return found
