@@ -363,7 +363,7 @@ class _Draft:
             trial = fence.within(node, self.node(node).copy(), self.stopping)
             here = _take(trial, node, request, most) if sound else []
             if len(here) >= least:
-                roomy.append((fit.score(request, trial.free), node, here))
+                roomy.append((fit.score(request, node, trial.free), node, here))
             else:
                 here = []
             if len(here) < most:
