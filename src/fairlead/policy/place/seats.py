@@ -6,14 +6,15 @@ By the rules of the job's shape: how its members are spread, and how close toget
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from fairlead.core.ledger import UP, Ledger, Request
 from fairlead.core.tree import Domain
 from fairlead.model.base import NodeId
-from fairlead.model.resources import CPU, GPU, LEVELS, Slot
+from fairlead.model.resources import CPU, GPU, LEVELS, Shape, Slot
 from fairlead.policy.place.topology import lowest
 from fairlead.policy.place.trial import Trial
 
@@ -89,3 +90,20 @@ def close(
     if found is None and len(suited) < len(counts):
         found = lowest(levels, counts, all_free, members)
     return None if found is None else found.split
+
+
+def nearest(
+    ledger: Ledger, shape: Shape, slots: Sequence[Slot], nodes: Iterable[NodeId]
+) -> Iterable[NodeId]:
+    """Return the nodes on which a member may join others: in their order, but those within the
+    levels that the shape prefers first, and none beyond what it requires."""
+    if not (shape.within or shape.near):
+        return nodes
+    first = LEVELS.index(shape.near) if shape.near else 0
+    last = LEVELS.index(shape.within) + 1 if shape.within else len(LEVELS)
+    theirs = [{ledger.domains[slot.node][level] for slot in slots} for level in range(first, last)]
+    found: list[list[NodeId]] = [[] for _ in range(last - first + 1)]
+    for node in nodes:
+        near = (at for at, own in enumerate(theirs) if ledger.domains[node][first + at] in own)
+        found[next(near, last - first)].append(node)
+    return chain(*(found[:-1] if shape.within else found))
