@@ -234,6 +234,8 @@ def _check_future(core: Core) -> None:
         # Of a gang that lost a member only what it still had is held.
         whole = len(slots) == shape.members or (held and job.broken)
         assert whole and 1 <= len(slots) <= shape.members, f"job {job.id} is promised {slots}"
+        nodes = (slot.node for slot in slots)
+        assert together(core.ledger, shape, nodes), f"job {job.id} is promised {slots}: too far"
         assert job.promise.run_ms > 0, f"job {job.id} is promised no time"
         assert max(slot.node for slot in slots) < len(core.nodes), f"job {job.id}: {slots}"
         width = shape.gpus or bool(shape.gpu_milli)

@@ -26,12 +26,6 @@ def domains(node: Node) -> tuple[Domain, ...]:
     return (own, rack, own[:1] if node.switch else rack)
 
 
-def show(domain: Domain) -> str:
-    """Return a domain in words: "rack r1"."""
-    level = ("switch", "rack", "node")[len(domain) - 1]
-    return f"{level} {domain[-1]}"
-
-
 def level_of(ledger: Ledger, level: Level, node: NodeId) -> Domain:
     """Return the domain of a level that a node is in."""
     return ledger.domains[node][LEVELS.index(level)]
@@ -84,7 +78,3 @@ class Tally:
         """Return how many members fit by the rules, at most all; with same-node all or none."""
         most = max(self._per.values(), default=0) if self._level >= 0 else self.total
         return min(most, self.members)
-
-    def best(self) -> Domain | None:
-        """Return the domain of the required level where most members fit; None: nowhere any."""
-        return min(self._per, key=lambda each: (-self._per[each], each), default=None)
