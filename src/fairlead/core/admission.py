@@ -181,8 +181,8 @@ def _ever(core: Core, queue: str, resource: str, amount: int) -> int:
 
 
 def _check_shape(shape: Shape) -> None:
-    if shape.gpus and shape.gpu_milli:
-        raise Misuse("ask for whole GPUs or for a share of one, not both", field="resources.gpus")
+    if shape.gpu_parts and sum(shape.gpu_parts) != shape.gpu_milli:
+        raise Misuse("the parts of GPUs are not what is asked for", field="resources.gpu_split")
     if shape.gpu_memory_mib and not (shape.gpus or shape.gpu_milli):
         raise Misuse(
             "gpu_memory without gpus",
@@ -251,7 +251,7 @@ def _check_quota(core: Core, spec: JobSpec) -> None:
 def asked_in_all(shape: Shape) -> tuple[int, ...]:
     """Return what all members ask for, in the order of DIMENSIONS (a lower bound for devices)."""
     milli = 1000 * shape.gpus + shape.gpu_milli
-    memory = shape.gpu_memory_mib * max(shape.gpus, 1)
+    memory = shape.gpu_memory_mib * shape.devices
     return tuple(
         amount * shape.members
         for amount in (shape.cpu_milli, shape.memory_mib, shape.disk_mib, milli, memory)
@@ -276,7 +276,8 @@ def counted(core: Core, tenant: Tenant, shape: Shape) -> tuple[int, ...]:
         ),
         default=0,
     )
-    return (*asked[:GPU_MEMORY], max(asked[GPU_MEMORY], largest * shape.gpus * shape.members))
+    most = largest * shape.gpus + shape.gpu_memory_mib * len(shape.shares)
+    return (*asked[:GPU_MEMORY], max(asked[GPU_MEMORY], most * shape.members))
 
 
 def describe_lack(counts: dict[str, int]) -> str:
@@ -289,6 +290,11 @@ def describe_lack(counts: dict[str, int]) -> str:
     return "; ".join(parts) or "no nodes"
 
 
+def format_split(shape: Shape) -> str:
+    """Return what it takes of each GPU: "1, 0.5, 0.25"."""
+    return ", ".join(map(format_cpus, (*(1000 for _ in range(shape.gpus)), *shape.shares)))
+
+
 def describe(shape: Shape) -> str:
     """Return a request in words, for hints."""
     parts = [f"cpus: {format_cpus(shape.cpu_milli)}"]
@@ -296,7 +302,9 @@ def describe(shape: Shape) -> str:
         parts.append(f"memory: {format_size(shape.memory_mib)}")
     if shape.disk_mib:
         parts.append(f"disk: {format_size(shape.disk_mib)}")
-    if shape.gpus or shape.gpu_milli:
+    if shape.gpu_parts:
+        parts.append(f"gpu_split: [{format_split(shape)}]")
+    elif shape.gpus or shape.gpu_milli:
         parts.append(f"gpus: {format_cpus(1000 * shape.gpus + shape.gpu_milli)}")
     if shape.gpu_memory_mib:
         parts.append(f"gpu_memory: {format_size(shape.gpu_memory_mib)}")

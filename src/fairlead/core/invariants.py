@@ -102,10 +102,10 @@ def _check_nodes(core: Core) -> None:
             for row in range(HOST):
                 taken[row] += request.host[row]
                 alive[row] += 0 if rank in job.exits else request.host[row]
-            for device in devices:
+            for at, device in enumerate(devices):
                 size = node.spec.devices[device].memory_mib
-                milli[device] += WHOLE_GPU_MILLI if request.gpus else request.milli
-                memory[device] += size if request.gpus else request.memory
+                milli[device] += request.milli_of(at)
+                memory[device] += size if at < request.gpus else request.memory
         taken[HOST], taken[HOST + 1] = sum(milli), sum(memory)
         _compare_node(core, index, taken, milli, memory)
         # A node may come back smaller, with parts of gangs that died there.
@@ -238,8 +238,7 @@ def _check_future(core: Core) -> None:
         assert together(core.ledger, shape, nodes), f"job {job.id} is promised {slots}: too far"
         assert job.promise.run_ms > 0, f"job {job.id} is promised no time"
         assert max(slot.node for slot in slots) < len(core.nodes), f"job {job.id}: {slots}"
-        width = shape.gpus or bool(shape.gpu_milli)
-        assert all(len(slot.devices) == width for slot in slots), f"job {job.id}: {slots}"
+        assert all(len(slot.devices) == shape.devices for slot in slots), f"job {job.id}: {slots}"
     live = {job.id for job in core.jobs.values() if job.phase in LIVE}
     ends = core.ends.sorted
     assert ends == sorted(ends), "believed ends are out of order"

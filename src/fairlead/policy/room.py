@@ -152,7 +152,7 @@ class Room:
             its = self.core.shapes[job.shape_id]
             count = sum(slot.node == node for slot in job.staying)
             if count:
-                milli = WHOLE_GPU_MILLI * its.gpus + its.milli
+                milli = WHOLE_GPU_MILLI * its.gpus + sum(its.shares)
                 found[job.id] = [
                     count * (milli if row == GPU else its.host[row]) for row, _ in self._needed()
                 ]
@@ -160,7 +160,7 @@ class Room:
 
     def _needed(self) -> list[tuple[int, int]]:
         request = self.request
-        milli = WHOLE_GPU_MILLI * request.gpus + request.milli
+        milli = WHOLE_GPU_MILLI * request.gpus + sum(request.shares)
         return [*request.held, *([(GPU, milli)] if milli else [])]
 
     def _cover(self, nodes: Sequence[NodeId], given: dict[JobId, list[int]]) -> int:

@@ -36,7 +36,7 @@ class Predictor(Protocol):
 def width(job: JobSpec) -> tuple[str, int]:
     """Return how wide a job is, members together: thousandths of GPUs, of cores without any."""
     shape = job.shape
-    gpu_milli = shape.gpu_milli or 1000 * shape.gpus
+    gpu_milli = 1000 * shape.gpus + shape.gpu_milli
     if gpu_milli:
         return "gpu", gpu_milli * shape.members
     return "cpu", shape.cpu_milli * shape.members

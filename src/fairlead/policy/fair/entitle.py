@@ -27,7 +27,7 @@ def asks(request: Request) -> Amounts:
     each = (
         *shape.amounts(),
         WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli,
-        shape.gpu_memory_mib * max(shape.gpus, 1),
+        shape.gpu_memory_mib * shape.devices,
     )
     return [amount * shape.members for amount in each]
 

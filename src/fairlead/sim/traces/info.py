@@ -121,7 +121,7 @@ def _load(trace: Trace, cluster: Cluster | None, span_ms: int) -> float | None:
 def _kind(job: TraceJob) -> str:
     if job.shape is None:
         return "processors"
-    if job.shape.gpus * job.shape.members > 1:
+    if job.shape.gpus * job.shape.members > 1 or job.shape.devices > 1:
         return "several GPUs"
     if job.shape.gpus:
         return "one GPU"
@@ -133,10 +133,11 @@ def _request(job: TraceJob) -> str:
     if job.shape is None:
         return _plural(job.processors, "processor")
     shape = job.shape
-    if shape.gpus:
+    if shape.gpus and not shape.gpu_milli:
         each = _plural(shape.gpus, "GPU")
     elif shape.gpu_milli:
-        each = f"{shape.gpu_milli / 1000:g} GPU"
+        count = shape.gpus + shape.gpu_milli / 1000
+        each = f"{count:g} GPU" + ("s" if count > 1 else "")
     else:
         each = f"{shape.cpu_milli / 1000:g} core" + ("s" if shape.cpu_milli != 1000 else "")
     return each if shape.members == 1 else f"{shape.members} x {each}"

@@ -74,6 +74,7 @@ class Line(Record, frozen=True):
     disk_mib: Amount = 0
     gpus: Annotated[int, Meta(ge=0, le=limits.DEVICES_PER_NODE_MAX)] = 0
     gpu_milli: Annotated[int, Meta(ge=0, le=WHOLE_GPU_MILLI)] = 0
+    gpu_parts: tuple[Annotated[int, Meta(ge=1, le=WHOLE_GPU_MILLI)], ...] = ()
     gpu_memory_mib: Amount = 0
     gpu_type: Word | tuple[Word, ...] = ()
     members: Annotated[int, Meta(ge=1, le=limits.MEMBERS_MAX)] = 1
@@ -253,8 +254,8 @@ def _shape(line: Line) -> Shape | None:
     asked = [
         key
         for key in (
-            *("cpus", "gpus", "gpu_milli", "gpu_memory_mib", "gpu_type", "memory_mib"),
-            "topology",
+            *("cpus", "gpus", "gpu_milli", "gpu_parts", "gpu_memory_mib", "gpu_type"),
+            *("memory_mib", "topology"),
         )
         if getattr(line, key)
     ]
@@ -266,9 +267,11 @@ def _shape(line: Line) -> Shape | None:
                 hint="processors are GPUs or cores, whichever the cluster has",
             )
         return None
-    if line.gpus and line.gpu_milli:
-        raise Misuse("found both gpus and gpu_milli, expected one of them", field="gpu_milli")
-    wants_gpu = bool(line.gpus or line.gpu_milli)
+    milli, parts = line.gpu_milli, tuple(sorted(line.gpu_parts, reverse=True))
+    if parts and milli:
+        raise Misuse("found gpu_milli and gpu_parts, expected one of them", field="gpu_parts")
+    milli, parts = milli or sum(parts), parts if len(parts) > 1 else ()
+    wants_gpu = bool(line.gpus or milli)
     if (line.gpu_memory_mib or line.gpu_type) and not wants_gpu:
         raise Misuse("found gpu_memory_mib or gpu_type without GPUs", field="gpus", hint="add gpus")
     if not wants_gpu and not line.memory_mib and not line.disk_mib and line.cpus == 0:
@@ -282,7 +285,8 @@ def _shape(line: Line) -> Shape | None:
         memory_mib=line.memory_mib,
         disk_mib=line.disk_mib,
         gpus=line.gpus,
-        gpu_milli=line.gpu_milli,
+        gpu_milli=milli,
+        gpu_parts=parts,
         gpu_memory_mib=line.gpu_memory_mib,
         gpu_models=tuple(sorted(set(models))),
         members=line.members,
