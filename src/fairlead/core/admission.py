@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeAlias
 
+from msgspec.structs import replace
+
 from fairlead.core.capacity import above, effective, leaves, missing
 from fairlead.core.engine import Core
 from fairlead.core.fits import lacking, largest, members_that_fit
@@ -14,7 +16,8 @@ from fairlead.model import limits
 from fairlead.model.amounts import of, show
 from fairlead.model.base import Misuse, Refused
 from fairlead.model.jobs import JobSpec, Queue, Tenant
-from fairlead.model.resources import DIMENSIONS, GPU_MEMORY, Shape
+from fairlead.model.resources import DIMENSIONS, GPU_MEMORY, LEVELS, Shape
+from fairlead.model.topology import format_topology
 from fairlead.model.units import format_cpus, format_size
 
 
@@ -202,11 +205,29 @@ def check_fits(core: Core, request: Request) -> None:
     near = largest(core.ledger, request)
     hint = f"the nearest that can run: {describe(near)}" if near else "no node has any of that"
     if fitting:
-        what = f"only {fitting} of {shape.members} members fit at once, with nobody else there"
+        within = f" within one {shape.within}" if shape.within else ""
+        what = f"only {fitting} of {shape.members} members fit at once{within}, with nobody else "
+        what += "there"
+        hint += _wider(core, shape)
     else:
         counts = lacking(core.ledger, request, empty=True)
         what = "no node is large enough: " + describe_lack(counts)
     raise Refused(f"can never run: {what}", field="resources", hint=hint, code="never-fits")
+
+
+def _wider(core: Core, shape: Shape) -> str:
+    """Return what else to ask for where members need not be so close together."""
+    if not shape.within:
+        return ""
+    words = format_topology("", shape.within)
+    for level in LEVELS[LEVELS.index(shape.within) + 1 :]:
+        wider = Request(replace(shape, within=level, near=""))
+        if members_that_fit(core.ledger, wider, empty=True) >= shape.members:
+            return f", or topology: {level}, or topology: {words}"
+    apart = Request(replace(shape, within="", near=""))
+    if members_that_fit(core.ledger, apart, empty=True) < shape.members:
+        return ""
+    return f", or topology: {words}"
 
 
 def _check_quota(core: Core, spec: JobSpec) -> None:
@@ -281,4 +302,6 @@ def describe(shape: Shape) -> str:
         parts.append(f"gpu_memory: {format_size(shape.gpu_memory_mib)}")
     if shape.members > 1:
         parts.append(f"members: {shape.members}")
+    if topology := format_topology(shape.within, shape.near):
+        parts.append(f"topology: {topology}")
     return ", ".join(parts)

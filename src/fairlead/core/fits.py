@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from fairlead.core.ledger import HOST, ROW_NAMES, UP, WHOLE, Columns, Devices, Ledger, Request
+from fairlead.core.tree import Tally
 from fairlead.model.base import NodeId
 from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
 
@@ -96,23 +97,20 @@ def members_that_fit(
     up_only: bool = False,
     without: frozenset[NodeId] = frozenset(),
 ) -> int:
-    """Return how many members of a gang, at most all, could be placed together by its spread rule.
+    """Return how many members of a gang, at most all, could be placed together by its rules.
 
     `empty`: with nobody on the nodes, also on those that are down unless `up_only`.
     """
-    most, spread = request.members, request.shape.spread
-    fitting = 0
+    tally, most, largest = Tally(ledger, request), request.members, 0
     for node in range(ledger.count):
-        if fitting >= most:
-            break  # enough: most questions are answered by a few nodes
+        if tally.enough():
+            break  # most questions are answered by a few nodes
         if node in without or (up_only and not ledger.room[UP, node]):
             continue
         here = copies(ledger, request, node, most, empty=empty)
-        if spread == "same-node":
-            fitting = max(fitting, here)
-        else:
-            fitting += min(here, 1) if spread == "distinct-nodes" else here
-    return min(fitting, most)
+        largest = max(largest, here)
+        tally.set(node, here)
+    return largest if tally.spread == "same-node" else tally.most()
 
 
 def largest(ledger: Ledger, request: Request) -> Shape | None:
@@ -157,6 +155,8 @@ def _cut(ledger: Ledger, request: Request, node: int) -> Shape:
         gpu_models=shape.gpu_models,
         members=shape.members,
         spread=shape.spread,
+        within=shape.within,
+        near=shape.near,
     )
 
 

@@ -14,6 +14,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fairlead.core.links import links_of
+from fairlead.core.tree import Domain, domains
 from fairlead.model.resources import DIMENSIONS, GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Node, Shape, Slot
 
 Columns: TypeAlias = npt.NDArray[np.int64]
@@ -39,7 +41,7 @@ class Request:
 
     __slots__ = (
         *("gpus", "held", "host", "members", "memory", "milli", "models", "need", "picks"),
-        *("shape", "simple"),
+        *("shape", "simple", "tree"),
     )
 
     def __init__(self, shape: Shape) -> None:
@@ -58,6 +60,7 @@ class Request:
             if self.memory:
                 need.append((SHARE_MEMORY, self.memory))
         self.need = tuple(need)
+        self.tree = self.members > 1 and bool(shape.within or shape.near)  # where they are counts
         # Rows alone decide, and how often it fits a node is a division.
         self.simple = not self.milli and not self.models and not (self.gpus and self.memory)
 
@@ -65,10 +68,11 @@ class Request:
 class Devices:
     """The GPUs of one node: what is free of each, and whether others occupy it."""
 
-    __slots__ = ("foreign", "memory", "milli", "size", "spec")
+    __slots__ = ("foreign", "links", "memory", "milli", "size", "spec")
 
     def __init__(self, node: Node) -> None:
         self.spec = node.devices
+        self.links = links_of(node) if len(node.devices) > 1 else None  # None: all are alike
         self.size = [device.memory_mib for device in node.devices]
         self.milli = [WHOLE_GPU_MILLI] * len(node.devices)
         self.memory = list(self.size)
@@ -78,6 +82,7 @@ class Devices:
         """Return an independent copy, for trying things out."""
         other = Devices.__new__(Devices)
         other.spec, other.size, other.foreign = self.spec, self.size, self.foreign
+        other.links = self.links
         other.milli, other.memory = self.milli.copy(), self.memory.copy()
         return other
 
@@ -88,10 +93,13 @@ class Devices:
     def pick(self, request: Request) -> tuple[int, ...] | None:
         """Choose devices for one member; None if none fit.
 
-        Whole devices: lowest index first. A share: the fullest device that has room for both its
-        time and its memory, ties by lowest index.
+        Whole devices: those closest together, where all are alike lowest index first. A share: the
+        fullest device that has room for both its time and its memory, ties by lowest index.
         """
         if request.gpus:
+            if self.links is not None:
+                free = (index for index in range(len(self.milli)) if self.free(index, request))
+                return self.links.pick(tuple(free), request.gpus)
             chosen: list[int] = []
             for index in range(len(self.milli)):
                 if self.free(index, request):
@@ -155,6 +163,7 @@ class Ledger:
         self.foreign: Columns = np.zeros_like(self.capacity)
         self.room: Columns = np.zeros((ROWS, 16), np.int64)
         self.devices: list[Devices] = []
+        self.domains: list[tuple[Domain, ...]] = []  # that each node is in, by LEVELS
         # Nodes in the order in which they changed. Whoever caches something per node reads on
         # from where it stopped (`changes` counts all entries ever made).
         self.touched: list[int] = []
@@ -168,7 +177,7 @@ class Ledger:
         other.capacity, other.foreign = self.capacity.copy(), self.foreign.copy()
         other.room = self.room.copy()
         other.devices = [each.copy() if each.size else each for each in self.devices]
-        other.layout = self.layout
+        other.layout, other.domains = self.layout, self.domains.copy()
         return other
 
     @property
@@ -189,10 +198,11 @@ class Ledger:
         if node == self.count:
             self.count += 1
             self.devices.append(Devices(spec))
+            self.domains.append(domains(spec))
             if self.count > self.capacity.shape[1]:
                 self._grow()
         devices = Devices(spec)
-        self.devices[node] = devices
+        self.devices[node], self.domains[node] = devices, domains(spec)
         capacity = (
             spec.cpu_milli,
             spec.memory_mib,

@@ -212,6 +212,8 @@ class PolicyConfig(Record, frozen=True):
 
     order: str = "priority"  # a name in policy/order.py
     placement: str = "best-fit"  # a name in policy/place/score.py
+    # Where work that asks for no GPU goes: to nodes with GPUs last of all, or wherever is best.
+    cpu_only: Literal["last", "any"] = "last"
     # How long others may overtake a job that is first in the order but does not fit:
     # 0: never (strict); None: always (skip); else until it has waited that long.
     overtake_ms: Ms | None = 15 * 60_000

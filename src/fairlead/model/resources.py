@@ -13,6 +13,8 @@ CPU, MEMORY, DISK, GPU, GPU_MEMORY = range(5)
 WHOLE_GPU_MILLI = 1000
 
 Spread = Literal["any", "same-node", "distinct-nodes"]
+Level = Literal["node", "rack", "switch"]
+LEVELS: tuple[Level, ...] = ("node", "rack", "switch")  # from close to far; beyond: the cluster
 
 
 class Device(Record, frozen=True):
@@ -21,7 +23,11 @@ class Device(Record, frozen=True):
     model: str = "gpu"
     memory_mib: int = 0
     uuid: str = ""
-    island: int = 0  # devices of one island share a fast link
+    # Where it is on its host, by numbers that say no more than who is together: devices of one
+    # island share a fast link (NVLink), others a PCIe switch, or at least a socket.
+    island: int = 0
+    pcie: int = 0
+    socket: int = 0
 
 
 class Node(Record, frozen=True):
@@ -36,6 +42,9 @@ class Node(Record, frozen=True):
     labels: tuple[tuple[str, str], ...] = ()
     address: str = ""
     boot: str = ""
+    switch: str = ""  # that its rack hangs from
+    # What each pair of devices costs that work together, where numbers of groups cannot say it.
+    links: tuple[tuple[int, ...], ...] = ()
 
 
 class Shape(Record, frozen=True):
@@ -54,6 +63,10 @@ class Shape(Record, frozen=True):
     gpu_models: tuple[str, ...] = ()  # acceptable device models, sorted; empty: any
     members: int = 1  # gang size: all or none
     spread: Spread = "any"
+    # How close together the members have to be, and are if they can: within one node, rack or
+    # switch. "": anywhere.
+    within: Level | Literal[""] = ""
+    near: Level | Literal[""] = ""
 
     def amounts(self) -> tuple[int, int, int]:
         """Return the additive host amounts of one member, in the order of DIMENSIONS."""

@@ -83,7 +83,8 @@ class Pipeline:
         if self._core is not core:
             self._core = core
             self.queue = self._queue(self.order)
-            self.fit = Fit(core.ledger, self.scorer)
+            gpus_last = self.config.cpu_only == "last"
+            self.fit = Fit(core.ledger, self.scorer, gpus_last=gpus_last)
             self._layout, self._plans = -1, None
             self.gate = Gate(self)
         if self.config.order == "priority" and self.config.ageing_cap is not None:

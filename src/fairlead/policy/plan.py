@@ -23,6 +23,7 @@ from fairlead.core.engine import Core
 from fairlead.core.jobs import Job, Promise
 from fairlead.core.ledger import UP, Request
 from fairlead.core.reserve import last_end, limit_of
+from fairlead.core.tree import Tally
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.jobs import LIVE
 from fairlead.model.resources import Slot
@@ -30,6 +31,7 @@ from fairlead.policy.ending import END, LEAVE, departures, expected_end, next_en
 from fairlead.policy.firm import firm, window
 from fairlead.policy.line import Line
 from fairlead.policy.place.fit import NODE_0, Fit
+from fairlead.policy.place.seats import seat
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.reserved import keep_out, of_others
 
@@ -139,8 +141,8 @@ class Plan:
         sweep = _Sweep(self, request, end - start)
         for node in range(self.core.ledger.count):
             self.line(node)
-            sweep._set(node, sweep._count(node, start))
-        return sweep._slots(start) if sweep._enough() else None
+            sweep.tally.set(node, sweep._count(node, start))
+        return sweep._slots(start) if sweep.tally.enough() else None
 
 
 class Walled:
@@ -288,9 +290,8 @@ class _Sweep:
         self.plan, self.request, self.run_ms = plan, request, run_ms
         self.walls = {} if walled is None else walled.walls.lines
         self.limit_ms = run_ms if walled is None else walled.limit_ms
-        self.counts: dict[NodeId, int] = {}
+        self.tally = Tally(plan.core.ledger, request)
         self.trials: dict[NodeId, Trial] = {}
-        self.total = 0
 
     def first(self, until: Ms) -> tuple[Ms, tuple[Slot, ...]] | None:
         """Return (start, slots), None if they never fit together."""
@@ -299,7 +300,7 @@ class _Sweep:
             start = lines[0].earliest(request, self.run_ms, core.clock, until)
             return None if start is None else (start, self._slots(start))
         self._count_now()
-        if self._enough():
+        if self.tally.enough():
             return core.clock, self._slots(core.clock)
         ends, now = core.ends.sorted, core.clock
         late = bisect_left(ends, (now + 1, 0))
@@ -335,14 +336,14 @@ class _Sweep:
     def _count_now(self) -> None:
         core, request = self.plan.core, self.request
         for node in self.plan.lines:
-            self._set(node, self._count(node, core.clock))
+            self.tally.set(node, self._count(node, core.clock))
         room = core.ledger.room[:, : core.ledger.count]
         fits = np.ones(core.ledger.count, np.bool_)
         for row, amount in request.need:
             fits &= room[row] >= amount
         for node in np.flatnonzero(fits).tolist():
             if node not in self.plan.lines:
-                self._set(node, Trial.now(core.ledger, node).copies(request, request.members))
+                self.tally.set(node, Trial.now(core.ledger, node).copies(request, request.members))
 
     def _release(self, job_id: int, *, leaving: bool) -> set[NodeId]:
         """Give back, in this sweep, what a job, or who leaves it, holds on nodes without claims."""
@@ -372,44 +373,19 @@ class _Sweep:
     def _count(self, node: NodeId, at: Ms) -> int:
         return self._state(node, at).copies(self.request, self.request.members)
 
-    def _set(self, node: NodeId, count: int) -> None:
-        spread = self.request.shape.spread
-        if spread == "distinct-nodes":
-            count = min(count, 1)
-        elif spread == "same-node" and count < self.request.members:
-            count = 0
-        self.total += count - self.counts.get(node, 0)
-        if count:
-            self.counts[node] = count
-        else:
-            self.counts.pop(node, None)
-
     def _recount(self, touched: set[NodeId], at: Ms) -> bool:
         for node in touched:
-            self._set(node, self._count(node, at))
-        return self._enough()
-
-    def _enough(self) -> bool:
-        return self.total >= self.request.members
+            self.tally.set(node, self._count(node, at))
+        return self.tally.enough()
 
     def _slots(self, at: Ms) -> tuple[Slot, ...]:
         """Return where the members go at that time: the best nodes first."""
-        fit, request = self.plan.fit, self.request
-        ranked = []
-        for node in self.counts or self.plan.lines:
-            state = self._state(node, at).copy()
-            ranked.append((fit.score(request, state.free), node, state))
-        slots: list[Slot] = []
-        for _, node, state in sorted(ranked, key=lambda item: item[:2]):
-            most = 1 if request.shape.spread == "distinct-nodes" else request.members
-            while most and len(slots) < request.members and state.fits(request):
-                devices = state.take(request)
-                if devices is None:
-                    break
-                slots.append(Slot(node=node, devices=devices))
-                most -= 1
-        assert len(slots) == request.members, "what was counted can be placed"
-        return tuple(slots)
+        states = {
+            node: self._state(node, at).copy() for node in self.tally.counts or self.plan.lines
+        }
+        slots = seat(self.plan.fit, self.request, states)
+        assert slots is not None, "what was counted can be placed"
+        return slots
 
 
 class Shadow:

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, TypeAlias
 
 from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
@@ -25,20 +26,25 @@ from fairlead.core.future import SERVICES_KEPT
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import UP, Request
 from fairlead.core.reserve import limit_of
+from fairlead.core.tree import Domain, level_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed, Promoted, StopDecided
 from fairlead.model.jobs import Phase, PolicyConfig
-from fairlead.model.resources import GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Slot, width_milli
+from fairlead.model.resources import CPU, GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Slot, width_milli
 from fairlead.policy import finish, order, themis
 from fairlead.policy.fence import Fence
 from fairlead.policy.gittins import GittinsTable
 from fairlead.policy.given import Given
 from fairlead.policy.order import Key, Order
+from fairlead.policy.place.seats import close, take
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.queue import Entry, GroupId, Queue
 
 if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
+
+# Members that fit on a node: its score, or how few of those who hold it may stay (negative).
+Crowd: TypeAlias = tuple[int, NodeId, list[Slot]]
 
 LEARN_EVERY = 64  # ended jobs between two looks at the services of the past
 LEARNT_MAX = SERVICES_KEPT - LEARN_EVERY  # so many the core remembers at least at each look
@@ -321,13 +327,13 @@ class _Draft:
         least: int,
         fence: Fence,
         besides: Sequence[Slot] = (),
-    ) -> list[tuple[int, NodeId, list[Slot]]]:
+    ) -> list[Crowd]:
         """Return members that fit on a node if its worst holders go, with how few may then stay.
 
         One after the other; `least` together where the spread rule wants all on one node. `besides`
         are members that fit there as it is.
         """
-        found: list[tuple[int, NodeId, list[Slot]]] = []
+        found: list[Crowd] = []
         trial, holders = self.node(node).copy(), self.holders.get(node, [])
         for slot in besides:
             trial.move(request, slot.devices, -1)
@@ -337,7 +343,7 @@ class _Draft:
             gone.add(holders[kept].id)
             while len(found) < most and self._sound(node, trial):
                 free = fence.within(node, trial.copy(), gone)
-                here = _take(free, node, request, least)
+                here = list(take(request, node, free, least))
                 if len(here) < least:
                     break
                 for slot in here:
@@ -352,8 +358,8 @@ class _Draft:
         worst jobs their place."""
         ledger, fit = self.core.ledger, self.pipeline.fit
         spread, members = request.shape.spread, request.members
-        roomy: list[tuple[int, NodeId, list[Slot]]] = []
-        crowded: list[tuple[int, NodeId, list[Slot]]] = []
+        roomy: list[Crowd] = []
+        crowded: list[Crowd] = []
         most = 1 if spread == "distinct-nodes" else members
         least = members if spread == "same-node" else 1
         for node in range(ledger.count):
@@ -361,34 +367,50 @@ class _Draft:
                 continue
             sound = self._sound(node, self.node(node))
             trial = fence.within(node, self.node(node).copy(), self.stopping)
-            here = _take(trial, node, request, most) if sound else []
+            here = list(take(request, node, trial, most)) if sound else []
             if len(here) >= least:
-                roomy.append((fit.score(request, trial.free), node, here))
+                roomy.append((fit.score(request, node, trial.free), node, here))
             else:
                 here = []
             if len(here) < most:
                 crowded += self._crowd(node, request, most - len(here), least, fence, here)
-        slots: list[Slot] = []
-        for _, _, here in [*sorted(roomy, key=_first_two), *sorted(crowded, key=_first_two)]:
+        if request.tree and (slots := self._close(request, roomy)) is not None:
+            return slots
+        if not request.shape.within:
+            found = _first(members, roomy, crowded)
+            return None if found is None else found[1]
+        domains: dict[Domain, tuple[list[Crowd], list[Crowd]]] = {}
+        for at, crowds in enumerate((roomy, crowded)):
+            for item in crowds:
+                domain = level_of(ledger, request.shape.within, item[1])
+                domains.setdefault(domain, ([], []))[at].append(item)
+        ways = [(_first(members, *domains[domain]), domain) for domain in sorted(domains)]
+        best = min((way for way, _ in ways if way is not None), key=itemgetter(0), default=None)
+        return None if best is None else best[1]
+
+    def _close(self, request: Request, roomy: list[Crowd]) -> tuple[Slot, ...] | None:
+        """Return slots close together where nobody has to go."""
+        here = {node: slots for _, node, slots in roomy}
+        states = {node: self.node(node).free[GPU if request.picks else CPU] for node in here}
+        counts = {node: len(slots) for node, slots in here.items()}
+        split = close(self.pipeline.fit, request, counts, states)
+        if split is None:
+            return None
+        return tuple(slot for node, count in split.items() for slot in here[node][:count])
+
+
+def _first(
+    members: int, roomy: list[Crowd], crowded: list[Crowd]
+) -> tuple[int, tuple[Slot, ...]] | None:
+    """Return the best of both, those with room first, and how few of the holders of a node may
+    stay at the worst; None: too few."""
+    slots: list[Slot] = []
+    for cost, crowds in ((False, roomy), (True, crowded)):
+        for key, _, here in sorted(crowds, key=itemgetter(0, 1)):
             slots += here[: members - len(slots)]
             if len(slots) == members:
-                return tuple(slots)
-        return None
-
-
-def _first_two(item: tuple[int, NodeId, list[Slot]]) -> tuple[int, NodeId]:
-    return item[:2]
-
-
-def _take(trial: Trial, node: NodeId, request: Request, most: int) -> list[Slot]:
-    """Take up to `most` members on a node; return their slots."""
-    here: list[Slot] = []
-    while len(here) < most and trial.fits(request):
-        devices = trial.take(request)
-        if devices is None:
-            break
-        here.append(Slot(node=node, devices=devices))
-    return here
+                return (key if cost else -FAR), tuple(slots)
+    return None
 
 
 def stoppable(core: Core, config: PolicyConfig) -> list[Job]:

@@ -18,11 +18,13 @@ from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import UP, Request
 from fairlead.core.reserve import limit_of
+from fairlead.core.tree import Tally
 from fairlead.model.base import JobId, NodeId
 from fairlead.model.jobs import Phase
 from fairlead.model.resources import GPU, WHOLE_GPU_MILLI, Slot
 from fairlead.policy.fence import Fence
 from fairlead.policy.place.fit import Fit
+from fairlead.policy.place.seats import seat
 from fairlead.policy.place.trial import Trial
 
 NOBODY = 2**30  # more than can be chosen: it never fits
@@ -81,8 +83,7 @@ class Room:
         self.fence = Fence(core, job, min(core.clock + limit_of(job), FAR))
         self.gone: set[JobId] = set()
         self.trials: dict[NodeId, Trial] = {}
-        self.counts: dict[NodeId, int] = {}
-        self.total = 0
+        self.tally = Tally(core.ledger, self.request)
         request, ledger = self.request, core.ledger
         room = ledger.room[:, : ledger.count]
         fits = np.ones(ledger.count, np.bool_)
@@ -111,28 +112,15 @@ class Room:
             self._recount(node)
 
     def fits(self) -> bool:
-        """Whether all members fit together, by the rule of how they are spread."""
-        return self.total >= self.request.members
+        """Whether all members fit together, by the rules of their shape."""
+        return self.tally.enough()
 
     def slots(self) -> tuple[Slot, ...]:
         """Return where the members go, the best nodes first; they fit."""
-        request, fit = self.request, self.fit
-        ranked = []
-        for node in self.counts:
-            state = self._usable(node).copy()
-            ranked.append((fit.score(request, state.free), node, state))
-        slots: list[Slot] = []
-        most = 1 if request.shape.spread == "distinct-nodes" else request.members
-        for _, node, state in sorted(ranked, key=lambda item: item[:2]):
-            here = 0
-            while here < most and len(slots) < request.members and state.fits(request):
-                devices = state.take(request)
-                if devices is None:
-                    break
-                slots.append(Slot(node=node, devices=devices))
-                here += 1
-        assert len(slots) == request.members, "what was counted can be placed"
-        return tuple(slots)
+        states = {node: self._usable(node).copy() for node in self.tally.counts}
+        slots = seat(self.fit, self.request, states)
+        assert slots is not None, "what was counted can be placed"
+        return slots
 
     def least(self, jobs: Sequence[Job]) -> int:
         """Return a number of these jobs of which surely none fewer have to go; 0 if it fits.
@@ -212,13 +200,7 @@ class Room:
         count = 0
         if self._open(node):
             count = self._usable(node).copies(request, request.members)
-        if request.shape.spread == "distinct-nodes":
-            count = min(count, 1)
-        elif request.shape.spread == "same-node" and count < request.members:
-            count = 0
-        self.total += count - self.counts.pop(node, 0)
-        if count:
-            self.counts[node] = count
+        self.tally.set(node, count)
 
 
 def stopping(core: Core) -> list[Job]:

@@ -20,6 +20,7 @@ from fairlead.model.jobs import Phase
 from fairlead.model.resources import Slot
 from fairlead.policy.fence import Fence
 from fairlead.policy.given import Given
+from fairlead.policy.place.seats import seat, take
 from fairlead.policy.place.trial import Trial
 
 if TYPE_CHECKING:
@@ -161,15 +162,13 @@ class Roomier:
         self._give(trials, gone)
         request = self.core.shapes[job.shape_id]
         spread, members = request.shape.spread, request.members
+        if request.tree:
+            states = {node: trial.copy() for node, trial in self._nodes(job, request, trials)}
+            return seat(self.pipeline.fit, request, states)
         slots: list[Slot] = []
         for node, trial in self._nodes(job, request, trials):
             most = 1 if spread == "distinct-nodes" else members
-            here: list[Slot] = []
-            while len(here) < most and trial.fits(request):
-                devices = trial.take(request)
-                if devices is None:
-                    break
-                here.append(Slot(node=node, devices=devices))
+            here = list(take(request, node, trial, most))
             if spread != "same-node" or len(here) == members:
                 slots += here[: members - len(slots)]
             if len(slots) == members:

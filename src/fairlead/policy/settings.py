@@ -112,6 +112,7 @@ def _weights(value: Setting, key: str) -> tuple[int, ...]:
 _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "order": ("order", _text),
     "placement": ("placement", _text),
+    "cpu_only": ("cpu_only", _one_of("last", "any")),
     "overtake": ("overtake_ms", _or({"never": 0, "always": None}, parse_duration_ms)),
     "ageing_per_hour": ("ageing_per_hour", _whole(0, PERCENT_MAX)),
     "ageing_cap": ("ageing_cap", _whole(0, PERCENT_MAX)),

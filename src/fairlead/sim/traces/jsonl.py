@@ -20,6 +20,7 @@ from fairlead.model import limits
 from fairlead.model.base import Misuse, Record
 from fairlead.model.jobs import Resource
 from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
+from fairlead.model.topology import Closeness, parse_topology
 from fairlead.sim.steps import Step, most_acquired
 from fairlead.sim.traces.lines import PROCESSORS_MAX, TIME_MS_MAX, Lines, damaged, shown
 from fairlead.sim.workload import Rates, Trace, TraceJob, in_order
@@ -76,6 +77,7 @@ class Line(Record, frozen=True):
     gpu_memory_mib: Amount = 0
     gpu_type: Word | tuple[Word, ...] = ()
     members: Annotated[int, Meta(ge=1, le=limits.MEMBERS_MAX)] = 1
+    topology: Word | dict[Word, Word] = ""
     members_max: Annotated[int, Meta(ge=0, le=limits.MEMBERS_MAX)] = 0
     speedups: tuple[Speedup, ...] = ()
     name: Text = ""
@@ -250,7 +252,10 @@ def _members_max(line: Line) -> int:
 def _shape(line: Line) -> Shape | None:
     asked = [
         key
-        for key in ("cpus", "gpus", "gpu_milli", "gpu_memory_mib", "gpu_type", "memory_mib")
+        for key in (
+            *("cpus", "gpus", "gpu_milli", "gpu_memory_mib", "gpu_type", "memory_mib"),
+            "topology",
+        )
         if getattr(line, key)
     ]
     if line.processors:
@@ -268,6 +273,9 @@ def _shape(line: Line) -> Shape | None:
         raise Misuse("found gpu_memory_mib or gpu_type without GPUs", field="gpus", hint="add gpus")
     if not wants_gpu and not line.memory_mib and not line.disk_mib and line.cpus == 0:
         raise Misuse("the job asks for nothing at all", field="cpus", hint="ask for some cpus")
+    gang = max(line.members, line.members_max) > 1
+    close = parse_topology(line.topology) if line.topology else Closeness()
+    close = close if gang else Closeness()
     models = (line.gpu_type,) if isinstance(line.gpu_type, str) else line.gpu_type
     return Shape(
         cpu_milli=1000 if line.cpus is None else round(1000 * line.cpus),
@@ -278,6 +286,8 @@ def _shape(line: Line) -> Shape | None:
         gpu_memory_mib=line.gpu_memory_mib,
         gpu_models=tuple(sorted(set(models))),
         members=line.members,
+        within=close.required,
+        near=close.preferred,
     )
 
 
