@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeAlias
 
+from msgspec.structs import replace
+
 from fairlead.core.capacity import above, effective, leaves, missing
 from fairlead.core.engine import Core
 from fairlead.core.fits import lacking, largest, members_that_fit
-from fairlead.core.ledger import Request
+from fairlead.core.ledger import Ledger, Request
 from fairlead.core.named import check_spec
+from fairlead.core.nodes import device_memory_most
 from fairlead.model import limits
 from fairlead.model.amounts import of, show
 from fairlead.model.base import Misuse, Refused
 from fairlead.model.jobs import JobSpec, Queue, Tenant
-from fairlead.model.resources import DIMENSIONS, GPU_MEMORY, Shape
+from fairlead.model.resources import DIMENSIONS, GPU_MEMORY, Shape, asked_in_all
 from fairlead.model.units import format_cpus, format_size
 
 
@@ -178,18 +181,23 @@ def _ever(core: Core, queue: str, resource: str, amount: int) -> int:
 
 
 def _check_shape(shape: Shape) -> None:
+    if not 1 <= shape.members <= limits.MEMBERS_MAX:
+        raise Misuse(f"members must be 1 to {limits.MEMBERS_MAX}", field="members")
+    for number, kind in enumerate(shape.parts()):
+        _check_kind(kind, f"workers[{number}].resources" if shape.kinds else "resources")
+
+
+def _check_kind(shape: Shape, field: str) -> None:
     if shape.gpus and shape.gpu_milli:
-        raise Misuse("ask for whole GPUs or for a share of one, not both", field="resources.gpus")
+        raise Misuse("ask for whole GPUs or for a share of one, not both", field=f"{field}.gpus")
     if shape.gpu_memory_mib and not (shape.gpus or shape.gpu_milli):
         raise Misuse(
             "gpu_memory without gpus",
-            field="resources.gpu_memory",
+            field=f"{field}.gpu_memory",
             hint="say how much of a GPU too, for example gpus: 1 or gpus: 0.5",
         )
-    if not 1 <= shape.members <= limits.MEMBERS_MAX:
-        raise Misuse(f"members must be 1 to {limits.MEMBERS_MAX}", field="members")
     if not any((*shape.amounts(), shape.gpus, shape.gpu_milli)):
-        raise Misuse("the job asks for nothing at all", field="resources", hint="ask for some cpus")
+        raise Misuse("the job asks for nothing at all", field=field, hint="ask for some cpus")
 
 
 def check_fits(core: Core, request: Request) -> None:
@@ -201,7 +209,9 @@ def check_fits(core: Core, request: Request) -> None:
         return
     near = largest(core.ledger, request)
     hint = f"the nearest that can run: {describe(near)}" if near else "no node has any of that"
-    if fitting:
+    if shape.kinds:
+        what = lack_of_kinds(core.ledger, request, empty=True)
+    elif fitting:
         what = f"only {fitting} of {shape.members} members fit at once, with nobody else there"
     else:
         counts = lacking(core.ledger, request, empty=True)
@@ -227,35 +237,36 @@ def _check_quota(core: Core, spec: JobSpec) -> None:
             )
 
 
-def asked_in_all(shape: Shape) -> tuple[int, ...]:
-    """Return what all members ask for, in the order of DIMENSIONS (a lower bound for devices)."""
-    milli = 1000 * shape.gpus + shape.gpu_milli
-    memory = shape.gpu_memory_mib * max(shape.gpus, 1)
-    return tuple(
-        amount * shape.members
-        for amount in (shape.cpu_milli, shape.memory_mib, shape.disk_mib, milli, memory)
-    )
-
-
 def counted(core: Core, tenant: Tenant, shape: Shape) -> tuple[int, ...]:
     """Return what a job counts against its tenant's quota, in the order of DIMENSIONS.
 
     Of whole GPUs the memory counts as that of the largest it may get: which they will be is not
     known before they are chosen, and a quota is never exceeded.
     """
+    if shape.kinds:
+        each = [counted(core, tenant, kind) for kind in shape.kinds]
+        return tuple(map(sum, zip(*each, strict=True)))
     asked = asked_in_all(shape)
     if not shape.gpus or tenant.quota[GPU_MEMORY] is None:
         return asked
-    largest = max(
-        (
-            device.memory_mib
-            for node in core.nodes
-            for device in node.spec.devices
-            if not shape.gpu_models or device.model in shape.gpu_models
-        ),
-        default=0,
-    )
-    return (*asked[:GPU_MEMORY], max(asked[GPU_MEMORY], largest * shape.gpus * shape.members))
+    most = device_memory_most(core.nodes, shape) * shape.gpus * shape.members
+    return (*asked[:GPU_MEMORY], max(asked[GPU_MEMORY], most))
+
+
+def lack_of_kinds(ledger: Ledger, request: Request, *, empty: bool) -> str:
+    """Return in words why different workers have no room: kind by kind, or only together."""
+    lacks = []
+    for part in request.parts:
+        fitting = members_that_fit(ledger, part, empty=empty)
+        if fitting == part.members:
+            continue
+        words = f"of {part.members} workers with {describe(replace(part.shape, members=1))} "
+        if fitting:
+            lacks.append(f"{words}{fitting} fit")
+        else:
+            counts = lacking(ledger, part, empty=empty)
+            lacks.append(f"{words}none fits ({describe_lack(counts)})")
+    return "; ".join(lacks) or "each kind of workers fits alone, but not all of them together"
 
 
 def describe_lack(counts: dict[str, int]) -> str:
@@ -270,6 +281,11 @@ def describe_lack(counts: dict[str, int]) -> str:
 
 def describe(shape: Shape) -> str:
     """Return a request in words, for hints."""
+    if shape.kinds:
+        parts = [
+            f"{kind.members} x ({describe(replace(kind, members=1))})" for kind in shape.kinds
+        ]
+        return " + ".join(parts)
     parts = [f"cpus: {format_cpus(shape.cpu_milli)}"]
     if shape.memory_mib:
         parts.append(f"memory: {format_size(shape.memory_mib)}")

@@ -94,7 +94,7 @@ def _check_nodes(core: Core) -> None:
         milli = [0] * len(node.spec.devices)
         memory = [0] * len(node.spec.devices)
         for job, rank, devices in holders[index]:
-            request = core.shapes[job.shape_id]
+            request = core.shapes[job.shape_id].of(rank)
             for row in range(HOST):
                 taken[row] += request.host[row]
                 alive[row] += 0 if rank in job.exits else request.host[row]

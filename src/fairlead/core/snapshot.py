@@ -348,7 +348,7 @@ def _restore(core: Core, item: JobImage) -> None:
         core.elastic[job.id] = job
     request = core.shapes[job.shape_id]
     for rank, slot in zip(job.ranks, job.slots, strict=True):
-        core.ledger.take(slot.node, request, slot.devices)
+        core.ledger.take(slot.node, request.of(rank), slot.devices)
         if rank not in job.exits:
             core.nodes[slot.node].members[job.id, job.attempt, rank] = job
     core.account(job, 1, live=1)
