@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from fairlead.core.ledger import Request
+from fairlead.core.pack import pack
 from fairlead.model.base import Ms, NodeId
 from fairlead.model.resources import Slot
 from fairlead.policy.place.fit import Fit
@@ -42,16 +43,17 @@ def _allowed(request: Request, slots: tuple[Slot, ...], guard: Guard, until: Ms)
     if len(slots) == 1:
         return guard.allows(slots[0].node, request, slots[0].devices, until)
     trials: dict[NodeId, Trial] = {}
-    for slot in slots:
-        trial = trials.get(slot.node)
-        if trial is None:
-            bound = guard.bound(slot.node, until)
-            if bound is None:
-                continue
-            trial = trials[slot.node] = bound.copy()
-        if not trial.has_room(request, slot.devices):
-            return False
-        trial.move(request, slot.devices, -1)
+    for its, those in request.split(slots):
+        for slot in those:
+            trial = trials.get(slot.node)
+            if trial is None:
+                bound = guard.bound(slot.node, until)
+                if bound is None:
+                    continue
+                trial = trials[slot.node] = bound.copy()
+            if not trial.has_room(its, slot.devices):
+                return False
+            trial.move(its, slot.devices, -1)
     return True
 
 
@@ -59,13 +61,17 @@ def _beside(fit: Fit, request: Request, guard: Guard, until: Ms) -> tuple[Slot, 
     """Look at every node that fits now, best first, less what is claimed there."""
     if fit.ledger.count == 1 and not request.picks:
         return None  # no other node, and no other devices
+
+    def left(node: NodeId) -> Trial:
+        state, bound = Trial.now(fit.ledger, node), guard.bound(node, until)
+        return state if bound is None else state.least(bound)
+
+    if request.parts:
+        return pack(request, fit.in_order, left).slots
     spread, members = request.shape.spread, request.members
     slots: list[Slot] = []
     for node in fit.in_order(request):
-        state = Trial.now(fit.ledger, node)
-        bound = guard.bound(node, until)
-        if bound is not None:
-            state = state.least(bound)
+        state = left(node)
         here: list[Slot] = []
         most = 1 if spread == "distinct-nodes" else members - len(slots)
         while len(here) < most and state.fits(request):

@@ -24,6 +24,7 @@ from fairlead.core.engine import Core
 from fairlead.core.future import SERVICES_KEPT
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import UP, Request
+from fairlead.core.pack import pack
 from fairlead.core.reserve import limit_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed, Promoted, StopDecided
@@ -104,7 +105,7 @@ class Preempt:
         for job, slots in draft.chosen:
             if pipeline.gate.block(core, job) is not None:
                 continue  # another that was chosen has taken what it needs
-            if _free_now(core, core.shapes[job.shape_id], slots, self.fence(core, job)):
+            if _free_now(core, job, slots, self.fence(core, job)):
                 yield Placed(
                     job=job.id, attempt=job.attempt + 1, slots=slots, because=pipeline.because
                 )
@@ -191,21 +192,22 @@ def _until_closed(
         yield item
 
 
-def _free_now(core: Core, request: Request, slots: tuple[Slot, ...], fence: Fence) -> bool:
+def _free_now(core: Core, job: Job, slots: tuple[Slot, ...], fence: Fence) -> bool:
     """Whether a job fits now, with all who still hold on: members on one node count together."""
-    if not all(core.ledger.has_room(slot.node, request, slot.devices) for slot in slots):
-        return False
-    if len(slots) == 1 and not fence:
-        return True
     trials: dict[NodeId, Trial] = {}
-    for slot in slots:
-        trial = trials.get(slot.node)
-        if trial is None:
-            free = Trial.now(core.ledger, slot.node)
-            trial = trials[slot.node] = fence.within(slot.node, free)
-        if not trial.has_room(request, slot.devices):
+    for its, those in core.shapes[job.shape_id].split(slots):
+        if not all(core.ledger.has_room(slot.node, its, slot.devices) for slot in those):
             return False
-        trial.move(request, slot.devices, -1)
+        if len(slots) == 1 and not fence:
+            return True
+        for slot in those:
+            trial = trials.get(slot.node)
+            if trial is None:
+                free = Trial.now(core.ledger, slot.node)
+                trial = trials[slot.node] = fence.within(slot.node, free)
+            if not trial.has_room(its, slot.devices):
+                return False
+            trial.move(its, slot.devices, -1)
     return True
 
 
@@ -263,9 +265,9 @@ class _Draft:
         )
 
     def _move(self, job: Job, slots: tuple[Slot, ...], sign: int) -> None:
-        request = self.core.shapes[job.shape_id]
-        for slot in slots:
-            self.node(slot.node).move(request, slot.devices, sign)
+        for its, those in self.core.shapes[job.shape_id].split(slots):
+            for slot in those:
+                self.node(slot.node).move(its, slot.devices, sign)
 
     def keep(self, job: Job) -> bool:
         """Whether a running job keeps its slots: those before it have left them. Its turn is over.
@@ -286,10 +288,10 @@ class _Draft:
         return True
 
     def _give_back(self, trial: Trial, job: Job, node: NodeId) -> None:
-        request = self.core.shapes[job.shape_id]
-        for slot in job.staying:
-            if slot.node == node:
-                trial.move(request, slot.devices, 1)
+        for its, those in self.core.shapes[job.shape_id].split(job.staying):
+            for slot in those:
+                if slot.node == node:
+                    trial.move(its, slot.devices, 1)
 
     def offer(self, job: Job) -> None:
         """Give a waiting job slots if it fits, where nobody has to go for it or only the worst."""
@@ -301,15 +303,19 @@ class _Draft:
         assert pipeline.preempt is not None
         fence = pipeline.preempt.fence(core, job)
         block = pipeline.block(core, job, self.given)
-        slots = None if block is not None else self._slots(request, fence)
+        if block is not None:
+            slots = None
+        else:
+            slots = (self._slots_of_kinds if request.parts else self._slots)(request, fence)
         if slots is None:
             if not fence and not core.promises:  # else another of the group may be let in
                 self.closed.add(group)
             return
-        rows = {row for row, _ in request.held} | ({GPU, GPU_MEMORY} if request.picks else set())
-        for slot in slots:
-            self.node(slot.node).move(request, slot.devices, -1)
-            self.taken.setdefault(slot.node, set()).update(rows)
+        for its, those in request.split(slots):
+            rows = {row for row, _ in its.held} | ({GPU, GPU_MEMORY} if its.picks else set())
+            for slot in those:
+                self.node(slot.node).move(its, slot.devices, -1)
+                self.taken.setdefault(slot.node, set()).update(rows)
         self.chosen.append((job, slots))
         self.given.add(job, slots)
 
@@ -374,6 +380,44 @@ class _Draft:
             if len(slots) == members:
                 return tuple(slots)
         return None
+
+    def _slots_of_kinds(self, request: Request, fence: Fence) -> tuple[Slot, ...] | None:
+        """Return slots for different workers, where as few as can be of the worst jobs have to go.
+
+        How many is found by halves, so the nodes are packed O(log jobs) times.
+        """
+        ledger, order = self.core.ledger, [job for _, job in self.preemptible]
+        waiting = {job.id for those in self.holders.values() for job in those}
+        yet = [job for job in order if job.id in waiting]  # whose turn is yet to come
+
+        def packed(count: int) -> tuple[Slot, ...] | None:
+            gone = {job.id for job in yet[len(yet) - count :]}
+            states: dict[NodeId, Trial] = {}
+            for node in range(ledger.count):
+                if not ledger.room.item(UP, node) or node in fence.closed:
+                    continue
+                trial = self.node(node).copy()
+                for holder in self.holders.get(node, []):
+                    if holder.id in gone:
+                        self._give_back(trial, holder, node)
+                if self._sound(node, trial):
+                    states[node] = fence.within(node, trial, self.stopping | gone)
+
+            def ranked(part: Request) -> list[NodeId]:
+                score = self.pipeline.fit.score
+                return sorted(states, key=lambda node: (score(part, states[node].free), node))
+
+            return pack(request, ranked, states.__getitem__).slots
+
+        found = packed(0)
+        least, most = 1, len(yet)
+        if found is not None or not yet or (found := packed(most)) is None:
+            return found
+        while least < most:
+            middle = (least + most) // 2
+            slots = packed(middle)
+            least, most, found = (middle + 1, most, found) if slots is None else (least, middle, slots)
+        return found
 
 
 def _first_two(item: tuple[int, NodeId, list[Slot]]) -> tuple[int, NodeId]:

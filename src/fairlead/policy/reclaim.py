@@ -72,7 +72,8 @@ class Scene:
         shares = core.shares
         asked = [*shares.asked(job)]
         if model in shares.models:  # it takes several types, and here it is to have this one
-            asked.append((shares.models[model], _milli(job)))
+            flexible = models.gpus_of(models.flexible(job.spec.shape), model)
+            asked = list(Counter(dict(asked)) + Counter({shares.models[model]: flexible}))
         self.asked = [(row, amount) for row, amount in asked if row in shares.governed]
         self.leaf = self.tree.branches[job.spec.queue]
         self.guaranteed = self.tree.entitled(job, self.asked) if self.asked else []
@@ -265,8 +266,8 @@ class Reclaim:
 
     def _variants(self, job: Job) -> list[str]:
         """Return the GPU types that a job can be tried with, one by one; [""]: no need to."""
-        shares, shape = self.core.shares, job.spec.shape
-        if not shares.models or not _milli(job) or len(shape.gpu_models) == 1:
+        shares = self.core.shares
+        if not shares.models or not models.flexible(job.spec.shape):
             return [""]
         return models.accepted(shares, job)
 
@@ -425,9 +426,10 @@ class Reclaim:
         """Yield orders that clear one node after the other, for what the usual order scatters."""
         held: dict[int, int] = {}
         for each in order:
-            for slot in each.slots:
-                width = width_milli(each.spec.shape) // each.spec.shape.members
-                held[slot.node] = held.get(slot.node, 0) + width
+            for its, slots in self.core.shapes[each.shape_id].split(each.slots):
+                width = width_milli(its.shape) // its.members
+                for slot in slots:
+                    held[slot.node] = held.get(slot.node, 0) + width
         nodes = sorted(held, key=lambda node: (-held[node], node))
         if scene.room.request.members > 1 and scene.room.request.shape.spread != "same-node":
             place = {node: at for at, node in enumerate(nodes)}

@@ -14,6 +14,7 @@ from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import UP, Request
+from fairlead.core.pack import pack
 from fairlead.core.reserve import limit_of
 from fairlead.model.base import JobId, NodeId
 from fairlead.model.jobs import Phase
@@ -113,11 +114,12 @@ class Roomier:
         self._give(self.trials, gone)
         self.leaving += gone
         self.steps = [step for step in self.steps if step not in gone]
-        for slot in slots:
-            trial = self.trials.get(slot.node)
-            if trial is None:
-                trial = self.trials[slot.node] = Trial.now(self.core.ledger, slot.node)
-            trial.move(self.core.shapes[job.shape_id], slot.devices, -1)
+        for its, those in self.core.shapes[job.shape_id].split(slots):
+            for slot in those:
+                trial = self.trials.get(slot.node)
+                if trial is None:
+                    trial = self.trials[slot.node] = Trial.now(self.core.ledger, slot.node)
+                trial.move(its, slot.devices, -1)
         return Needed(counts, slots)
 
     def _spare(self, job: Job, counts: dict[JobId, int]) -> None:
@@ -160,6 +162,11 @@ class Roomier:
         trials = {node: trial.copy() for node, trial in self.trials.items()}
         self._give(trials, gone)
         request = self.core.shapes[job.shape_id]
+        if request.parts:
+            states: dict[NodeId, Trial] = {}
+            for part in request.parts:
+                states |= dict(self._nodes(job, part, trials))
+            return pack(request, lambda _: states, states.__getitem__).slots
         spread, members = request.shape.spread, request.members
         slots: list[Slot] = []
         for node, trial in self._nodes(job, request, trials):

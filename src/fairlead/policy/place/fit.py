@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from fairlead.core.ledger import HOST, WHOLE, Columns, Ledger, Request
+from fairlead.core.pack import Packing, pack
 from fairlead.model.resources import DIMENSIONS, Slot
 from fairlead.policy.place.score import Scorer, weights
 from fairlead.policy.place.trial import Trial
@@ -25,6 +26,7 @@ from fairlead.policy.place.trial import Trial
 NO = np.iinfo(np.int64).max
 FEW = 8  # up to so many changed nodes are mended one by one: below numpy's fixed costs
 CELLS_MAX = 8_000_000  # keys kept over all shapes: 64 MB
+PACKED_MAX = 1_000  # answers kept for gangs with different workers
 D = len(DIMENSIONS)
 NODE_0 = Slot(node=0)
 
@@ -42,6 +44,7 @@ class Fit:
     def __init__(self, ledger: Ledger, scorer: Scorer) -> None:
         self.ledger, self.scorer = ledger, scorer
         self._cache: dict[Request, _Keys] = {}
+        self._packed: dict[Request, tuple[int, Packing]] = {}
         self._layout = -1
         self._weights: list[int] = []
 
@@ -94,6 +97,8 @@ class Fit:
         if request.members == 1:
             slot = self.one(request)
             return None if slot is None else (slot,)
+        if request.parts:
+            return self.kinds(request).slots
         spread = request.shape.spread
         if spread == "any":
             if self.scorer.fills and request.simple and self._room(request) < request.members:
@@ -104,6 +109,17 @@ class Fit:
         else:
             slots = self._distinct(request)
         return tuple(slots) if len(slots) == request.members else None
+
+    def kinds(self, request: Request) -> Packing:
+        """Return slots for a gang with different workers; asked again, only if anything changed."""
+        changes, found = self._packed.get(request, (-1, Packing(None)))
+        if changes != self.ledger.changes or self._layout != self.ledger.layout:
+            ledger = self.ledger
+            found = pack(request, self.in_order, lambda node: Trial.now(ledger, node))
+            if len(self._packed) > PACKED_MAX:
+                self._packed.clear()
+            self._packed[request] = (ledger.changes, found)
+        return found
 
     def run(self, request: Request, count: int) -> list[Slot]:
         """Return up to `count` slots for single members, in order, as if placed one by one."""
@@ -218,6 +234,7 @@ class Fit:
         ledger = self.ledger
         if self._layout != ledger.layout:
             self._cache.clear()
+            self._packed.clear()
             self._layout = ledger.layout
             self._weights = weights(ledger.capacity[:, : ledger.count], self.scorer.bits)
         entry = self._cache.get(request)
