@@ -17,7 +17,15 @@ from fairlead.model import limits
 from fairlead.model.amounts import of, show
 from fairlead.model.base import Misuse, Refused
 from fairlead.model.jobs import JobSpec, Queue, Tenant
-from fairlead.model.resources import DIMENSIONS, GPU_MEMORY, Shape, asked_in_all
+from fairlead.model.resources import (
+    DIMENSIONS,
+    GPU_MEMORY,
+    LEVELS,
+    Shape,
+    asked_in_all,
+    within_level,
+)
+from fairlead.model.topology import format_topology
 from fairlead.model.units import format_cpus, format_size
 
 
@@ -211,12 +219,31 @@ def check_fits(core: Core, request: Request) -> None:
     hint = f"the nearest that can run: {describe(near)}" if near else "no node has any of that"
     if shape.kinds:
         what = lack_of_kinds(core.ledger, request, empty=True)
+        hint += _wider(core, shape)
     elif fitting:
-        what = f"only {fitting} of {shape.members} members fit at once, with nobody else there"
+        within = f" within one {shape.within}" if shape.within else ""
+        what = f"only {fitting} of {shape.members} members fit at once{within}, with nobody else "
+        what += "there"
+        hint += _wider(core, shape)
     else:
         counts = lacking(core.ledger, request, empty=True)
         what = "no node is large enough: " + describe_lack(counts)
     raise Refused(f"can never run: {what}", field="resources", hint=hint, code="never-fits")
+
+
+def _wider(core: Core, shape: Shape) -> str:
+    """Return what else to ask for where members need not be so close together."""
+    if not shape.within:
+        return ""
+    words = format_topology("", shape.within)
+    for level in LEVELS[LEVELS.index(shape.within) + 1 :]:
+        wider = Request(within_level(shape, level))
+        if members_that_fit(core.ledger, wider, empty=True) >= shape.members:
+            return f", or topology: {level}, or topology: {words}"
+    apart = Request(within_level(shape, ""))
+    if members_that_fit(core.ledger, apart, empty=True) < shape.members:
+        return ""
+    return f", or topology: {words}"
 
 
 def _check_quota(core: Core, spec: JobSpec) -> None:
@@ -282,9 +309,7 @@ def describe_lack(counts: dict[str, int]) -> str:
 def describe(shape: Shape) -> str:
     """Return a request in words, for hints."""
     if shape.kinds:
-        parts = [
-            f"{kind.members} x ({describe(replace(kind, members=1))})" for kind in shape.kinds
-        ]
+        parts = [f"{kind.members} x ({describe(replace(kind, members=1))})" for kind in shape.kinds]
         return " + ".join(parts)
     parts = [f"cpus: {format_cpus(shape.cpu_milli)}"]
     if shape.memory_mib:
@@ -297,4 +322,6 @@ def describe(shape: Shape) -> str:
         parts.append(f"gpu_memory: {format_size(shape.gpu_memory_mib)}")
     if shape.members > 1:
         parts.append(f"members: {shape.members}")
+    if topology := format_topology(shape.within, shape.near):
+        parts.append(f"topology: {topology}")
     return ", ".join(parts)

@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from fairlead.core.ledger import HOST, ROW_NAMES, UP, WHOLE, Columns, Devices, Ledger, Request
 from fairlead.core.pack import pack
+from fairlead.core.tree import Tally
 from fairlead.model.base import NodeId
-from fairlead.model.resources import DIMENSIONS, WHOLE_GPU_MILLI, Shape, gang_of
+from fairlead.model.resources import DIMENSIONS, WHOLE_GPU_MILLI, Shape
 
 MODEL = "GPU type"
 
@@ -98,25 +99,22 @@ def members_that_fit(
     up_only: bool = False,
     without: frozenset[NodeId] = frozenset(),
 ) -> int:
-    """Return how many members of a gang, at most all, could be placed together by its spread rule.
+    """Return how many members of a gang, at most all, could be placed together by its rules.
 
     `empty`: with nobody on the nodes, also on those that are down unless `up_only`.
     """
     if request.parts:
         return _kinds_that_fit(ledger, request, empty=empty, up_only=up_only, without=without)
-    most, spread = request.members, request.shape.spread
-    fitting = 0
+    tally, most, largest = Tally(ledger, request), request.members, 0
     for node in range(ledger.count):
-        if fitting >= most:
-            break  # enough: most questions are answered by a few nodes
+        if tally.enough():
+            break  # most questions are answered by a few nodes
         if node in without or (up_only and not ledger.room[UP, node]):
             continue
         here = copies(ledger, request, node, most, empty=empty)
-        if spread == "same-node":
-            fitting = max(fitting, here)
-        else:
-            fitting += min(here, 1) if spread == "distinct-nodes" else here
-    return min(fitting, most)
+        largest = max(largest, here)
+        tally.set(node, here)
+    return largest if tally.spread == "same-node" else tally.most()
 
 
 class _Free(NamedTuple):
@@ -142,7 +140,7 @@ def _kinds_that_fit(
         host = (ledger.capacity if empty else ledger.room)[: len(DIMENSIONS), node].tolist()
         return _Free(host, ledger.devices[node].empty() if empty else ledger.devices[node])
 
-    packing = pack(request, lambda _: nodes, room)
+    packing = pack(ledger, request, lambda _: nodes, room)
     if packing.slots is not None or (empty and not packing.known):
         return request.members
     alone = (
@@ -186,7 +184,7 @@ def _largest_kinds(ledger: Ledger, request: Request) -> Shape | None:
 
     def fits(index: int, members: int) -> bool:
         kinds[index] = replace(kinds[index], members=members)
-        whole = gang_of(kinds, request.shape.spread)
+        whole = request.shape.with_kinds(kinds)
         return members_that_fit(ledger, Request(whole), empty=True) == whole.members
 
     for index in sorted(range(len(kinds)), key=lambda index: -kinds[index].members):
@@ -195,7 +193,7 @@ def _largest_kinds(ledger: Ledger, request: Request) -> Shape | None:
             middle = (least + most + 1) // 2
             least, most = (middle, most) if fits(index, middle) else (least, middle - 1)
         if fits(index, least):
-            return gang_of(kinds, request.shape.spread)
+            return request.shape.with_kinds(kinds)
     return None
 
 
@@ -218,6 +216,8 @@ def _cut(ledger: Ledger, request: Request, node: int) -> Shape:
         gpu_models=shape.gpu_models,
         members=shape.members,
         spread=shape.spread,
+        within=shape.within,
+        near=shape.near,
     )
 
 

@@ -81,9 +81,7 @@ def promised(core: Core, event: Promised) -> None:
             run_ms = job.spec.limit_ms  # what was admitted by its limit keeps all of it
         shares = core.shares  # booked anew before there is a hold, if need be
         forget_promise(core, job)
-        job.promise = Promise(
-            event.start_ms, event.slots, run_ms, event.until_ms, event.ranks
-        )
+        job.promise = Promise(event.start_ms, event.slots, run_ms, event.until_ms, event.ranks)
         core.promises[job.id] = job
         if event.until_ms is not None:
             shares.keep(job)

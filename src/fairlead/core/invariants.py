@@ -12,6 +12,7 @@ from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import HOST, SHARE_MEMORY, SHARE_MILLI, UP, WHOLE
 from fairlead.core.team import Team
+from fairlead.core.tree import together
 from fairlead.model.jobs import LIVE, Phase
 from fairlead.model.resources import DIMENSIONS, WHOLE_GPU_MILLI
 
@@ -53,6 +54,9 @@ def _check_jobs(core: Core) -> None:
         else:
             joined = set(job.team.joined)
             _check_team(job, job.team, members, story)
+        nodes = (slot.node for slot in job.slots)
+        within = together(core.ledger, job.spec.shape, nodes)
+        assert within, f"not within one {job.spec.shape.within}: {story}"
         assert set(job.exits) < set(job.ranks), f"all gone but still live: {story}"
         assert job.started <= set(job.ranks), story
         if job.phase is Phase.RUNNING:
@@ -231,6 +235,8 @@ def _check_future(core: Core) -> None:
         # Of a gang that lost a member only what it still had is held.
         whole = len(slots) == shape.members or (held and job.broken)
         assert whole and 1 <= len(slots) <= shape.members, f"job {job.id} is promised {slots}"
+        nodes = (slot.node for slot in slots)
+        assert together(core.ledger, shape, nodes), f"job {job.id} is promised {slots}: too far"
         assert job.promise.run_ms > 0, f"job {job.id} is promised no time"
         assert max(slot.node for slot in slots) < len(core.nodes), f"job {job.id}: {slots}"
         for its, those in request.split(slots):

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fairlead.core.tree import Domain, domains
 from fairlead.model.resources import DIMENSIONS, GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Node, Shape, Slot
 
 Columns: TypeAlias = npt.NDArray[np.int64]
@@ -40,7 +41,7 @@ class Request:
 
     __slots__ = (
         *("gpus", "held", "host", "members", "memory", "milli", "models", "need", "parts"),
-        *("picks", "shape", "simple"),
+        *("picks", "shape", "simple", "tree"),
     )
 
     def __init__(self, shape: Shape) -> None:
@@ -61,6 +62,7 @@ class Request:
         self.need = tuple(need)
         # Of a gang with different workers one for each kind, rank by rank; its own are empty then.
         self.parts: tuple[Request, ...] = tuple(Request(kind) for kind in shape.kinds)
+        self.tree = self.members > 1 and bool(shape.within or shape.near)  # where they are counts
         # Rows alone decide, and how often it fits a node is a division.
         plain = not self.milli and not self.models and not (self.gpus and self.memory)
         self.simple = plain and not self.parts
@@ -183,6 +185,7 @@ class Ledger:
         self.foreign: Columns = np.zeros_like(self.capacity)
         self.room: Columns = np.zeros((ROWS, 16), np.int64)
         self.devices: list[Devices] = []
+        self.domains: list[tuple[Domain, ...]] = []  # that each node is in, by LEVELS
         # Nodes in the order in which they changed. Whoever caches something per node reads on
         # from where it stopped (`changes` counts all entries ever made).
         self.touched: list[int] = []
@@ -196,7 +199,7 @@ class Ledger:
         other.capacity, other.foreign = self.capacity.copy(), self.foreign.copy()
         other.room = self.room.copy()
         other.devices = [each.copy() if each.size else each for each in self.devices]
-        other.layout = self.layout
+        other.layout, other.domains = self.layout, self.domains.copy()
         return other
 
     @property
@@ -217,10 +220,11 @@ class Ledger:
         if node == self.count:
             self.count += 1
             self.devices.append(Devices(spec))
+            self.domains.append(domains(spec))
             if self.count > self.capacity.shape[1]:
                 self._grow()
         devices = Devices(spec)
-        self.devices[node] = devices
+        self.devices[node], self.domains[node] = devices, domains(spec)
         capacity = (
             spec.cpu_milli,
             spec.memory_mib,

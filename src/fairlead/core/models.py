@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import Request
-from fairlead.model.resources import GPU, Shape, asked_in_all, gang_of
+from fairlead.model.resources import GPU, Shape, asked_in_all
 
 if TYPE_CHECKING:
     from fairlead.core.shares import Shares
@@ -47,7 +47,7 @@ def narrowed(shape: Shape, models: Sequence[str]) -> Shape | None:
     if shape.kinds:
         kinds = [narrowed(kind, models) for kind in shape.kinds]
         some = [kind for kind in kinds if kind is not None]
-        return gang_of(some, shape.spread) if len(some) == len(kinds) else None
+        return shape.with_kinds(some) if len(some) == len(kinds) else None
     if not flexible(shape):
         return shape
     rest = tuple(each for each in models if not shape.gpu_models or each in shape.gpu_models)

@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple, Protocol, TypeAlias
 
-from fairlead.core.ledger import Devices, Request
+from fairlead.core.ledger import Devices, Ledger, Request
+from fairlead.core.tree import Domain
 from fairlead.model.base import NodeId
-from fairlead.model.resources import CPU, DISK, GPU, MEMORY, Slot, asked_in_all
+from fairlead.model.resources import CPU, DISK, GPU, LEVELS, MEMORY, Slot, asked_in_all
 
 STEPS_MAX = 50_000  # ways looked at for one question
 Counts: TypeAlias = tuple[int, ...]  # workers of each kind
@@ -52,13 +53,36 @@ Rooms: TypeAlias = Callable[[NodeId], Room]
 Ranked: TypeAlias = Callable[[Request], Iterable[NodeId]]
 
 
-def pack(request: Request, ranked: Ranked, room: Rooms) -> Packing:
+def pack(ledger: Ledger, request: Request, ranked: Ranked, room: Rooms) -> Packing:
     """Return where the members of a gang with different workers go.
 
     `ranked` are the nodes that may have room for one member of a kind, the best first; `room` is
-    what is free on such a node, and is not changed. Cost: O(kinds x nodes + members), and at most
-    STEPS_MAX steps more.
+    what is free on such a node, and is not changed. Levels of the topology are tried from the one
+    that the shape prefers to the one that it requires, in each the domain of the best node first.
+    Cost: O(kinds x nodes + members) for each level, and at most STEPS_MAX steps more in a domain.
     """
+    if not request.tree:
+        return _pack(request, ranked, room)
+    shape, known = request.shape, True
+    first = LEVELS.index(shape.near) if shape.near else 0
+    last = LEVELS.index(shape.within) + 1 if shape.within else len(LEVELS)
+    orders = {part: list(ranked(part)) for part in request.parts}
+    for level in range(first, last):
+        domains: dict[Domain, dict[Request, list[NodeId]]] = {}
+        for index in hardest_first(request):
+            part = request.parts[index]
+            for node in orders[part]:
+                nodes = domains.setdefault(ledger.domains[node][level], {p: [] for p in orders})
+                nodes[part].append(node)
+        for nodes in domains.values():
+            found = _pack(request, nodes.__getitem__, room)
+            known = known and found.known
+            if found.slots is not None:
+                return found
+    return Packing(None, known) if shape.within else _pack(request, orders.__getitem__, room)
+
+
+def _pack(request: Request, ranked: Ranked, room: Rooms) -> Packing:
     spread = request.shape.spread
     if spread != "same-node":
         found = _kind_by_kind(request, ranked, room, distinct=spread == "distinct-nodes")

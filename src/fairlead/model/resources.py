@@ -16,6 +16,8 @@ CPU, MEMORY, DISK, GPU, GPU_MEMORY = range(5)
 WHOLE_GPU_MILLI = 1000
 
 Spread = Literal["any", "same-node", "distinct-nodes"]
+Level = Literal["node", "rack", "switch"]
+LEVELS: tuple[Level, ...] = ("node", "rack", "switch")  # from close to far; beyond: the cluster
 
 
 class Device(Record, frozen=True):
@@ -39,6 +41,7 @@ class Node(Record, frozen=True):
     labels: tuple[tuple[str, str], ...] = ()
     address: str = ""
     boot: str = ""
+    switch: str = ""  # that its rack hangs from
 
 
 class Shape(Record, frozen=True):
@@ -57,6 +60,10 @@ class Shape(Record, frozen=True):
     gpu_models: tuple[str, ...] = ()  # acceptable device models, sorted; empty: any
     members: int = 1  # gang size: all or none
     spread: Spread = "any"
+    # How close together the members have to be, and are if they can: within one node, rack or
+    # switch. "": anywhere.
+    within: Level | Literal[""] = ""
+    near: Level | Literal[""] = ""
     # Of a gang with different workers: each kind with its members, in the order of their ranks.
     # All own amounts are 0 then, and `members` are those of all kinds. Made by `gang_of`.
     kinds: tuple[Shape, ...] = ()
@@ -68,6 +75,10 @@ class Shape(Record, frozen=True):
     def parts(self) -> tuple[Shape, ...]:
         """Return the kinds of members, each with how many there are; most gangs have one."""
         return self.kinds or (self,)
+
+    def with_kinds(self, kinds: Sequence[Shape]) -> Shape:
+        """Return a gang of these kinds by the rules of this one."""
+        return gang_of(kinds, self.spread, self.within, self.near)
 
     def of(self, rank: int) -> Shape:
         """Return the kind of the member with a rank."""
@@ -85,21 +96,39 @@ class Slot(Record, frozen=True):
     devices: tuple[int, ...] = ()
 
 
-def gang_of(kinds: Sequence[Shape], spread: Spread = "any") -> Shape:
+def gang_of(
+    kinds: Sequence[Shape],
+    spread: Spread = "any",
+    within: Level | Literal[""] = "",
+    near: Level | Literal[""] = "",
+) -> Shape:
     """Return the shape of a gang with these kinds of workers, in the order of their ranks.
 
     Neighbours that ask for the same are one kind, and a gang of one kind is one of equal members.
     """
     merged: list[Shape] = []
-    for kind in kinds:
-        members = kind.members
-        if merged and replace(merged[-1], members=members, spread=kind.spread) == kind:
-            members += merged.pop().members
-        merged.append(replace(kind, members=members, spread=spread))
+    for each in kinds:
+        kind = replace(each, spread=spread, within=within, near=near)
+        if merged and replace(merged[-1], members=kind.members) == kind:
+            kind = replace(kind, members=merged.pop().members + kind.members)
+        merged.append(kind)
     if len(merged) == 1:
         return merged[0]
-    members = sum(kind.members for kind in merged)
-    return Shape(cpu_milli=0, members=members, spread=spread, kinds=tuple(merged))
+    return Shape(
+        cpu_milli=0,
+        members=sum(kind.members for kind in merged),
+        spread=spread,
+        within=within,
+        near=near,
+        kinds=tuple(merged),
+    )
+
+
+def within_level(shape: Shape, within: Level | Literal[""]) -> Shape:
+    """Return a shape whose members have to be so close together, and need not be closer."""
+    if shape.kinds:
+        return gang_of(shape.kinds, shape.spread, within)
+    return replace(shape, within=within, near="")
 
 
 def asked_in_all(shape: Shape) -> tuple[int, ...]:

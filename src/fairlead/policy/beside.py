@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from fairlead.core.ledger import Request
-from fairlead.core.pack import pack
 from fairlead.model.base import Ms, NodeId
 from fairlead.model.resources import Slot
 from fairlead.policy.place.fit import Fit
+from fairlead.policy.place.seats import seat, take
 from fairlead.policy.place.trial import Trial
 
 
@@ -57,28 +57,27 @@ def _allowed(request: Request, slots: tuple[Slot, ...], guard: Guard, until: Ms)
     return True
 
 
+def _left(fit: Fit, node: NodeId, guard: Guard, until: Ms) -> Trial:
+    """Return what is free of a node, less what is claimed there."""
+    state, bound = Trial.now(fit.ledger, node), guard.bound(node, until)
+    return state if bound is None else state.least(bound)
+
+
 def _beside(fit: Fit, request: Request, guard: Guard, until: Ms) -> tuple[Slot, ...] | None:
     """Look at every node that fits now, best first, less what is claimed there."""
     if fit.ledger.count == 1 and not request.picks:
         return None  # no other node, and no other devices
-
-    def left(node: NodeId) -> Trial:
-        state, bound = Trial.now(fit.ledger, node), guard.bound(node, until)
-        return state if bound is None else state.least(bound)
-
-    if request.parts:
-        return pack(request, fit.in_order, left).slots
     spread, members = request.shape.spread, request.members
+    if request.parts:
+        nodes = {node for part in request.parts for node in fit.in_order(part)}
+        return seat(fit, request, {node: _left(fit, node, guard, until) for node in nodes})
+    states = ((node, _left(fit, node, guard, until)) for node in fit.in_order(request))
+    if request.tree:
+        return seat(fit, request, dict(states))
     slots: list[Slot] = []
-    for node in fit.in_order(request):
-        state = left(node)
-        here: list[Slot] = []
+    for node, state in states:
         most = 1 if spread == "distinct-nodes" else members - len(slots)
-        while len(here) < most and state.fits(request):
-            devices = state.take(request)
-            if devices is None:
-                break
-            here.append(Slot(node=node, devices=devices))
+        here = list(take(request, node, state, most))
         if spread == "same-node":
             if len(here) == members:
                 return tuple(here)

@@ -86,7 +86,9 @@ class _Shapes:
         words = describe_lack(counts)
         if request.members > 1 and able:
             fitting = members_that_fit(self.core.ledger, request, empty=False)
-            some = f"{fitting} of {request.members} members fit now"
+            within = request.shape.within
+            where = f" within one {within}" if within else ""
+            some = f"{fitting} of {request.members} members fit{where} now"
             words = f"{some}; {words}" if counts else some
         return _Look(fits=False, words=words, counts=dict(counts))
 

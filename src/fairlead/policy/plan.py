@@ -31,7 +31,7 @@ from fairlead.policy.ending import END, LEAVE, departures, expected_end, next_en
 from fairlead.policy.firm import firm, window
 from fairlead.policy.line import Line
 from fairlead.policy.place.fit import NODE_0, Fit
-from fairlead.policy.place.tally import tally
+from fairlead.policy.place.seats import Seats
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.reserved import keep_out, of_others
 
@@ -292,7 +292,7 @@ class _Sweep:
         self.plan, self.request, self.run_ms = plan, request, run_ms
         self.walls = {} if walled is None else walled.walls.lines
         self.limit_ms = run_ms if walled is None else walled.limit_ms
-        self.tally = tally(plan.fit, request)
+        self.seats = Seats(plan.fit, request)
         self.trials: dict[NodeId, Trial] = {}
 
     def first(self, until: Ms) -> tuple[Ms, tuple[Slot, ...]] | None:
@@ -345,7 +345,7 @@ class _Sweep:
             fits &= room[row] >= amount
         for node in np.flatnonzero(fits).tolist():
             if node not in self.plan.lines:
-                self.tally.set(node, Trial.now(core.ledger, node))
+                self.seats.set(node, Trial.now(core.ledger, node))
 
     def _release(self, job_id: int, *, leaving: bool) -> set[NodeId]:
         """Give back, in this sweep, what a job, or who leaves it, holds on nodes without claims."""
@@ -374,7 +374,7 @@ class _Sweep:
         return Trial.now(self.plan.core.ledger, node) if trial is None else trial
 
     def _count(self, node: NodeId, at: Ms) -> None:
-        self.tally.set(node, self._state(node, at))
+        self.seats.set(node, self._state(node, at))
 
     def _recount(self, touched: set[NodeId], at: Ms) -> bool:
         for node in touched:
@@ -382,12 +382,12 @@ class _Sweep:
         return self._enough(at)
 
     def _enough(self, at: Ms) -> bool:
-        return self.tally.enough(lambda node: self._state(node, at))
+        return self.seats.enough(lambda node: self._state(node, at))
 
     def _slots(self, at: Ms) -> tuple[Slot, ...]:
         """Return where the members go at that time: the best nodes first."""
-        nodes = self.tally.counts or self.plan.lines  # one of one line was never counted
-        return self.tally.slots(lambda node: self._state(node, at), nodes)
+        nodes = self.seats.nodes() or self.plan.lines  # one of one line was never counted
+        return self.seats.slots({node: self._state(node, at).copy() for node in nodes})
 
 
 class Shadow:

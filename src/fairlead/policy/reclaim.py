@@ -34,7 +34,7 @@ from fairlead.core.shares import QUOTA
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import AnyEvent, Promised, StopDecided
 from fairlead.model.jobs import LIVE, Phase, PolicyConfig
-from fairlead.model.resources import WHOLE_GPU_MILLI, Slot, width_milli
+from fairlead.model.resources import Slot, width_milli
 from fairlead.policy.firm import is_firm, is_held
 from fairlead.policy.queue import Entry, Group
 from fairlead.policy.reclaim_words import because
@@ -70,11 +70,11 @@ class Scene:
         self.fit, self.gone = reclaim.pipeline.fit, gone
         self.tree = reclaim.tree(gone)
         shares = core.shares
-        asked = [*shares.asked(job)]
+        asked = dict(shares.asked(job))
         if model in shares.models:  # it takes several types, and here it is to have this one
-            flexible = models.gpus_of(models.flexible(job.spec.shape), model)
-            asked = list(Counter(dict(asked)) + Counter({shares.models[model]: flexible}))
-        self.asked = [(row, amount) for row, amount in asked if row in shares.governed]
+            row, kinds = shares.models[model], models.flexible(job.spec.shape)
+            asked[row] = asked.get(row, 0) + models.gpus_of(kinds)
+        self.asked = [(row, amount) for row, amount in asked.items() if row in shares.governed]
         self.leaf = self.tree.branches[job.spec.queue]
         self.guaranteed = self.tree.entitled(job, self.asked) if self.asked else []
         self.candidates: list[Job] = []
@@ -269,7 +269,9 @@ class Reclaim:
         shares = self.core.shares
         if not shares.models or not models.flexible(job.spec.shape):
             return [""]
-        return models.accepted(shares, job)
+        # Of different workers that take different types none is tried: no one type is for all.
+        types = models.accepted(shares, job)
+        return [model for model in types if models.narrowed(job.spec.shape, (model,))]
 
     def _for_model(self, job: Job, going: Sequence[Job], model: str) -> Iterator[AnyEvent]:
         core = self.core
@@ -457,12 +459,6 @@ class Reclaim:
         for place in choice.places:
             scene.remove(place)
         return [own[place] for place in choice.places]
-
-
-def _milli(job: Job) -> int:
-    """Return the thousandths of GPUs that all members of a job take together."""
-    shape = job.spec.shape
-    return (WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli) * shape.members
 
 
 def may_stop(core: Core, config: PolicyConfig, job: Job) -> bool:

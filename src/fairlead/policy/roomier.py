@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import UP, Request
-from fairlead.core.pack import pack
 from fairlead.core.reserve import limit_of
 from fairlead.model.base import JobId, NodeId
 from fairlead.model.jobs import Phase
 from fairlead.model.resources import Slot
 from fairlead.policy.fence import Fence
 from fairlead.policy.given import Given
+from fairlead.policy.place.seats import seat, take
 from fairlead.policy.place.trial import Trial
 
 if TYPE_CHECKING:
@@ -163,20 +164,16 @@ class Roomier:
         self._give(trials, gone)
         request = self.core.shapes[job.shape_id]
         if request.parts:
-            states: dict[NodeId, Trial] = {}
-            for part in request.parts:
-                states |= dict(self._nodes(job, part, trials))
-            return pack(request, lambda _: states, states.__getitem__).slots
+            usable = chain(*(self._nodes(job, part, trials) for part in request.parts))
+            return seat(self.pipeline.fit, request, dict(usable))
         spread, members = request.shape.spread, request.members
+        if request.tree:
+            states = {node: trial.copy() for node, trial in self._nodes(job, request, trials)}
+            return seat(self.pipeline.fit, request, states)
         slots: list[Slot] = []
         for node, trial in self._nodes(job, request, trials):
             most = 1 if spread == "distinct-nodes" else members
-            here: list[Slot] = []
-            while len(here) < most and trial.fits(request):
-                devices = trial.take(request)
-                if devices is None:
-                    break
-                here.append(Slot(node=node, devices=devices))
+            here = list(take(request, node, trial, most))
             if spread != "same-node" or len(here) == members:
                 slots += here[: members - len(slots)]
             if len(slots) == members:

@@ -112,6 +112,7 @@ def _weights(value: Setting, key: str) -> tuple[int, ...]:
 _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "order": ("order", _text),
     "placement": ("placement", _text),
+    "cpu_only": ("cpu_only", _one_of("last", "any")),
     "overtake": ("overtake_ms", _or({"never": 0, "always": None}, parse_duration_ms)),
     "ageing_per_hour": ("ageing_per_hour", _whole(0, PERCENT_MAX)),
     "ageing_cap": ("ageing_cap", _whole(0, PERCENT_MAX)),
@@ -159,7 +160,10 @@ _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "within": (lambda config: not config.preempt, "orders that do not preempt anyway"),
     "levels": (lambda config: config.order == "las", "las"),
     "promote": (lambda config: config.order == "las", "las"),
-    "lease": (lambda config: config.order in LEASED, "ftf and themis"),
+    "lease": (
+        lambda config: config.order in LEASED or bool(config.plan),
+        "ftf, themis, and policies that carry out plans",
+    ),
     "auction": (lambda config: config.order == "themis", "themis"),
     "ageing_per_hour": (
         lambda config: config.order == "priority" or (config.order in FAIR and not _sums(config)),

@@ -59,6 +59,7 @@ class PolicyTable(Closed, frozen=True):
     name: str = ""
     order: str | None = None
     placement: str | None = None
+    cpu_only: str | None = None  # goes to nodes with GPUs: "last", or to "any"
     overtake: str | None = None  # "never", "always", or for how long, such as "15m"
     ageing_per_hour: int | None = None
     ageing_cap: int | None = None

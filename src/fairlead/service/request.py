@@ -32,6 +32,13 @@ class CheckpointRequest(Closed, frozen=True):
     every: Amount | None = None
 
 
+class TopologyRequest(Closed, frozen=True):
+    """How close together members have to be, and are if they can: within one node, rack, switch."""
+
+    required: str = ""
+    preferred: str = ""
+
+
 class RetryRequest(Closed, frozen=True):
     """How often a failed job is tried again."""
 
@@ -65,6 +72,7 @@ class JobRequest(Closed, frozen=True):
     members: int | str | MembersRequest | None = None
     nodes: int | str | MembersRequest | None = None
     spread: Spread | None = None
+    topology: str | TopologyRequest = ""  # "rack": required
     time_limit: Amount | None = None
     expected: Amount | None = None
     deadline: Amount | None = None
@@ -125,6 +133,7 @@ JOB = Level(
         "retry": Level(RetryRequest, later=("on", "backoff")),
         "members": Level(MembersRequest),
         "nodes": Level(MembersRequest),
+        "topology": Level(TopologyRequest),
         "array": Level(ArrayRequest, later=("max_parallel",)),
     },
 )

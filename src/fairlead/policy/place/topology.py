@@ -6,12 +6,16 @@ across sockets); in a tree the lowest domain (node, rack, root) that has room.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import combinations
 from math import comb
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from fairlead.model.base import Misuse
+
+K = TypeVar("K", int, str)
+D = TypeVar("D", str, tuple[str, ...])
 
 SUBSETS_MAX = 20_000  # looked at one by one; beyond, sets are grown from each GPU
 LEVELS = ("node", "rack", "root")
@@ -128,18 +132,47 @@ def pick_nodes(
         path: min(gpus, per_node) if per_node is not None else gpus
         for path, gpus in sorted(free.items())
     }
-    for level in LEVELS[low : high + 1]:
-        domains: dict[str, list[str]] = {}
-        for path in usable:
-            domains.setdefault(_domain(path, level), []).append(path)
-        roomy = [
-            (sum(free[path] for path in paths), name)
-            for name, paths in domains.items()
-            if sum(usable[path] for path in paths) >= count
-        ]
-        if roomy:
-            name = min(roomy)[1]
-            return Domain(level, name, _split({p: usable[p] for p in domains[name]}, count))
+    levels = [partial(_domain, level=level) for level in LEVELS[low : high + 1]]
+    found = lowest(levels, usable, free, count)
+    if found is None:
+        return None
+    return Domain(LEVELS[low + found.level], found.name, found.split)
+
+
+class Lowest(NamedTuple, Generic[K, D]):
+    """The first level that has a domain with room, that domain, and how much to take of where."""
+
+    level: int
+    name: D
+    split: dict[K, int]
+
+
+def lowest(
+    levels: Sequence[Callable[[K], D]],
+    usable: Mapping[K, int],
+    free: Mapping[K, int],
+    count: int,
+) -> Lowest[K, D] | None:
+    """Return where to take `count` of what is usable, by the first level that has room.
+
+    Of its domains with room the one with the least that is free, ties by name; inside it as few
+    nodes as possible: the largest first, the last by best fit. `levels` give the domain of a node,
+    from close to far. O(nodes log nodes) per level.
+    """
+    for at, domain_of in enumerate(levels):
+        room: dict[D, int] = {}
+        for node, amount in usable.items():
+            domain = domain_of(node)
+            room[domain] = room.get(domain, 0) + amount
+        roomy = {domain: 0 for domain, amount in room.items() if amount >= count}
+        if not roomy:
+            continue
+        for node, amount in free.items():
+            if (domain := domain_of(node)) in roomy:
+                roomy[domain] += amount
+        name = min(roomy, key=lambda each: (roomy[each], each))
+        inside = {node: amount for node, amount in usable.items() if domain_of(node) == name}
+        return Lowest(at, name, _split(inside, count))
     return None
 
 
@@ -156,15 +189,15 @@ def _domain(path: str, level: str) -> str:
     return {"node": path, "rack": rack, "root": "root"}[level]
 
 
-def _split(usable: Mapping[str, int], count: int) -> dict[str, int]:
-    """Return GPUs per node, on the least number of nodes."""
-    split: dict[str, int] = {}
+def _split(usable: Mapping[K, int], count: int) -> dict[K, int]:
+    """Return how much to take of each node, on the least number of nodes."""
+    split: dict[K, int] = {}
     left = count
-    for path in sorted(usable, key=lambda path: (-usable[path], path)):
-        enough = [each for each in usable if each not in split and usable[each] >= left]
-        if enough:
+    for node in sorted(usable, key=lambda node: (-usable[node], node)):
+        if usable[node] >= left:
+            enough = [each for each in usable if each not in split and usable[each] >= left]
             split[min(enough, key=lambda each: (usable[each], each))] = left
             return split
-        split[path] = usable[path]
-        left -= usable[path]
+        split[node] = usable[node]
+        left -= usable[node]
     raise AssertionError("the domain was said to have room")
