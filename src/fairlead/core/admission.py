@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import TypeAlias
 
 from msgspec.structs import replace
@@ -55,7 +57,7 @@ def admit(core: Core, spec: JobSpec) -> None:
     _check_shape(spec.shape)
     request = Request(spec.shape)
     if core.nodes and spec.shape not in core.fitting:
-        check_fits(core, request)
+        check_fits(core, request, spec.kind_names())
     _check_quota(core, spec)
     if core.shares.limited:
         check_ever(core, spec)
@@ -208,17 +210,22 @@ def _check_kind(shape: Shape, field: str) -> None:
         raise Misuse("the job asks for nothing at all", field=field, hint="ask for some cpus")
 
 
-def check_fits(core: Core, request: Request) -> None:
-    """Raise Refused if the request would not fit the empty cluster, even with every node up."""
+def check_fits(core: Core, request: Request, names: Sequence[str] = ()) -> None:
+    """Raise Refused if the request would not fit the empty cluster, even with every node up.
+
+    `names` are those of different workers.
+    """
     shape = request.shape
     fitting = members_that_fit(core.ledger, request, empty=True)
     if fitting >= shape.members:
         core.fitting.add(shape)
         return
     near = largest(core.ledger, request)
-    hint = f"the nearest that can run: {describe(near)}" if near else "no node has any of that"
+    hint = (
+        f"the nearest that can run: {describe(near, names)}" if near else "no node has any of that"
+    )
     if shape.kinds:
-        what = lack_of_kinds(core.ledger, request, empty=True)
+        what = lack_of_kinds(core.ledger, request, names, empty=True)
         hint += _wider(core, shape)
     elif fitting:
         within = f" within one {shape.within}" if shape.within else ""
@@ -280,19 +287,20 @@ def counted(core: Core, tenant: Tenant, shape: Shape) -> tuple[int, ...]:
     return (*asked[:GPU_MEMORY], max(asked[GPU_MEMORY], most))
 
 
-def lack_of_kinds(ledger: Ledger, request: Request, *, empty: bool) -> str:
+def lack_of_kinds(
+    ledger: Ledger, request: Request, names: Sequence[str] = (), *, empty: bool
+) -> str:
     """Return in words why different workers have no room: kind by kind, or only together."""
     lacks = []
-    for part in request.parts:
+    for index, part in enumerate(request.parts):
         fitting = members_that_fit(ledger, part, empty=empty)
         if fitting == part.members:
             continue
-        words = f"of {part.members} workers with {describe(replace(part.shape, members=1))} "
-        if fitting:
-            lacks.append(f"{words}{fitting} fit")
-        else:
-            counts = lacking(ledger, part, empty=empty)
-            lacks.append(f"{words}none fits ({describe_lack(counts)})")
+        alone = f"workers with {describe(replace(part.shape, members=1))}"
+        words = names[index] if index < len(names) and names[index] else alone
+        words += f": {fitting} of {part.members} fit{'' if empty else ' now'}"
+        counts = Counter[str]() if fitting else lacking(ledger, part, empty=empty)
+        lacks.append(f"{words} ({describe_lack(counts)})" if counts else words)
     return "; ".join(lacks) or "each kind of workers fits alone, but not all of them together"
 
 
@@ -306,11 +314,17 @@ def describe_lack(counts: dict[str, int]) -> str:
     return "; ".join(parts) or "no nodes"
 
 
-def describe(shape: Shape) -> str:
-    """Return a request in words, for hints."""
+def _describe_kind(kind: Shape) -> str:
+    return f"{kind.members} x ({describe(replace(kind, members=1, within='', near=''))})"
+
+
+def describe(shape: Shape, names: Sequence[str] = ()) -> str:
+    """Return a request in words, for hints; `names` are those of different workers."""
     if shape.kinds:
-        parts = [f"{kind.members} x ({describe(replace(kind, members=1))})" for kind in shape.kinds]
-        return " + ".join(parts)
+        each = zip_longest(map(_describe_kind, shape.kinds), names[: len(shape.kinds)])
+        words = " + ".join(f"{name} {kind}" if name else str(kind) for kind, name in each)
+        topology = format_topology(shape.within, shape.near)
+        return f"{words}, topology: {topology}" if topology else words
     parts = [f"cpus: {format_cpus(shape.cpu_milli)}"]
     if shape.memory_mib:
         parts.append(f"memory: {format_size(shape.memory_mib)}")

@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from fairlead.core.ledger import Devices, Ledger, Request
 from fairlead.core.tree import Domain
 from fairlead.model.base import NodeId
-from fairlead.model.resources import CPU, DISK, GPU, LEVELS, MEMORY, Slot, asked_in_all
+from fairlead.model.resources import GPU, LEVELS, WHOLE_GPU_MILLI, Slot, asked_in_all
 
 STEPS_MAX = 50_000  # ways looked at for one question
 Counts: TypeAlias = tuple[int, ...]  # workers of each kind
@@ -67,6 +67,7 @@ def pack(ledger: Ledger, request: Request, ranked: Ranked, room: Rooms) -> Packi
     first = LEVELS.index(shape.near) if shape.near else 0
     last = LEVELS.index(shape.within) + 1 if shape.within else len(LEVELS)
     orders = {part: list(ranked(part)) for part in request.parts}
+    rooms = {node: room(node) for node in chain.from_iterable(orders.values())}
     for level in range(first, last):
         domains: dict[Domain, dict[Request, list[NodeId]]] = {}
         for index in hardest_first(request):
@@ -75,11 +76,18 @@ def pack(ledger: Ledger, request: Request, ranked: Ranked, room: Rooms) -> Packi
                 nodes = domains.setdefault(ledger.domains[node][level], {p: [] for p in orders})
                 nodes[part].append(node)
         for nodes in domains.values():
-            found = _pack(request, nodes.__getitem__, room)
+            inside = {*chain.from_iterable(nodes.values())}
+            if not _amounts_suffice(request, map(rooms.__getitem__, inside)):
+                continue
+            found = _pack(request, nodes.__getitem__, rooms.__getitem__)
             known = known and found.known
             if found.slots is not None:
                 return found
-    return Packing(None, known) if shape.within else _pack(request, orders.__getitem__, room)
+    return (
+        Packing(None, known)
+        if shape.within
+        else _pack(request, orders.__getitem__, rooms.__getitem__)
+    )
 
 
 def _pack(request: Request, ranked: Ranked, room: Rooms) -> Packing:
@@ -158,6 +166,23 @@ def _kind_by_kind(
     return tuple(chain.from_iterable(slots))
 
 
+def _amounts(request: Request) -> tuple[int, ...]:
+    """Return what one worker asks for at least, by DIMENSIONS up to GPU."""
+    return (*request.host, WHOLE_GPU_MILLI * request.gpus + request.milli)
+
+
+def _amounts_suffice(request: Request, rooms: Iterable[Room]) -> bool:
+    """Whether all members could fit by the sums of what is free."""
+    left = list(asked_in_all(request.shape)[: GPU + 1])
+    for room in rooms:
+        for row, amount in enumerate(left):
+            if amount > 0 and room.free[row] > 0:
+                left[row] -= room.free[row]
+        if max(left) <= 0:
+            return True
+    return max(left) <= 0
+
+
 class _Way(NamedTuple):
     """How some counts are reached: by so many workers on one node, after another way."""
 
@@ -176,15 +201,21 @@ class _Search:
         self.whole = tuple(part.members for part in self.parts)
         nodes = dict.fromkeys(chain.from_iterable(ranked(self.parts[i]) for i in self.order))
         self.rooms = {node: room(node) for node in nodes}
+        self.needs = list(zip(*(_amounts(part) for part in self.parts), strict=True))
+        rooms = self.rooms.values()
+        self.left = [
+            sum(max(0, room.free[row]) for room in rooms) for row in range(len(self.needs))
+        ]
         self.steps = 0
         self._known: dict[tuple[object, ...], dict[Counts, Taken]] = {}
 
     def answer(self) -> Packing:
         """Return the slots of all members, None if there is no way."""
-        if not self._amounts_suffice():
-            return Packing(None)
         together = self.request.shape.spread == "same-node"
-        front: dict[Counts, _Way | None] = {tuple([0] * len(self.parts)): None}
+        nobody = tuple([0] * len(self.parts))
+        if not self._could(nobody):
+            return Packing(None)
+        front: dict[Counts, _Way | None] = {nobody: None}
         for node, room in self.rooms.items():
             found = self._fillings(room)
             if together:
@@ -192,36 +223,37 @@ class _Search:
                     way = _Way(None, node, self.whole, found[self.whole])
                     return Packing(self._slots(way))
                 continue
+            self.left = [have - max(0, room.free[row]) for row, have in enumerate(self.left)]
             front = self._further(front, node, found)
             if self.whole in front:
                 return Packing(self._slots(front[self.whole]))
-            if self._over():
+            if not front or self._over():
                 break
         return Packing(None, known=not self._over())
 
     def _over(self) -> bool:
         return self.steps > STEPS_MAX
 
-    def _amounts_suffice(self) -> bool:
-        asked = asked_in_all(self.request.shape)
-        rooms = self.rooms.values()
-        return all(
-            sum(max(0, room.free[row]) for room in rooms) >= asked[row]
-            for row in (CPU, MEMORY, DISK, GPU)
-        )
-
     def _further(
         self, front: dict[Counts, _Way | None], node: NodeId, found: dict[Counts, Taken]
     ) -> dict[Counts, _Way | None]:
         """Return the counts that can be reached with one more node."""
-        more = dict(front)
+        more = {counts: way for counts, way in front.items() if self._could(counts)}
         for have, way in front.items():
             for here, taken in found.items():
                 self.steps += 1
                 total = tuple(map(min, map(int.__add__, have, here), self.whole))
-                if total not in more:
+                if total not in more and self._could(total):
                     more[total] = _Way(way, node, here, taken)
         return {counts: more[counts] for counts in self._best(more)}
+
+    def _could(self, counts: Counts) -> bool:
+        """Whether the amounts on the other nodes suffice for the workers that are left."""
+        lacks = [whole - have for whole, have in zip(self.whole, counts, strict=True)]
+        return all(
+            sum(map(int.__mul__, lacks, needs)) <= left
+            for needs, left in zip(self.needs, self.left, strict=True)
+        )
 
     def _slots(self, way: _Way | None) -> tuple[Slot, ...]:
         """Return where a way puts the members, rank by rank."""
