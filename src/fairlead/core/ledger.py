@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fairlead.core.links import links_of
 from fairlead.core.tree import Domain, domains
 from fairlead.model.resources import DIMENSIONS, GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Node, Shape, Slot
 
@@ -95,10 +96,11 @@ class Request:
 class Devices:
     """The GPUs of one node: what is free of each, and whether others occupy it."""
 
-    __slots__ = ("foreign", "memory", "milli", "size", "spec")
+    __slots__ = ("foreign", "links", "memory", "milli", "size", "spec")
 
     def __init__(self, node: Node) -> None:
         self.spec = node.devices
+        self.links = links_of(node) if len(node.devices) > 1 else None  # None: all are alike
         self.size = [device.memory_mib for device in node.devices]
         self.milli = [WHOLE_GPU_MILLI] * len(node.devices)
         self.memory = list(self.size)
@@ -108,6 +110,7 @@ class Devices:
         """Return an independent copy, for trying things out."""
         other = Devices.__new__(Devices)
         other.spec, other.size, other.foreign = self.spec, self.size, self.foreign
+        other.links = self.links
         other.milli, other.memory = self.milli.copy(), self.memory.copy()
         return other
 
@@ -118,10 +121,13 @@ class Devices:
     def pick(self, request: Request) -> tuple[int, ...] | None:
         """Choose devices for one member; None if none fit.
 
-        Whole devices: lowest index first. A share: the fullest device that has room for both its
-        time and its memory, ties by lowest index.
+        Whole devices: those closest together, where all are alike lowest index first. A share: the
+        fullest device that has room for both its time and its memory, ties by lowest index.
         """
         if request.gpus:
+            if self.links is not None:
+                free = (index for index in range(len(self.milli)) if self.free(index, request))
+                return self.links.pick(tuple(free), request.gpus)
             chosen: list[int] = []
             for index in range(len(self.milli)):
                 if self.free(index, request):

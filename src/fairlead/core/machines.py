@@ -9,7 +9,7 @@ from fairlead.core.nodes import NodeState
 from fairlead.model.base import NodeId
 from fairlead.model.events import Event, ForeignUsage, NodeJoined, NodeLost
 from fairlead.model.jobs import LIVE, Exit
-from fairlead.model.resources import Slot
+from fairlead.model.resources import Device, Slot
 
 if TYPE_CHECKING:
     from fairlead.core.engine import Core
@@ -19,7 +19,7 @@ def node_joined(core: Core, event: NodeJoined) -> None:
     """A node is up: new, back, or changed."""
     if event.node < len(core.nodes):
         node = core.nodes[event.node]
-        same = event.spec.devices[: len(node.spec.devices)] == node.spec.devices
+        same = _known(event.spec.devices[: len(node.spec.devices)]) == _known(node.spec.devices)
         if node.spec.boot != event.spec.boot or not same:
             lose(core, event.node, event, "the node started anew")
             _drop_devices(core, event.node)
@@ -34,6 +34,11 @@ def node_joined(core: Core, event: NodeJoined) -> None:
     core.fitting.clear()
     core.touch(event.node)
     core.wakeups += 1
+
+
+def _known(devices: tuple[Device, ...]) -> list[tuple[str, int, str]]:
+    """Return what makes devices the same: not how they are linked, of which more may be learnt."""
+    return [(each.model, each.memory_mib, each.uuid) for each in devices]
 
 
 def _drop_devices(core: Core, node: NodeId) -> None:

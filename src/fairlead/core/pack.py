@@ -351,6 +351,9 @@ def _choices(devices: Devices, request: Request) -> Iterator[tuple[int, ...]]:
         size = (devices.size[index], devices.milli[index], devices.memory[index])
         kind = (devices.spec[index].model, *size)
         classes.setdefault(kind, []).append(index)
+    if len(classes) == 1 and (picked := devices.pick(request)) is not None:
+        yield picked  # those closest together
+        return
     yield from _splits(list(classes.values()), request.picks)
 
 

@@ -26,7 +26,11 @@ class Device(Record, frozen=True):
     model: str = "gpu"
     memory_mib: int = 0
     uuid: str = ""
-    island: int = 0  # devices of one island share a fast link
+    # Where it is on its host, by numbers that say no more than who is together: devices of one
+    # island share a fast link (NVLink), others a PCIe switch, or at least a socket.
+    island: int = 0
+    pcie: int = 0
+    socket: int = 0
 
 
 class Node(Record, frozen=True):
@@ -42,6 +46,8 @@ class Node(Record, frozen=True):
     address: str = ""
     boot: str = ""
     switch: str = ""  # that its rack hangs from
+    # What each pair of devices costs that work together, where numbers of groups cannot say it.
+    links: tuple[tuple[int, ...], ...] = ()
 
 
 class Shape(Record, frozen=True):

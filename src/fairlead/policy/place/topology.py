@@ -1,15 +1,12 @@
-"""Where GPUs are close together: on one host by the cost of links, in a tree by levels.
+"""Nodes close together in a tree: the lowest domain (node, rack, switch, all) that has room.
 
-algorithms.md 8.3. On a host the least sum of pair costs (NVLink < one PCIe switch < one socket <
-across sockets); in a tree the lowest domain (node, rack, root) that has room.
+algorithms.md 8.3. GPUs close together on one host: core/links.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import combinations
-from math import comb
 from typing import Generic, NamedTuple, TypeVar
 
 from fairlead.model.base import Misuse
@@ -17,83 +14,7 @@ from fairlead.model.base import Misuse
 K = TypeVar("K", int, str)
 D = TypeVar("D", str, tuple[str, ...])
 
-SUBSETS_MAX = 20_000  # looked at one by one; beyond, sets are grown from each GPU
 LEVELS = ("node", "rack", "root")
-
-
-class Pick(NamedTuple):
-    """GPUs of one host, and the sum of the costs of their pairs."""
-
-    gpus: tuple[int, ...]
-    cost: int
-    exact: bool  # no cheaper set exists
-
-
-def pick_gpus(
-    cost: Sequence[Sequence[int]], free: Iterable[int], count: int, *, keep_pair: bool = False
-) -> Pick | None:
-    """Return the free GPUs of least pair cost, None if there are too few; ties: the least indices.
-
-    With `keep_pair`, of equal cost the set that leaves the cheapest best pair for the next job.
-    Exact for hosts of 8 GPUs, and while there are at most 20,000 sets to look at. Raises Misuse
-    for a matrix that is not square and symmetric, or GPUs that it does not have.
-    """
-    usable = sorted(set(free))
-    _check(cost, usable, count)
-    if count > len(usable):
-        return None
-    exact = comb(len(usable), count) <= SUBSETS_MAX
-    sets = combinations(usable, count) if exact else _grown(cost, usable, count)
-    best: tuple[int, int, tuple[int, ...]] | None = None
-    for chosen in sets:
-        price = pair_cost(cost, chosen)
-        if best is not None and price > best[0]:
-            continue
-        left = _best_pair(cost, [gpu for gpu in usable if gpu not in chosen]) if keep_pair else 0
-        if best is None or (price, left, chosen) < best:
-            best = price, left, chosen
-    assert best is not None
-    return Pick(best[2], best[0], exact)
-
-
-def pair_cost(cost: Sequence[Sequence[int]], gpus: Sequence[int]) -> int:
-    """Return the sum of the costs of all pairs of these GPUs."""
-    return sum(cost[one][other] for one, other in combinations(gpus, 2))
-
-
-def _check(cost: Sequence[Sequence[int]], usable: Sequence[int], count: int) -> None:
-    size = len(cost)
-    if any(len(row) != size for row in cost):
-        raise Misuse("the costs of links are no square matrix", field="link_cost")
-    for one, other in combinations(range(size), 2):
-        if cost[one][other] != cost[other][one]:
-            raise Misuse(f"the cost of link {one}-{other} depends on the way", field="link_cost")
-    if count < 1:
-        raise Misuse(f"{count} GPUs are asked for, expected at least 1", field="k")
-    if usable and not 0 <= usable[0] <= usable[-1] < size:
-        raise Misuse(f"GPU {usable[-1]} is free but there are {size}", field="free")
-
-
-def _grown(
-    cost: Sequence[Sequence[int]], usable: Sequence[int], count: int
-) -> Iterable[tuple[int, ...]]:
-    """Yield one set per GPU: grown from it by whichever adds the least cost."""
-    for first in usable:
-        chosen = [first]
-        added = {gpu: cost[first][gpu] for gpu in usable if gpu != first}
-        while len(chosen) < count:
-            closest = min(added, key=lambda gpu: (added[gpu], gpu))
-            del added[closest]
-            chosen.append(closest)
-            for gpu in added:
-                added[gpu] += cost[closest][gpu]
-        yield tuple(sorted(chosen))
-
-
-def _best_pair(cost: Sequence[Sequence[int]], left: Sequence[int]) -> int:
-    """Return the cost of the cheapest pair, more than any where there is none."""
-    ceiling = 1 + max((max(row) for row in cost), default=0)
-    return min((cost[one][other] for one, other in combinations(left, 2)), default=ceiling)
 
 
 class Domain(NamedTuple):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from fairlead.core.ledger import Request
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import (
@@ -34,6 +36,7 @@ from fairlead.model.jobs import Phase, PolicyConfig, Reservation
 from fairlead.model.resources import Slot
 from fairlead.policy.place.trial import Trial
 from fairlead.sim.faults.known import Attempt, Violation
+from fairlead.sim.faults.truth import all_fit
 
 if TYPE_CHECKING:
     from fairlead.sim.faults.oracles import Oracles
@@ -240,12 +243,8 @@ class Foresight:
             trial.copies(request, members) if node.up else 0
             for trial, node in zip(trials, shadow.nodes, strict=True)
         ]
-        spread = request.shape.spread
-        if spread == "same-node":
-            return max(counts) >= members
-        if spread == "distinct-nodes":
-            return sum(map(bool, counts)) >= members
-        return sum(counts) >= members
+        shape = replace(request.shape, members=members)
+        return all_fit(shape, [node.spec for node in shadow.nodes], counts)
 
     def final(self, job: JobId, phase: Phase) -> None:
         """A job has come to its end: not by being preempted."""

@@ -11,6 +11,7 @@ from fairlead.model.base import Ms
 from fairlead.model.jobs import FORECAST_PERCENTS, Forecast, JobSpec, PolicyConfig, Queue, Tenant
 from fairlead.model.limits import EXIT_REQUEUE
 from fairlead.model.resources import Device, Node, Shape, Spread
+from fairlead.model.topology import Wish
 from fairlead.policy.finish import LEASED
 from fairlead.policy.registry import POLICIES, policy_config
 from fairlead.sim.faults import menu_sharing
@@ -81,14 +82,20 @@ def _node(rng: Random, index: int) -> Node:
     gpus = rng.choice((0, 0, 2, 4, 8))
     size = rng.choice((40_960, 81_920))
     model = "A100" if size == 40_960 else "H100"
+    cpu_milli = 1000 * rng.choice((4, 8, 16))
+    drawn = Random(f"{index} {gpus} {cpu_milli} {size}")
+    linked = drawn.choice((1, 2, 4, 8))
     return Node(
         name=f"n{index}",
-        cpu_milli=1000 * rng.choice((4, 8, 16)),
+        cpu_milli=cpu_milli,
         memory_mib=1024 * rng.choice((16, 32, 64)),
         disk_mib=rng.choice((0, 100_000)),
         devices=tuple(
-            Device(model=model, memory_mib=size, uuid=f"{index}-{d}") for d in range(gpus)
+            Device(model=model, memory_mib=size, uuid=f"{index}-{d}", island=d // linked)
+            for d in range(gpus)
         ),
+        rack=drawn.choice(("", "r1", "r1", "r2")),
+        switch=drawn.choice(("", "s1")),
     )
 
 
@@ -98,6 +105,10 @@ def _shape(rng: Random, nodes: tuple[Node, ...]) -> Shape:
     members = rng.choices((1, 2, 3, 4), (70, 15, 8, 7))[0]
     spread: Spread = rng.choice(("any", "any", "same-node", "distinct-nodes"))
     part = rng.choice((1, 2, 2, 4, 4, 8))
+    # Another sequence: what else is drawn stays the same for the same seed.
+    drawn = Random(f"{node.name} {node.cpu_milli} {members} {part}")
+    within: Wish = drawn.choice(("", "", "", "rack", "switch"))
+    near: Wish = drawn.choice(("", "", "", "node", "rack"))
     gpus = milli = memory = 0
     if node.devices and rng.random() < 0.7:
         if rng.random() < 0.6:
@@ -116,6 +127,8 @@ def _shape(rng: Random, nodes: tuple[Node, ...]) -> Shape:
         gpu_models=(node.devices[0].model,) if (gpus or milli) and rng.random() < 0.3 else (),
         members=members,
         spread=spread if members > 1 else "any",
+        within=within if members > 1 else "",
+        near=near if members > 1 else "",
     )
 
 

@@ -42,7 +42,7 @@ from fairlead.sim.faults.named import Named
 from fairlead.sim.faults.network import SLOW_MS, Answer, Ask, Cancel, Submit
 from fairlead.sim.faults.sharing import Sharing
 from fairlead.sim.faults.takings import Takings
-from fairlead.sim.faults.truth import Load
+from fairlead.sim.faults.truth import Load, close_enough
 
 if TYPE_CHECKING:
     from fairlead.sim.faults.machine import Machine, Member
@@ -238,6 +238,8 @@ class Oracles:
             spread == "distinct-nodes" and count < len(event.slots)
         ):
             raise Violation("spread", f"{event}, asked for {spread}", job)
+        if not close_enough(spec.shape, [self.nodes[slot.node].spec for slot in event.slots]):
+            raise Violation("topology", f"{event}, asked for {spec.shape.within}", job)
         for slot in event.slots:
             self.check_slot(slot, spec, job)
         self.attempts[job] = self.live[job] = Attempt(event, seq, at)

@@ -61,12 +61,33 @@ class Load:
 
 def can_ever_run(shape: Shape, nodes: Sequence[Node]) -> bool:
     """Whether the whole gang fits these machines when nobody else is there."""
-    each = [_copies(shape, node) for node in nodes]
+    return all_fit(shape, nodes, [_copies(shape, node) for node in nodes])
+
+
+def all_fit(shape: Shape, nodes: Sequence[Node], counts: Sequence[int]) -> bool:
+    """Whether the whole gang fits where so many members fit on each of these machines."""
+    parts: dict[tuple[str, ...], list[int]] = {}
+    for node, count in zip(nodes, counts, strict=True):
+        parts.setdefault(_part(node, shape.within) if shape.within else (), []).append(count)
     if shape.spread == "same-node":
-        return max(each, default=0) >= shape.members
-    if shape.spread == "distinct-nodes":
-        return sum(count > 0 for count in each) >= shape.members
-    return sum(each) >= shape.members
+        return max(counts, default=0) >= shape.members
+    most = 1 if shape.spread == "distinct-nodes" else shape.members
+    each = [sum(min(count, most) for count in part) for part in parts.values()]
+    return max(each, default=0) >= shape.members
+
+
+def close_enough(shape: Shape, nodes: Sequence[Node]) -> bool:
+    """Whether members on these machines are as close together as the shape requires."""
+    return not shape.within or len({_part(node, shape.within) for node in nodes}) <= 1
+
+
+def _part(node: Node, level: str) -> tuple[str, ...]:
+    """Return what a machine shares with those that are as close as a level says."""
+    if level == "switch" and node.switch:
+        return (node.switch,)
+    if level != "node" and node.rack:
+        return (node.switch, node.rack)
+    return (node.switch, node.rack, node.name)
 
 
 def _copies(shape: Shape, node: Node) -> int:
