@@ -221,9 +221,11 @@ def check_fits(core: Core, request: Request, names: Sequence[str] = ()) -> None:
         core.fitting.add(shape)
         return
     near = largest(core.ledger, request)
-    hint = (
-        f"the nearest that can run: {describe(near, names)}" if near else "no node has any of that"
-    )
+    if near is not None:
+        hint = f"the nearest that can run: {describe(near, names)}"
+    else:
+        fewer = "ask for fewer workers, or for less for each"
+        hint = fewer if shape.kinds else "no node has any of that"
     if shape.kinds:
         what = lack_of_kinds(core.ledger, request, names, empty=True)
         hint += _wider(core, shape)
