@@ -177,7 +177,7 @@ class Cluster:
                     row = 3 if gpus else 0
                     free = sum(m.free()[row] for i in inside if (m := self.machines[i]).up)
                     if sum(usable.get(i, 0) for i in inside) >= shape.members:
-                        ways.append((free, domain, inside))
+                        ways.append((free, min(i for i in inside if i in usable), inside))
                 if ways:
                     best = min(ways)[2]
                     return self.fill({i: usable[i] for i in best if usable.get(i)}, shape)

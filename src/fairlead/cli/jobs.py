@@ -14,6 +14,7 @@ from fairlead.cli import output, selectors
 from fairlead.cli.client import Client, connect, me
 from fairlead.cli.errors import FAILED, notice
 from fairlead.cli.times import localised
+from fairlead.model.topology import format_topology
 from fairlead.model.units import format_cpus, format_duration, format_size
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -269,6 +270,7 @@ def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("command", shlex.join(spec.get("command") or ())),
         ("workdir", spec.get("workdir") or ""),
         *_members_asked(spec, shape, members),
+        ("topology", format_topology(shape.get("within", ""), shape.get("near", ""))),
         ("licenses", _named(spec.get("counted"))),
         ("may acquire", _named(spec.get("may_acquire"))),
         ("members", "" if job["phase"] == "PENDING" else _members(job)),

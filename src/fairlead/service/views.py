@@ -186,6 +186,8 @@ def nodes(core: Core) -> list[dict[str, Any]]:
                 "name": node.spec.name,
                 "up": node.up,
                 "labels": dict(node.spec.labels),
+                "rack": node.spec.rack,
+                "switch": node.spec.switch,
                 "capacity": dict(zip(AMOUNTS, capacity, strict=True)),
                 "used": dict(zip(AMOUNTS, used, strict=True)),
                 "foreign": dict(zip(AMOUNTS, foreign, strict=True)),
@@ -195,6 +197,9 @@ def nodes(core: Core) -> list[dict[str, Any]]:
                         "model": device.model,
                         "memory_mib": device.memory_mib,
                         "uuid": device.uuid,
+                        "island": device.island,
+                        "pcie": device.pcie,
+                        "socket": device.socket,
                         "foreign": number in ledger.devices[index].foreign,
                         "jobs": holders.get(number, []),
                     }

@@ -76,22 +76,22 @@ def lowest(
 ) -> Lowest[K, D] | None:
     """Return where to take `count` of what is usable, by the first level that has room.
 
-    Of its domains with room the one with the least that is free, ties by name; inside it as few
-    nodes as possible: the largest first, the last by best fit. `levels` give the domain of a node,
-    from close to far. O(nodes log nodes) per level.
+    Of its domains with room the one with the least that is free, ties by the first node in order;
+    inside it as few nodes as possible: the largest first, the last by best fit. `levels` give the
+    domain of a node, from close to far. O(nodes log nodes) per level.
     """
     for at, domain_of in enumerate(levels):
         room: dict[D, int] = {}
-        for node, amount in usable.items():
+        for node in sorted(usable):
             domain = domain_of(node)
-            room[domain] = room.get(domain, 0) + amount
+            room[domain] = room.get(domain, 0) + usable[node]
         roomy = {domain: 0 for domain, amount in room.items() if amount >= count}
         if not roomy:
             continue
         for node, amount in free.items():
             if (domain := domain_of(node)) in roomy:
                 roomy[domain] += amount
-        name = min(roomy, key=lambda each: (roomy[each], each))
+        name = min(roomy, key=roomy.__getitem__)  # the first of several
         inside = {node: amount for node, amount in usable.items() if domain_of(node) == name}
         return Lowest(at, name, _split(inside, count))
     return None

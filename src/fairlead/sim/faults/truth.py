@@ -131,8 +131,8 @@ def _device_choices(shape: Shape, node: Node, load: Load) -> Iterator[tuple[int,
             (
                 node.devices[d].model,
                 node.devices[d].memory_mib,
-                load.milli.get(d),
-                load.memory.get(d),
+                load.milli.get(d, 0),
+                load.memory.get(d, 0),
             )
             for d in chosen
         )
