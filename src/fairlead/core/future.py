@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.jobs import Job, Promise, in_time
+from fairlead.core.ledger import Request
 from fairlead.model.base import Ms, NodeId
 from fairlead.model.events import (
     Checkpointed,
@@ -17,7 +20,7 @@ from fairlead.model.events import (
     ReservationSet,
 )
 from fairlead.model.jobs import LIVE, Phase
-from fairlead.model.resources import WHOLE_GPU_MILLI, width_milli
+from fairlead.model.resources import WHOLE_GPU_MILLI, gang_of, width_milli
 
 if TYPE_CHECKING:
     from fairlead.core.engine import Core
@@ -78,12 +81,21 @@ def promised(core: Core, event: Promised) -> None:
             run_ms = job.spec.limit_ms  # what was admitted by its limit keeps all of it
         shares = core.shares  # booked anew before there is a hold, if need be
         forget_promise(core, job)
-        job.promise = Promise(event.start_ms, event.slots, run_ms, event.until_ms)
+        job.promise = Promise(event.start_ms, event.slots, run_ms, event.until_ms, event.ranks)
         core.promises[job.id] = job
         if event.until_ms is not None:
             shares.keep(job)
     else:
         forget_promise(core, job)
+
+
+def request_of(core: Core, job: Job) -> Request:
+    """Return what the slots are for that a waiting job is promised: for all its members, or for
+    those of its different workers that keep theirs."""
+    if job.promise is None or not job.promise.ranks:
+        return core.shapes[job.shape_id]
+    kinds = [job.spec.shape.of(rank) for rank in job.promise.ranks]
+    return Request(gang_of([replace(kind, members=1) for kind in kinds]))
 
 
 def forget_promise(core: Core, job: Job) -> None:

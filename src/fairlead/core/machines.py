@@ -58,9 +58,10 @@ def _rebuild(core: Core, node: NodeId) -> None:
         core.ledger.down(node)
     for job in core.jobs.values():
         if job.phase in LIVE:
-            for slot in job.slots:
-                if slot.node == node:
-                    core.ledger.take(node, core.shapes[job.shape_id], slot.devices)
+            for its, slots in core.shapes[job.shape_id].split(job.slots):
+                for slot in slots:
+                    if slot.node == node:
+                        core.ledger.take(node, its, slot.devices)
 
 
 def node_lost(core: Core, event: NodeLost) -> None:

@@ -205,6 +205,8 @@ class Promised(Event, frozen=True, tag="promised"):
     slots: tuple[Slot, ...] = ()  # empty: the promise is taken back, `because` says why
     because: str = ""
     until_ms: Ms | None = None
+    # Of a gang with different workers of which only some keep their slots: their ranks.
+    ranks: tuple[int, ...] = ()
 
 
 class Checkpointed(Event, frozen=True, tag="checkpointed"):

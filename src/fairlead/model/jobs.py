@@ -36,6 +36,14 @@ FINAL = (
 )
 
 
+class Workers(Record, frozen=True):
+    """Some of the members of a job, ranks in a row, under a name of their own."""
+
+    name: str
+    members: int = 1
+    command: tuple[str, ...] = ()  # (): the job's
+
+
 class JobSpec(Record, frozen=True):
     """A job as asked for, after validation; never changes. Times in ms, sizes in MiB."""
 
@@ -80,6 +88,25 @@ class JobSpec(Record, frozen=True):
         if self.job_type:
             return self.job_type
         return f"{self.user}/{self.name}" if self.name else ""
+
+    workers: tuple[Workers, ...] = ()  # different kinds of members, in the order of their ranks
+
+    def worker(self, rank: int) -> tuple[Workers, int] | None:
+        """Return which workers a rank belongs to and its index among them; None: all are alike."""
+        for each in self.workers:
+            if rank < each.members:
+                return each, rank
+            rank -= each.members
+        return None
+
+    def kind_names(self) -> list[str]:
+        """Return the names of each kind of members that the shape tells apart."""
+        found, first = list[str](), 0
+        for kind in self.shape.parts():
+            ranks = (self.worker(rank) for rank in range(first, first + kind.members))
+            found.append("/".join(dict.fromkeys(each[0].name for each in ranks if each)))
+            first += kind.members
+        return found
 
 
 FORECAST_PERCENTS = (5, 10, 25, 50, 75, 90, 95)

@@ -21,7 +21,7 @@ import msgspec
 from fairlead.model import limits
 from fairlead.model.base import Misuse, Record
 from fairlead.model.links import Matrix, check_links, grouped
-from fairlead.model.resources import WHOLE_GPU_MILLI, Device, Node, Shape
+from fairlead.model.resources import CPU, GPU, WHOLE_GPU_MILLI, Device, Node, Shape, asked_in_all
 from fairlead.model.units import parse_cpu_milli, parse_size_mib
 
 AMPLE_CORES = 1_000  # per GPU, where a specification names no cores
@@ -108,11 +108,7 @@ class Cluster(Record, frozen=True, dict=True):
 
     def used_milli(self, shape: Shape) -> int:
         """Return the thousandths of a processor that a job of this shape uses."""
-        if self.gpus:
-            each = WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli
-        else:
-            each = shape.cpu_milli
-        return each * shape.members
+        return asked_in_all(shape)[GPU if self.gpus else CPU]
 
     def describe(self) -> str:
         """Return the cluster in one line: nodes and processors."""
