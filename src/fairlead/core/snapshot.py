@@ -101,6 +101,7 @@ class JobImage(Record, frozen=True):
     forecast: Forecast | None = None
     promise: tuple[Ms, tuple[Slot, ...], Ms] | None = None
     held_until_ms: Ms | None = None  # the promise is a hold until then
+    move_for: JobId | None = None
     end_ms: Ms = 0  # believed, of a live job
     served_ms: Ms = 0
     preemptions: int = 0
@@ -242,6 +243,7 @@ def _image(core: Core, job: Job) -> JobImage:
         forecast=job.forecast,
         promise=None if job.promise is None else job.promise[:3],
         held_until_ms=None if job.promise is None else job.promise.until_ms,
+        move_for=None if job.promise is None else job.promise.move_for,
         end_ms=core.ends.get(job.id) if job.phase in LIVE else 0,
         served_ms=job.served_ms,
         preemptions=job.preemptions,
@@ -335,10 +337,10 @@ def _restore(core: Core, item: JobImage) -> None:
     job.made_room, job.beneficiary = item.made_room, item.beneficiary
     job.broken = item.broken
     core.jobs[job.id] = job
+    if item.promise is not None:
+        job.promise = Promise(*item.promise, item.held_until_ms, item.move_for)
+        core.promises[job.id] = job
     if job.phase not in LIVE:
-        if item.promise is not None:
-            job.promise = Promise(*item.promise, item.held_until_ms)
-            core.promises[job.id] = job
         return
     believed = believed_run_ms(job, core.policy)
     final = job.phase is Phase.STOPPING or believed == job.spec.limit_ms
