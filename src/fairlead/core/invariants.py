@@ -220,9 +220,9 @@ def _check_future(core: Core) -> None:
     """7. Promises are of jobs that wait, or are to move, and whole; exactly what lives is believed
     to end sometime."""
     for job_id, job in core.promises.items():
-        assert core.jobs.get(job_id) is job and job.promise, f"the promise of job {job_id}"
-        waits = job.phase is Phase.PENDING or job.promise.move_for is not None
-        assert waits, f"job {job_id} has a promise but does not wait"
+        moves = job.promise is not None and job.promise.move_for is not None
+        known = core.jobs if moves else core.pending
+        assert known.get(job_id) is job, f"job {job_id} has a promise but does not wait"
     for job in core.jobs.values():
         assert (job.promise is not None) == (job.id in core.promises), f"promise of job {job.id}"
         held = job.promise is not None and job.promise.until_ms is not None

@@ -29,7 +29,7 @@ from fairlead.policy.fence import Fence
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.place.trial import Trial
 
-STEPS_MAX = 20_000
+STEPS_MAX = 8_000
 WAYS_MAX = 256  # sets of jobs of one node that are tried at a time
 
 
