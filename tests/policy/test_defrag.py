@@ -210,9 +210,8 @@ def test_by_itself_it_moves_nobody_who_has_more_to_lose_than_the_other_has_to_wa
     assert life.phase(whole) is Phase.PENDING and not life.stops()
 
 
-def test_what_is_decided_without_a_cause_is_never_decided_twice():
-    """A policy that moves by itself comes to rest: nobody is moved to and fro."""
-    life, whole, first = scattered(defrag="when-worth")
+def test_a_policy_that_moves_jobs_by_itself_comes_to_rest():
+    life = scattered(defrag="when-worth")[0]
     settled(life)
     life.submit(5000, "default", 8, count=3, limit_ms=MIN)
     for now in range(10_000, 60_000, 5_000):
