@@ -185,9 +185,9 @@ def test_cores_and_memory_count_too():
     assert ways(core, Shape(cpu_milli=4000)) is None
 
 
-@pytest.mark.parametrize("steps", [0, 5, 50])
+@pytest.mark.parametrize("steps", [0, 30])
 def test_a_search_that_is_cut_off_says_so_and_what_it_has_is_a_way(steps):
-    nodes = {name: Host(8, {f"{name}{i}": Held(1, 10) for i in range(6)}) for name in "abcdef"}
+    nodes = {name: Host(8, {f"{name}{i}": Held(1, i) for i in range(6)}) for name in "abcdef"}
     core, _ = core_of(nodes)
     shape = Shape(cpu_milli=0, gpus=8)
     fit = Fit(core.ledger, score.build("best-fit"))

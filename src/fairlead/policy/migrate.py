@@ -285,19 +285,38 @@ class _Search:
                 if tries >= WAYS_MAX:
                     self.cut = True
                     return
-                tries += 1
-                self._leave(each)
+                tries += 2
+                if not self._fits_without(part, node, (*chosen, *candidates[index:])):
+                    return
                 those = (*chosen, each)
-                if self._fits(part, node):
+                if self._fits_without(part, node, those):
                     ids = tuple(sorted(one.job.id for one in those))
                     ways.append((its + each.cost, len(those), ids, those))
                 else:
                     leave(index + 1, those, its + each.cost)
-                self._come_back(each)
 
         leave(0, (), 0)
         self.steps += tries
         return [those for _, _, _, those in sorted(ways, key=lambda way: way[:3])]
+
+    def _fits_without(self, part: _Part, node: NodeId, those: Sequence[Mover]) -> bool:
+        """Whether the next members fit on a node once these have left it."""
+        trial = trial_of(self.core, self.trials, node)
+        gone = [
+            (self.core.shapes[each.job.shape_id], slot.devices)
+            for each in those
+            for slot in each.job.slots
+            if slot.node == node
+        ]
+        for request, devices in gone:
+            trial.move(request, devices, 1)
+        ids = {each.job.id for each in those}
+        self.gone |= ids
+        fits = self._fits(part, node)
+        self.gone -= ids
+        for request, devices in gone:
+            trial.move(request, devices, -1)
+        return fits
 
     # ---- moves on the copies ------------------------------------------------------------------
 
