@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from fairlead.core import due, future, groups, machines, resize, watch
+from fairlead.core import advice, due, future, groups, machines, resize, watch
 from fairlead.core.demand import Demand
 from fairlead.core.desired import desired
 from fairlead.core.ending import after_failure
@@ -23,6 +23,7 @@ from fairlead.core.ledger import Ledger, Request
 from fairlead.core.named import Named
 from fairlead.core.nodes import Drained, NodeState
 from fairlead.core.shares import Shares, plus
+from fairlead.core.speeds import Speeds
 from fairlead.core.status import status_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import (
@@ -98,6 +99,8 @@ class Core:
         self.shapes: list[Request] = []
         self.shape_ids: dict[Shape, int] = {}
         self.demand = Demand()
+        self.speeds = Speeds()
+        self.advice = advice.Advice()
         self.fitting: set[Shape] = set()  # shapes known to fit the empty cluster; a cache
         # For policies that keep an order: jobs in the order in which they became pending, and how
         # often something happened that may let a job start that could not before.
@@ -115,7 +118,10 @@ class Core:
         self.limits: list[tuple[Ms, JobId, int]] = []  # heap: time, job, attempt
         self._changed: dict[JobId, Job] = {}
         self._dirty: set[NodeId] = set()
-        self._handlers: dict[type[Event], Callable[[Any], None]] = {
+        self._handlers = self._table()
+
+    def _table(self) -> dict[type[Event], Callable[[Any], None]]:
+        return {
             Submitted: self._submitted,
             Placed: self._placed,
             MemberStarted: self._member_started,
@@ -142,6 +148,7 @@ class Core:
             ReservationSet: partial(future.reservation_set, self),
             ReservationDeleted: partial(future.reservation_deleted, self),
             **self.named.handlers(),
+            **advice.handlers(self),
         }
 
     # ---- change -------------------------------------------------------------------------------
@@ -365,6 +372,7 @@ class Core:
             # A preempted job that still came to a good end has no need to run again.
             then, job.because = Phase.SUCCEEDED, "exit 0 after the notice to stop"
         self._move(job, event, then)
+        self.advice.gone(self, job)
         if then is Phase.PENDING:
             self._wait(job)
         else:
@@ -401,6 +409,7 @@ class Core:
         self._move(job, event, Phase.CANCELLED)
         self._unwait(job)
         job.ended_ms, job.because = self.now, event.because
+        self.advice.gone(self, job)
         del self.jobs[job.id]
         self.wakeups += 1
 
