@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
-from fairlead.core.ends import believed_run_ms
+from fairlead.core.ends import believed_run_ms, total_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job, Promise
 from fairlead.core.ledger import Request
@@ -47,7 +47,7 @@ from fairlead.policy.migrate import (
     shift,
 )
 from fairlead.policy.place.trial import Trial
-from fairlead.policy.reclaim import lost_work, may_stop, tired
+from fairlead.policy.reclaim import lost_work, may_stop, restart_ms, tired
 from fairlead.policy.reserved import closed_nodes
 
 if TYPE_CHECKING:
@@ -86,7 +86,19 @@ def stays(core: Core, config: PolicyConfig, job: Job) -> str:
         return "it was preempted as often as it may be"
     if not may_stop(core, config, job):
         return "it has not run for long enough"
+    if _too_long(config, job, core.clock):
+        return "its time limit leaves no room for what it would do again"
     return "" if len(_models(core, job)) < 2 else "it runs on GPUs of several types"
+
+
+def _too_long(config: PolicyConfig, job: Job, now: Ms) -> bool:
+    """Whether a job that is moved may not be done by its time limit, which begins anew then."""
+    limit = job.spec.limit_ms
+    if limit is None:
+        return False
+    total = total_run_ms(job) or limit
+    done = job.attained_ms(now) - job.unsaved_ms(now)
+    return total - done + restart_ms(job, config) > limit
 
 
 def _models(core: Core, job: Job) -> set[str]:
