@@ -109,7 +109,7 @@ class Core:
         self.wakeups = 0
         self.ends = Ends()
         self.reservations: dict[str, Reservation] = {}
-        self.promises: dict[JobId, Job] = {}  # waiting jobs that were promised a start
+        self.promises: dict[JobId, Job] = {}  # who was promised a start: they wait, or are to move
         self.elastic: dict[JobId, Job] = {}  # live jobs whose gangs may grow and shrink
         self.broken: dict[JobId, Job] = {}  # waiting gangs that lost a member
         self.services: list[int] = []  # of the last jobs that ended well, in GPU-ms or core-ms
@@ -221,6 +221,7 @@ class Core:
         queue = job.spec.queue
         self.waiting[queue] = self.waiting.get(queue, 0) + 1
         self.shares.wait(job, 1)
+        future.waits(self, job)
         self.arrivals.append(job.id)
         if len(self.arrivals) > 2 * len(self.pending) + 65_536:
             # Past every reader's place, so that each starts afresh with the list of all pending.
@@ -376,6 +377,7 @@ class Core:
             self._wait(job)
         else:
             job.ended_ms = job.last_ms
+            future.forget_promise(self, job)
             del self.jobs[job.id]
             if then is Phase.SUCCEEDED:
                 future.served(self, job)

@@ -105,6 +105,7 @@ class JobImage(Record, frozen=True):
     promise: tuple[Ms, tuple[Slot, ...], Ms] | None = None
     held_until_ms: Ms | None = None  # the promise is a hold until then
     held_ranks: tuple[int, ...] = ()
+    move_for: JobId | None = None
     end_ms: Ms = 0  # believed, of a live job
     served_ms: Ms = 0
     preemptions: int = 0
@@ -310,6 +311,7 @@ def _image(core: Core, job: Job) -> JobImage:
         promise=None if job.promise is None else job.promise[:3],
         held_until_ms=None if job.promise is None else job.promise.until_ms,
         held_ranks=() if job.promise is None else job.promise.ranks,
+        move_for=None if job.promise is None else job.promise.move_for,
         end_ms=core.ends.get(job.id) if job.phase in LIVE else 0,
         served_ms=job.served_ms,
         preemptions=job.preemptions,
@@ -409,10 +411,11 @@ def _restore(core: Core, item: JobImage) -> None:
     job.broken = item.broken
     job.progress = None if item.progress is None else Progress(*item.progress)
     core.jobs[job.id] = job
+    if item.promise is not None:
+        more = (item.held_until_ms, item.held_ranks, item.move_for)
+        job.promise = Promise(*item.promise, *more)
+        core.promises[job.id] = job
     if job.phase not in LIVE:
-        if item.promise is not None:
-            job.promise = Promise(*item.promise, item.held_until_ms, item.held_ranks)
-            core.promises[job.id] = job
         return
     believed = believed_run_ms(job, core.policy)
     final = job.phase is Phase.STOPPING or believed == job.spec.limit_ms

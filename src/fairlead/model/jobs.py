@@ -274,6 +274,8 @@ class PolicyConfig(Record, frozen=True):
     # owner's; and whether a job may take the place of one of lower priority in its own queue.
     reclaim: Literal["never", "lower-priority", "any"] = "any"
     within: Literal["never", "lower-priority"] = "never"
+    # Whether running jobs are moved for a blocked one, where that saves more than it costs.
+    defrag: Literal["never", "when-worth"] = "never"
     # What keeps jobs that acquire resources while they run from waiting for each other for ever:
     # grant only what leaves a way out for all, or grant what is free and stop one where they do,
     # or grant in one global order alone.

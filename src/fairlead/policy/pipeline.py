@@ -27,6 +27,7 @@ from fairlead.policy.backfill import Backfill
 from fairlead.policy.beside import find
 from fairlead.policy.deadlock.gate import Gate
 from fairlead.policy.deadlock.settle import settle
+from fairlead.policy.defrag import Defrag, take_steps
 from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.fair.turns import Turns
 from fairlead.policy.fence import Fence
@@ -75,6 +76,7 @@ class Pipeline:
         self.rounds = Rounds(self) if config.plan else None
         self.resize = Resize(self)
         self.reclaim = Reclaim(self)
+        self.defrag = Defrag(self)
         self._plans: Plans | None = None
         self.gate = Gate(self)  # to named resources
 
@@ -108,10 +110,13 @@ class Pipeline:
         if core.broken:
             yield from hold(core, self.config.rebuild_ms)
         yield from self._due(core)
+        if core.promises or core.reservations:
+            yield from take_steps(core, self.config)
         yield from self._place_all(core)
         if self.preempt is None:  # one that preempts asks them first
             yield from self.resize.make_room(core)
         yield from self.reclaim.decide(core, self.resize.served)
+        yield from self.defrag.decide(core)
         yield from self.resize.grow(core)
 
     def _place_all(self, core: Core) -> Iterator[AnyEvent]:

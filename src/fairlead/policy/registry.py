@@ -264,4 +264,6 @@ def describe(config: PolicyConfig) -> str:
         )
     if config.estimate == "expected":
         text += "; plans go by predicted run times"
+    if config.defrag != "never":
+        text += "; jobs move for a blocked one where that saves more than it costs"
     return f"{text}; {bounds.in_words(config)}; placement: {config.placement}"

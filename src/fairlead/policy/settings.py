@@ -130,6 +130,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "deadlock": ("deadlock", _one_of("avoid", "detect", "ordered")),
     "reclaim": ("reclaim", _one_of("any", "lower-priority", "never")),
     "within": ("within", _one_of("lower-priority", "never")),
+    "defrag": ("defrag", _one_of("never", "when-worth")),
     "restart_cost": ("restart_ms", parse_duration_ms),
     "history": ("history_percent", _whole(0, 100)),
     "half_life": ("half_life_ms", parse_duration_ms),
@@ -139,11 +140,15 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "auction": ("auction_percent", _whole(1, 100)),
 }
 KEYS = tuple(_SETTINGS)
-_PREEMPTIVE = "preemptive policies, and for reclaim and within"
+_PREEMPTIVE = "preemptive policies, and for reclaim, within and defrag"
+
+
+def _counts_losses(config: PolicyConfig) -> bool:
+    return any(each != "never" for each in (config.within, config.reclaim, config.defrag))
 
 
 def _may_preempt(config: PolicyConfig) -> bool:
-    return config.preempt or config.within != "never" or config.reclaim != "never"
+    return config.preempt or _counts_losses(config)
 
 
 def _sums(config: PolicyConfig) -> bool:
@@ -153,11 +158,9 @@ def _sums(config: PolicyConfig) -> bool:
 _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "min_run": (lambda config: _may_preempt(config), _PREEMPTIVE),
     "preemptions_max": (lambda config: _may_preempt(config), _PREEMPTIVE),
-    "restart_cost": (
-        lambda config: config.within != "never" or config.reclaim != "never",
-        "reclaim and within",
-    ),
+    "restart_cost": (lambda config: _counts_losses(config), "reclaim, within and defrag"),
     "within": (lambda config: not config.preempt, "orders that do not preempt anyway"),
+    "defrag": (lambda config: not config.preempt, "orders that do not preempt anyway"),
     "levels": (lambda config: config.order == "las", "las"),
     "promote": (lambda config: config.order == "las", "las"),
     "lease": (

@@ -24,6 +24,7 @@ from fairlead.policy.registry import describe
 from fairlead.service import (
     checkpoints,
     counting,
+    defrag,
     foresight,
     metrics,
     openapi,
@@ -440,6 +441,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *(Endpoint(*each) for each in sharing_api.ROUTES),
     *(Endpoint(*each) for each in counting.ENDPOINTS),
     *(Endpoint(*each) for each in checkpoints.ROUTES),
+    *(Endpoint(*each) for each in defrag.ROUTES),
     Endpoint("GET", "/api/v1/history", Api.history, LIST_QUERY),
     Endpoint("GET", "/api/v1/events", Api.stream_events, ("after",)),
     Endpoint("GET", "/api/v1/status", Api.show_status),
