@@ -23,6 +23,7 @@ from fairlead.model.events import AnyEvent, Placed
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.resources import DIMENSIONS, Shape, Slot
 from fairlead.policy import order
+from fairlead.policy.assigned import ASSIGNMENT, Assigned
 from fairlead.policy.backfill import Backfill
 from fairlead.policy.beside import find
 from fairlead.policy.deadlock.gate import Gate
@@ -51,6 +52,14 @@ def _earlier(one: Ms | None, other: Ms | None) -> Ms | None:
     return min(one, other)
 
 
+def _rounds(pipeline: Pipeline) -> Rounds | None:
+    """Return what carries out the plans of a policy, None if it has none."""
+    plan = pipeline.config.plan
+    if not plan:
+        return None
+    return (Assigned if plan == ASSIGNMENT else Rounds)(pipeline)
+
+
 RUN_MIN = 8  # below this many equal jobs in a row, one by one is quicker
 RUN_MAX = 4096
 
@@ -72,7 +81,7 @@ class Pipeline:
         self.because = f"{config.order}, {config.placement}"
         self.preempt = Preempt(self) if config.preempt else None
         self.backfill = Backfill(self) if config.backfill != 0 and not config.preempt else None
-        self.rounds = Rounds(self) if config.plan else None
+        self.rounds = _rounds(self)
         self.resize = Resize(self)
         self.reclaim = Reclaim(self)
         self._plans: Plans | None = None

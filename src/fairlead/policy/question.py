@@ -9,9 +9,9 @@ from fairlead.core.ends import total_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.speeds import model_of
-from fairlead.model.advice import Candidate, Kind, Question
+from fairlead.model.advice import Candidate, Free, Kind, Question
 from fairlead.model.jobs import LIVE, Phase
-from fairlead.model.resources import WHOLE_GPU_MILLI, width_milli
+from fairlead.model.resources import CPU, MEMORY, WHOLE_GPU_MILLI, width_milli
 
 
 def stale(core: Core) -> bool:
@@ -35,6 +35,7 @@ def question(core: Core) -> Question:
         kinds=tuple(kinds),
         jobs=tuple([_candidate(core, job, models) for job in jobs]),
         weights=tuple((name, queue.weight) for name, queue in sorted(core.queues.items())),
+        free=tuple(_free(core)),
     )
 
 
@@ -47,6 +48,21 @@ def _kinds(core: Core) -> list[Kind]:
             model = spec.devices[0].model if spec.devices else ""
             found[model, len(spec.devices), spec.cpu_milli, spec.memory_mib] += 1
     return [Kind(*key, count=count) for key, count in sorted(found.items())]
+
+
+def _free(core: Core) -> list[Free]:
+    """Return what is left on the nodes that are up, equal ones together."""
+    found: Counter[tuple[str, tuple[int, ...], int, int]] = Counter()
+    room = core.ledger.room
+    for index, node in enumerate(core.nodes):
+        if node.up:
+            cpu, memory = (max(int(room[row, index]), 0) for row in (CPU, MEMORY))
+            devices = core.ledger.devices[index]
+            each = enumerate(devices.milli)
+            own = [max(milli, 0) for at, milli in each if at not in devices.foreign]
+            model = node.spec.devices[0].model if node.spec.devices else ""
+            found[model, tuple(sorted(own, reverse=True)), cpu, memory] += 1
+    return [Free(*key, count=count) for key, count in sorted(found.items())]
 
 
 def _candidate(core: Core, job: Job, models: tuple[str, ...]) -> Candidate:
@@ -74,6 +90,8 @@ def _candidate(core: Core, job: Job, models: tuple[str, ...]) -> Candidate:
         preemptible=spec.preemptible,
         on=model_of(core, job.slots) if live else None,
         size=len(job.slots) if live else 0,
+        cpu_milli=shape.cpu_milli,
+        memory_mib=shape.memory_mib,
     )
 
 

@@ -11,6 +11,7 @@ from fairlead.model.base import Misuse
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.units import format_duration
 from fairlead.policy import bounds, order
+from fairlead.policy.assigned import ASSIGNMENT
 from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.fgd import LeastFragmentsPipeline
 from fairlead.policy.finish import LEASED
@@ -60,6 +61,7 @@ POLICIES: dict[str, str] = {
     "maxmin": "whoever is farthest below its entitlement by weighted max-min with quotas",
     "multifactor": "weighted sum of age, fair share, priority, ... (Slurm's multifactor)",
     "fairtree": "users ranked level by level by shares and past use (Slurm's Fair Tree)",
+    ASSIGNMENT: "who waits is matched to kinds of hardware: as many as can be, then least time",
     **{f"gavel-{name}": about for name, about in GAVEL.items()},
 }
 
@@ -126,6 +128,8 @@ def policy_config(text: str) -> PolicyConfig:
 
 def _planned(name: str) -> dict[str, Any] | None:
     """Return the fields of a policy that carries out plans, None for another."""
+    if name == ASSIGNMENT:
+        return {"order": "fifo", "overtake_ms": None, "plan": name}
     if name not in POLICIES or not name.startswith("gavel-"):
         return None
     return {"order": "fifo", "overtake_ms": None, "plan": name, "lease_ms": ROUND_MS}

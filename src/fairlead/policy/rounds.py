@@ -19,13 +19,14 @@ from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import Request
 from fairlead.core.speeds import model_of
+from fairlead.model.advice import Question
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import AnyEvent, Placed, StopDecided
 from fairlead.model.jobs import Phase
 from fairlead.model.resources import CPU, width_milli
 from fairlead.policy.finish import HANDOVER, round_start
 from fairlead.policy.preempt import stoppable
-from fairlead.policy.question import stale
+from fairlead.policy.question import question, stale
 
 if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
@@ -46,12 +47,17 @@ class Rounds:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
+        self.awaited = False  # whether an answer is on its way, says the world that has asked
         self._narrow: dict[tuple[Request, str], Request] = {}
 
     def due(self, core: Core) -> bool:
         """Whether to ask for a plan now: a round begins, and things have changed since the last."""
         lease = core.policy.lease_ms
         return bool(core.jobs) and core.clock == round_start(core.clock, lease) and stale(core)
+
+    def question(self, core: Core) -> Question:
+        """Return what to ask now."""
+        return question(core)
 
     def wake_at(self, core: Core) -> Ms | None:
         """Return when the next round begins in which somebody's place may be another one."""

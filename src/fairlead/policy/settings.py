@@ -15,6 +15,7 @@ from fairlead.model.base import Misuse, Ms
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.limits import WEIGHT_MAX
 from fairlead.model.units import parse_duration_ms
+from fairlead.policy.assigned import ASSIGNMENT
 from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.fair.orders import PAST
 from fairlead.policy.fair.terms import TERMS
@@ -160,7 +161,7 @@ _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "levels": (lambda config: config.order == "las", "las"),
     "promote": (lambda config: config.order == "las", "las"),
     "lease": (
-        lambda config: config.order in LEASED or bool(config.plan),
+        lambda config: config.order in LEASED or config.plan not in ("", ASSIGNMENT),
         "ftf, themis, and policies that carry out plans",
     ),
     "auction": (lambda config: config.order == "themis", "themis"),

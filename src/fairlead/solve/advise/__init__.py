@@ -18,6 +18,7 @@ Adviser: TypeAlias = Callable[[Question], Advised]
 
 # Where each one is: imported when it is asked for, since solvers take long to load.
 ADVISERS: dict[str, str] = {
+    "assignment": "fairlead.solve.advise.assignment:advise",
     "gavel-maxmin": "fairlead.solve.advise.gavel:max_min",
 }
 
