@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from test_paces import HOUR, cluster, run
 
 # The seed's example: three tasks, two resources, what each costs on each, in hours.

@@ -140,7 +140,7 @@ def _rows(
             program.row(terms, most=len(groups[group].jobs))
     for model, columns in of_model.items():
         asks = {column: groups[places[column].group].ask for column in columns}
-        for size in _sizes(ask.gpus_milli for ask in asks.values()):
+        for size in [1, *_sizes(ask.gpus_milli for ask in asks.values())]:
             _row(
                 program,
                 {column: _pieces(ask.gpus_milli, size) for column, ask in asks.items()},
@@ -171,7 +171,7 @@ def _pieces(milli: int, size: int) -> int:
 
 def _sizes(asked: Iterable[int]) -> list[int]:
     """Return the sizes for which there are rows: the largest of those that are asked for."""
-    return sorted({size for size in asked if size}, reverse=True)[:SIZES_MAX]
+    return sorted({size for size in asked if size > 1}, reverse=True)[:SIZES_MAX]
 
 
 def _row(program: Program, pieces: dict[int, int], asks: dict[int, Ask], most: int) -> None:
@@ -190,7 +190,7 @@ def packed(
 ) -> list[int]:
     """Return how many jobs of each place there are nodes for.
 
-    Wide jobs first. Who finds no node on its model, or has no place in the plan, goes where it is
+    Large jobs first. Who finds no node on its model, or has no place in the plan, goes where it is
     fastest of what is left. `counts` None: nobody has one.
     """
     packers = [Packer(free) for free in rooms]
@@ -205,7 +205,7 @@ def packed(
             put[column] += 1
             left[group] -= 1
 
-    for column in sorted(range(len(places)), key=lambda n: -groups[places[n].group].width):
+    for column in sorted(range(len(places)), key=lambda n: groups[places[n].group].turn):
         fill(column, 0 if counts is None else counts[column])
     quick = sorted(range(len(places)), key=lambda n: (places[n].group, places[n].time))
     for column in quick:
@@ -216,9 +216,9 @@ def packed(
 def gap_ppm(
     groups: Sequence[Group], places: Sequence[Place], put: Sequence[int], found: Found
 ) -> int | None:
-    """Return how far a plan may be from the best, in millionths: in weight, if not there in time.
+    """Return how far a plan may be from the best, in millionths; None: not known.
 
-    None: not known.
+    In weight, if there may be a plan of more weight; else in time.
     """
     weight = sum(n * groups[place.group].weight for n, place in zip(put, places, strict=True))
     if found.weight is None:
@@ -235,9 +235,9 @@ def gap_ppm(
 def _shares(
     question: Question, groups: Sequence[Group], places: Sequence[Place], put: Sequence[int]
 ) -> tuple[Share, ...]:
-    """Return who is to be where: of equal jobs the first where it is fastest; wide ones first."""
+    """Return who is to be where: of equal jobs the first where it is fastest."""
     taken: dict[int, int] = {}
-    shares: list[tuple[int, Share]] = []
+    shares: list[tuple[tuple[int, ...], Share]] = []
     for column in sorted(range(len(places)), key=lambda n: places[n].time):
         group, model, _, _ = places[column]
         if not put[column]:
@@ -246,6 +246,6 @@ def _shares(
         taken[group] = begin + put[column]
         jobs = groups[group].jobs[begin : begin + put[column]]
         on = ((question.models[model], WHOLE),)
-        shares.append((-groups[group].width, Share(jobs=jobs, on=on)))
+        shares.append((groups[group].turn, Share(jobs=jobs, on=on)))
     shares.sort(key=lambda each: (each[0], each[1].jobs))
     return tuple(share for _, share in shares)

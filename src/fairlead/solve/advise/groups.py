@@ -37,9 +37,10 @@ class Group:
     jobs: tuple[JobId, ...]
 
     @property
-    def width(self) -> int:
-        """Return how much of the scarcest a job takes: thousandths of GPUs, else of cores."""
-        return (self.ask.gpus_milli or self.ask.cpu_milli) * self.ask.members
+    def turn(self) -> tuple[int, ...]:
+        """Return when it is its turn to be packed: large members first, then large gangs."""
+        ask = self.ask
+        return (-ask.gpus_milli, -ask.cpu_milli, -ask.memory_mib, -ask.members)
 
 
 def groups_of(question: Question) -> list[Group]:
