@@ -1,9 +1,9 @@
 """Carries out assignments: whoever waits and has a place in the plan starts there, the rest after.
 
 A plan is wanted as soon as anything has changed since the last one, and nobody who runs is moved.
-While an answer is on its way (`awaited`, said by the world that has asked), only those start that
-the last plan has a place for. With nobody to ask, or an answer that does not come, jobs start in
-the policy's order, each where it is fastest of what is free.
+Where an answer can be expected (`awaited`, says the world that asks), only those start meanwhile
+that the last plan has a place for. With nobody to ask, or an answer that does not come, jobs start
+in the policy's order, each where it is fastest of what is free.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from fairlead.core.engine import Core
+from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
 from fairlead.model.advice import Question
 from fairlead.model.base import Ms
@@ -26,14 +27,20 @@ ASSIGNMENT = "assignment"  # the name of the plan
 class Assigned(Rounds):
     """The part of a pipeline that carries out plans for those that wait."""
 
-    def due(self, core: Core) -> bool:
-        """Whether to ask for a plan now: somebody waits, and things have changed."""
-        return bool(core.pending) and stale(core)
+    at_once = True
 
-    def question(self, core: Core) -> Question:
-        """Return the question of this moment; whom a quota keeps from starting is not in it."""
+    def due(self, core: Core) -> bool:
+        """Whether to ask for a plan now: somebody waits, things have changed, there is room."""
+        if not core.pending or not stale(core):
+            return False
+        shapes = {job.shape_id for job in core.pending.values()}
+        requests = (core.shapes[shape] for shape in sorted(shapes))
+        return any(members_that_fit(core.ledger, each) >= each.members for each in requests)
+
+    def question(self, core: Core, now: Ms | None = None) -> Question:
+        """Return what to ask, by default as of the turn; whom a quota keeps from starting is not in it."""
         self.pipeline.bind(core)
-        asked = question(core)
+        asked = question(core, now)
         over = {job.id for job in core.pending.values() if self.pipeline.over_quota(core, job)}
         if not over:
             return asked
@@ -45,8 +52,9 @@ class Assigned(Rounds):
 
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements."""
+        self.pipeline.bind(core)
         yield from self._place(core, self._claims(core, []))
-        if self.awaited:
+        if self.awaited and self.due(core):
             return
         self.pipeline.queue.sync(core)
         yield from self._place(core, self._others(core))

@@ -45,9 +45,11 @@ class Claim(NamedTuple):
 class Rounds:
     """The part of a pipeline that carries out plans."""
 
+    at_once = False  # whether plans are wanted as soon as things change, or for each round
+
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
-        self.awaited = False  # whether an answer is on its way, says the world that has asked
+        self.awaited = False  # whether a plan that is due will be there soon, says the world
         self._narrow: dict[tuple[Request, str], Request] = {}
 
     def due(self, core: Core) -> bool:
@@ -55,9 +57,9 @@ class Rounds:
         lease = core.policy.lease_ms
         return bool(core.jobs) and core.clock == round_start(core.clock, lease) and stale(core)
 
-    def question(self, core: Core) -> Question:
-        """Return what to ask now."""
-        return question(core)
+    def question(self, core: Core, now: Ms | None = None) -> Question:
+        """Return what to ask, by default as of the turn."""
+        return question(core, now)
 
     def wake_at(self, core: Core) -> Ms | None:
         """Return when the next round begins in which somebody's place may be another one."""
