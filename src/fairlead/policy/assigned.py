@@ -35,10 +35,12 @@ class Assigned(Rounds):
             return False
         shapes = {job.shape_id for job in core.pending.values()}
         requests = (core.shapes[shape] for shape in sorted(shapes))
-        return any(members_that_fit(core.ledger, each) >= each.members for each in requests)
+        return any(
+            members_that_fit(core.ledger, each, empty=False) >= each.members for each in requests
+        )
 
     def question(self, core: Core, now: Ms | None = None) -> Question:
-        """Return what to ask, by default as of the turn; whom a quota keeps from starting is not in it."""
+        """Return what to ask; whom a quota keeps from starting is not in it."""
         self.pipeline.bind(core)
         asked = question(core, now)
         over = {job.id for job in core.pending.values() if self.pipeline.over_quota(core, job)}
