@@ -54,6 +54,7 @@ class Candidate(Record, frozen=True):
     preemptible: bool
     on: str | None  # where it runs; None: it waits
     size: int  # members that it has now
+    steps: int = 0  # that it makes in all; 0: not known
 
 
 class Question(Record, frozen=True):
@@ -61,8 +62,9 @@ class Question(Record, frozen=True):
 
     now: Ms
     lease_ms: Ms
-    models: tuple[str, ...]
+    models: tuple[str, ...]  # what is faster for most jobs first
     amounts_milli: tuple[int, ...]  # there are so many GPUs of each, or cores for the model ""
     kinds: tuple[Kind, ...]
     jobs: tuple[Candidate, ...]
     weights: tuple[tuple[str, int], ...] = ()  # of queues
+    prices: tuple[int, ...] = ()  # millionths per GPU hour, in the order of models; 0: not told
