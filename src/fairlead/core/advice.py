@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fairlead.core.jobs import Job
 from fairlead.core.speeds import model_of, progressed, speed_deleted, speed_set
-from fairlead.model.advice import Share
+from fairlead.model.advice import WHOLE, Share
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import Advised, Event, Progressed, SpeedDeleted, SpeedSet
 from fairlead.model.jobs import Phase
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fairlead.core.engine import Core
 
 Seen: TypeAlias = tuple[int, ...]
+OWED_LEASES = 4
 NOBODY = Advised(adviser="", plan=())
 
 
@@ -79,11 +80,13 @@ def advised(core: Core, event: Advised) -> None:
     jobs = core.jobs
     advice.of = {job: share for share in event.plan for job in share.jobs if job in jobs}
     passed = core.now - old.at_ms
+    most = OWED_LEASES * core.policy.lease_ms * WHOLE  # what cannot be had is not owed for ever
     for job_id in advice.of:
         share = old.of.get(job_id)
         for model, part in () if share is None else share.on:
             received = old.received_ms(core, jobs[job_id], model)
-            owed = old.owed.get((job_id, model), 0) + part * passed - received * 1_000_000
+            owed = old.owed.get((job_id, model), 0) + part * passed - received * WHOLE
+            owed = max(-most, min(most, owed))
             if owed:
                 advice.owed[job_id, model] = owed
     core.advice = advice

@@ -69,6 +69,7 @@ class Candidate(Record, frozen=True):
     size: int  # members that it has now
     cpu_milli: int = 0  # of one member
     memory_mib: int = 0
+    steps: int = 0  # that it makes in all; 0: not known
 
 
 class Question(Record, frozen=True):
@@ -76,9 +77,10 @@ class Question(Record, frozen=True):
 
     now: Ms
     lease_ms: Ms
-    models: tuple[str, ...]
+    models: tuple[str, ...]  # what is faster for most jobs first
     amounts_milli: tuple[int, ...]  # there are so many GPUs of each, or cores for the model ""
     kinds: tuple[Kind, ...]
     jobs: tuple[Candidate, ...]
     weights: tuple[tuple[str, int], ...] = ()  # of queues
     free: tuple[Free, ...] = ()
+    prices: tuple[int, ...] = ()  # millionths per GPU hour, in the order of models; 0: not told

@@ -14,12 +14,11 @@ from msgspec.structs import replace
 
 from fairlead.core.engine import Core
 from fairlead.core.fits import members_that_fit
-from fairlead.core.jobs import Job
 from fairlead.model.advice import Question
 from fairlead.model.base import Ms
-from fairlead.model.events import AnyEvent
+from fairlead.model.events import AnyEvent, Placed
 from fairlead.policy.question import question, stale
-from fairlead.policy.rounds import Claim, Rounds
+from fairlead.policy.rounds import Rounds
 
 ASSIGNMENT = "assignment"  # the name of the plan
 
@@ -54,31 +53,25 @@ class Assigned(Rounds):
 
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements."""
-        self.pipeline.bind(core)
-        yield from self._place(core, self._claims(core, []))
-        if self.awaited and self.due(core):
-            return
-        self.pipeline.queue.sync(core)
-        yield from self._place(core, self._others(core))
+        yield from self._planned(core)
+        if not self.awaited or not self.due(core):
+            yield from self._others(core)
 
-    def _claims(self, core: Core, movable: list[Job]) -> list[Claim]:
-        """Return the places of those that wait, in the order of the plan."""
-        waiting = ((job_id, core.pending.get(job_id)) for job_id in core.advice.of)
-        of = core.advice.of
-        return [
-            Claim((at,), job, of[job_id].on[0][0])
-            for at, (job_id, job) in enumerate(waiting)
-            if job is not None
-        ]
-
-    def _others(self, core: Core) -> list[Claim]:
-        """Return the waiting jobs in the policy's order: each first where it is fastest."""
-        models = sorted({each.model for node in core.nodes for each in node.spec.devices})
-        found = []
-        for claim in super()._others(core):
-            speeds = [(core.speeds.of(claim.job.spec, model) or 0, model) for model in models]
-            for speed, model in sorted(speeds, key=lambda each: (-each[0], each[1])):
-                if speed:
-                    found.append(Claim(claim.rank, claim.job, model))
-            found.append(claim)
-        return found
+    def _planned(self, core: Core) -> Iterator[AnyEvent]:
+        """Start those that wait and have a place in the plan, in its order, where they fit."""
+        pipeline = self.pipeline
+        full: set[tuple[int, str]] = set()
+        because = f"{core.advice.event.adviser} plan, {pipeline.because}"
+        for job_id, share in list(core.advice.of.items()):
+            job, model = core.pending.get(job_id), share.on[0][0]
+            if job is None or (job.shape_id, model) in full or pipeline.over_quota(core, job):
+                continue
+            request = pipeline.on_model(core, job, model)
+            if core.reservations or core.promises:
+                slots = pipeline.beside_claims(core, job, request)
+            else:
+                slots = pipeline.fit.gang(request)
+                if slots is None:
+                    full.add((job.shape_id, model))
+            if slots is not None:
+                yield Placed(job=job_id, attempt=job.attempt + 1, slots=slots, because=because)

@@ -33,6 +33,7 @@ from fairlead.policy.fair.turns import Turns
 from fairlead.policy.fence import Fence
 from fairlead.policy.firm import due, is_firm, is_held, kept_of_quota
 from fairlead.policy.given import Given
+from fairlead.policy.grants import narrowed
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.plan import Plans, next_claim
@@ -86,6 +87,7 @@ class Pipeline:
         self.reclaim = Reclaim(self)
         self._plans: Plans | None = None
         self.gate = Gate(self)  # to named resources
+        self._on_model: dict[tuple[Shape, str], Request] = {}
 
     def bind(self, core: Core) -> None:
         """Read from this core from now on; what was derived from another is dropped."""
@@ -218,6 +220,17 @@ class Pipeline:
         elif job.promise is not None:
             plans.promise(job, job.promise)
         return slots
+
+    def on_model(self, core: Core, job: Job, model: str) -> Request:
+        """Return what a job asks for on one device model alone, "" for nodes without GPUs."""
+        request = core.shares.request(job)
+        if not model or request.shape.gpu_models == (model,):
+            return request
+        key = (request.shape, model)
+        narrow = self._on_model.get(key)
+        if narrow is None:
+            narrow = self._on_model[key] = narrowed(request, model)
+        return narrow
 
     def plans(self, core: Core) -> Plans:
         """Return the future as of now: beside reservations and the promises to waiting jobs."""

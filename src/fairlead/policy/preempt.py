@@ -104,7 +104,7 @@ class Preempt:
         for job, slots in draft.chosen:
             if pipeline.gate.block(core, job) is not None:
                 continue  # another that was chosen has taken what it needs
-            if _free_now(core, core.shapes[job.shape_id], slots, self.fence(core, job)):
+            if free_now(core, core.shapes[job.shape_id], slots, self.fence(core, job)):
                 yield Placed(
                     job=job.id, attempt=job.attempt + 1, slots=slots, because=pipeline.because
                 )
@@ -191,7 +191,9 @@ def _until_closed(
         yield item
 
 
-def _free_now(core: Core, request: Request, slots: tuple[Slot, ...], fence: Fence) -> bool:
+def free_now(
+    core: Core, request: Request, slots: tuple[Slot, ...], fence: Fence | None = None
+) -> bool:
     """Whether a job fits now, with all who still hold on: members on one node count together."""
     if not all(core.ledger.has_room(slot.node, request, slot.devices) for slot in slots):
         return False
@@ -201,8 +203,8 @@ def _free_now(core: Core, request: Request, slots: tuple[Slot, ...], fence: Fenc
     for slot in slots:
         trial = trials.get(slot.node)
         if trial is None:
-            free = Trial.now(core.ledger, slot.node)
-            trial = trials[slot.node] = fence.within(slot.node, free)
+            trial = Trial.now(core.ledger, slot.node)
+            trial = trials[slot.node] = fence.within(slot.node, trial) if fence else trial
         if not trial.has_room(request, slot.devices):
             return False
         trial.move(request, slot.devices, -1)

@@ -15,6 +15,18 @@ from fairlead.model.jobs import LIVE, Phase
 from fairlead.model.resources import CPU, MEMORY, WHOLE_GPU_MILLI, width_milli
 
 
+def fastest_first(core: Core, models: list[str] | None = None) -> list[str]:
+    """Return device models, by default those that are up, what is faster for most jobs first.
+
+    A model has a point for each other one than which a type of jobs is faster on it.
+    """
+    if models is None:
+        there = (device.model for node in core.nodes if node.up for device in node.spec.devices)
+        models = list(dict.fromkeys(there))
+    points = core.speeds.points()
+    return sorted(models, key=lambda model: (-points.get(model, 0), model))
+
+
 def stale(core: Core) -> bool:
     """Whether something has changed since the plan that holds was made."""
     return core.advice.seen != seen_of(core)
@@ -27,7 +39,8 @@ def question(core: Core, now: Ms | None = None) -> Question:
     amounts: Counter[str] = Counter()
     for kind in kinds:
         amounts[kind.model] += kind.count * (kind.gpus * WHOLE_GPU_MILLI or kind.cpu_milli)
-    models = tuple(sorted(amounts))
+    models = tuple(fastest_first(core, list(amounts)))
+    prices = dict(core.policy.prices)
     jobs = [job for _, job in sorted(core.jobs.items()) if job.phase is not Phase.STOPPING]
     return Question(
         now=now,
@@ -36,6 +49,7 @@ def question(core: Core, now: Ms | None = None) -> Question:
         amounts_milli=tuple(amounts[model] for model in models),
         kinds=tuple(kinds),
         jobs=tuple([_candidate(core, job, models, now) for job in jobs]),
+        prices=tuple(prices.get(model, 0) for model in models),
         weights=tuple((name, queue.weight) for name, queue in sorted(core.queues.items())),
         free=tuple(_free(core)),
     )
@@ -94,6 +108,7 @@ def _candidate(core: Core, job: Job, models: tuple[str, ...], now: Ms) -> Candid
         size=len(job.slots) if live else 0,
         cpu_milli=shape.cpu_milli,
         memory_mib=shape.memory_mib,
+        steps=spec.steps,
     )
 
 

@@ -20,7 +20,20 @@ from fairlead.policy.place.score import FRAGMENTS, PLACEMENTS
 
 GAVEL = {
     "maxmin": "equal normalised speeds for all, on the devices that suit each (Gavel's max-min)",
+    "waterfill": "the same, then as much more for each as costs nobody (water filling)",
+    "tree": "water filling among queues by their weights, then among the jobs of each",
+    "tree-fifo": "water filling among queues by their weights, in each first come, first served",
+    "makespan": "all jobs done as soon as can be; needs the steps of jobs",
+    "ftf": "the worst finish-time fairness as low as can be; needs the steps of jobs",
+    "throughput": "the greatest sum of normalised speeds; slow jobs may starve",
+    "cost": "the most steps for the money, by prices; dear jobs may starve",
+    "slo": "the most steps for the money, with all deadlines kept",
+    "fifo": "first come, first served, each on the fastest kind of device that is free; strict",
+    "fifo-blind": "first come, first served, on what is faster for most jobs; strict",
+    "las": "equal time for all, as if all kinds of devices were equally fast",
 }
+PRICED = ("gavel-cost", "gavel-slo")
+BY_STEPS = ("gavel-makespan", "gavel-ftf", "gavel-slo")  # they go by what is left to do
 
 POLICIES: dict[str, str] = {
     "fifo": "first come, first served; the first that does not fit blocks all others (strict)",
@@ -132,7 +145,9 @@ def _planned(name: str) -> dict[str, Any] | None:
         return {"order": "fifo", "overtake_ms": None, "plan": name}
     if name not in POLICIES or not name.startswith("gavel-"):
         return None
-    return {"order": "fifo", "overtake_ms": None, "plan": name, "lease_ms": ROUND_MS}
+    strict = name.startswith("gavel-fifo")
+    overtake = 0 if strict else None
+    return {"order": "fifo", "overtake_ms": overtake, "plan": name, "lease_ms": ROUND_MS}
 
 
 def _settings(name: str) -> dict[str, Any] | None:
