@@ -251,7 +251,9 @@ _ABOUT = {
 
 def describe(config: PolicyConfig) -> str:
     """Return what a configuration does, with its starvation bound."""
-    if config.order == "priority":
+    if config.plan:
+        text = POLICIES[config.plan]
+    elif config.order == "priority":
         per_hour = config.ageing_per_hour
         text = f"highest priority first; waiting adds {per_hour} points an hour"
     elif config.order == "fair":

@@ -157,7 +157,8 @@ class AdviceDesk:
         began, self._asked_ms = time.monotonic(), self.shell.now
         late = asyncio.get_running_loop().call_later(LATE_S, self._late)
         try:
-            body = await self.child.ask(line, max(lease / AHEAD / 1000, DEADLINE_MIN_S))
+            round_s = 0 if rounds.at_once else lease / AHEAD / 1000
+            body = await self.child.ask(line, max(round_s, DEADLINE_MIN_S))
             said = msgspec.json.decode(body, type=Said)
             if said.plan is None:
                 raise ChildFailed(said.problem)
@@ -228,7 +229,7 @@ class AdviceDesk:
 
     def _late(self) -> None:
         """An answer has not come in time: nobody is to wait for it."""
-        self.prompt = False
+        self._failed(f"no plan by {self.shell.core.policy.plan} within {LATE_S:g} s")
         self._expect()
         self._letting_go = asyncio.get_running_loop().create_task(self._let_go())
 
