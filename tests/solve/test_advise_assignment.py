@@ -105,6 +105,17 @@ def test_a_thousand_equal_jobs_and_nodes_are_one_group_and_one_room():
     assert list(found.values()).count("a") == 800 and list(found.values()).count("b") == 300
 
 
+@pytest.mark.parametrize("most", [1, 2])
+def test_those_beyond_what_can_be_weighed_fill_what_is_left_and_no_proof_is_claimed(
+    monkeypatch, most
+):
+    monkeypatch.setattr(assignment, "GROUPS_MAX", most)
+    free = [node("a", 1000, 1000), node("b", 1000, 1000)]
+    question = asked(free, hours(1, 1, 2), hours(2, 1, 3), hours(3, 1, 4), hours(4, 4, 1))
+    assert where(question) == {1: "a", 2: "a", 3: "b", 4: "b"}
+    assert assignment.advise(question).gap_ppm is None
+
+
 def test_without_the_solver_jobs_go_where_they_are_fastest_and_nothing_is_promised(monkeypatch):
     def absent(name: str) -> None:
         raise ImportError(name)

@@ -22,7 +22,7 @@ from fairlead.solve.mip import Clock
 
 NAME = "assignment"
 LIMIT_S = 2.0  # for both programs
-GROUPS_MAX = 1000  # of so many the programs take their time; those that come later are left out
+GROUPS_MAX = 1000  # of so many the programs take about a second; later ones fill what is left
 SIZES_MAX = 8  # of a dimension for which there are rows
 FINE = 1_000_000  # the longest time is so many units: programs see whole numbers
 
@@ -48,12 +48,13 @@ def advise(question: Question) -> Advised:
     """Return the plan for the jobs that wait; those that run stay where they are."""
     groups = groups_of(question)
     rooms = [[free for free in question.free if free.model == m] for m in question.models]
-    places = places_of(groups[:GROUPS_MAX], rooms)
+    places = places_of(groups, rooms)
     if not places:
         return Advised(adviser=NAME, plan=(), because="no waiting job fits now", gap_ppm=0)
     how, found = "", None
+    weighed = [place for place in places if place.group < GROUPS_MAX]
     try:
-        found = solve(groups, places, rooms, LIMIT_S)
+        found = solve(groups, weighed, rooms, LIMIT_S) if weighed else None
     except Missing as missing:
         how = f"; greedily: {missing.message}"
     except SolverFailed as failed:
@@ -191,7 +192,7 @@ def packed(
     """Return how many jobs of each place there are nodes for.
 
     Large jobs first. Who finds no node on its model, or has no place in the plan, goes where it is
-    fastest of what is left. `counts` None: nobody has one.
+    fastest of what is left. `counts` is of the first places; None: of no place.
     """
     packers = [Packer(free) for free in rooms]
     put = [0] * len(places)
@@ -206,7 +207,7 @@ def packed(
             left[group] -= 1
 
     for column in sorted(range(len(places)), key=lambda n: groups[places[n].group].turn):
-        fill(column, 0 if counts is None else counts[column])
+        fill(column, 0 if counts is None or column >= len(counts) else counts[column])
     quick = sorted(range(len(places)), key=lambda n: (places[n].group, places[n].time))
     for column in quick:
         fill(column, places[column].most - put[column])
