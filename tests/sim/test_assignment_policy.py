@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
 from test_paces import HOUR, cluster, run
 
+from fairlead.core.advice import seen_of
 from fairlead.core.engine import Core
 from fairlead.core.turn import Scheduler
 from fairlead.model.advice import WHOLE, Share
@@ -114,6 +116,23 @@ def test_while_a_plan_is_awaited_nobody_starts_without_one():
     turns.rounds.awaited = True
     assert turns.turn(job(1), job(2)) == {}
     assert turns.turn(plan(_1="b", _2="a")) == {1: 1, 2: 0}
+
+
+def test_who_comes_while_a_plan_is_made_waits_for_the_next_who_was_asked_for_does_not():
+    turns = Turns()
+    turns.rounds.awaited = True
+    turns.turn(job(1), job(2))
+    seen = seen_of(turns.core)
+    assert turns.turn(job(3)) == {}
+    late = replace(plan(_1="b"), seen=seen)
+    assert turns.turn(late) == {1: 1, 2: 0}  # 2 had no place in it, 3 was not asked for
+    gone = [
+        event
+        for each in (1, 2)
+        for event in (MemberStarted(each, 1), MemberEnded(each, 1, Exit(code=0)))
+    ]
+    assert turns.turn(*gone) == {}  # 3 waits for the plan that is due
+    assert turns.turn(plan(_3="b")) == {3: 1}
 
 
 def test_a_plan_that_does_not_come_costs_its_quality_only():

@@ -64,7 +64,7 @@ class Advice:
 
 
 def seen_of(core: Core) -> Seen:
-    """Return the state of affairs: a plan that was made for another one is stale."""
+    """Return the state of affairs, the next job first: a plan for another one is stale."""
     return (
         core.next_job,
         len(core.jobs),
@@ -76,7 +76,7 @@ def seen_of(core: Core) -> Seen:
 def advised(core: Core, event: Advised) -> None:
     """A plan was made. Jobs that have ended meanwhile are not in it. O(jobs in the plan)."""
     old, advice = core.advice, Advice()
-    advice.event, advice.at_ms, advice.seen = event, core.now, seen_of(core)
+    advice.event, advice.at_ms, advice.seen = event, core.now, event.seen or seen_of(core)
     jobs = core.jobs
     advice.of = {job: share for share in event.plan for job in share.jobs if job in jobs}
     passed = core.now - old.at_ms

@@ -1,9 +1,9 @@
 """Carries out assignments: whoever waits and has a place in the plan starts there, the rest after.
 
 A plan is wanted as soon as anything has changed since the last one, and nobody who runs is moved.
-Where an answer can be expected (`awaited`, says the world that asks), only those start meanwhile
-that the last plan has a place for. With nobody to ask, or an answer that does not come, jobs start
-in the policy's order, each where it is fastest of what is free.
+Where an answer can be expected (`awaited`, says the world that asks), others wait for it; those
+that a plan was asked for and has no place for start when it comes. With nobody to ask, or an answer
+that does not come, jobs start in the policy's order, each where it is fastest of what is free.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from fairlead.core.engine import Core
 from fairlead.core.fits import members_that_fit
+from fairlead.core.jobs import Job
 from fairlead.model.advice import Question
 from fairlead.model.base import Ms
 from fairlead.model.events import AnyEvent, Placed
@@ -27,6 +28,7 @@ class Assigned(Rounds):
     """The part of a pipeline that carries out plans for those that wait."""
 
     at_once = True
+    _hold = False  # whether a plan that is due will be there soon
 
     def due(self, core: Core) -> bool:
         """Whether to ask for a plan now: somebody waits, things have changed, there is room."""
@@ -54,8 +56,17 @@ class Assigned(Rounds):
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements."""
         yield from self._planned(core)
-        if not self.awaited or not self.due(core):
-            yield from self._others(core)
+        self._hold = self.awaited and self.due(core)
+        yield from self._others(core)
+
+    def held_back(self, core: Core, job: Job) -> bool:
+        """Whether a job beside the plan waits for the next one.
+
+        When a plan has just come, those that it was asked for and has no place for do not.
+        """
+        advice = core.advice
+        asked = bool(advice.seen) and job.id < advice.seen[0]
+        return self._hold and not (asked and advice.at_ms == core.clock)
 
     def _planned(self, core: Core) -> Iterator[AnyEvent]:
         """Start those that wait and have a place in the plan, in its order, where they fit."""

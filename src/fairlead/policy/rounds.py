@@ -139,6 +139,8 @@ class Rounds:
             if strict and queue.stuck and entry > min(queue.stuck.values()):
                 return
             job = core.pending[entry[2]]
+            if self.held_back(core, job):
+                return
             if pipeline.over_quota(core, job):
                 queue.park(entry, group, queue.gated)
                 continue
@@ -151,6 +153,10 @@ class Rounds:
                 queue.park(entry, group, queue.stuck)
             else:
                 queue.park(entry, group, queue.gated)
+
+    def held_back(self, core: Core, job: Job) -> bool:
+        """Whether a job beside the plan, and all after it, wait for the next one."""
+        return False
 
     def _fastest(self, core: Core, job: Job, models: list[str]) -> tuple[Slot, ...] | None:
         """Return places on the fastest model that has some; a gang is on one, if that can be."""

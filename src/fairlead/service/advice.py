@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from fairlead.core.advice import seen_of
 from fairlead.core.engine import Core
 from fairlead.model.advice import WHOLE
 from fairlead.model.base import JobId, Misuse, Ms, Record, StoreFailed
@@ -151,7 +152,7 @@ class AdviceDesk:
         core, rounds = self.shell.core, self.rounds()
         if rounds is None:
             return
-        name, lease = core.policy.plan, core.policy.lease_ms
+        name, lease, seen = core.policy.plan, core.policy.lease_ms, seen_of(core)
         asked = Asked(adviser=name, question=rounds.question(core, self.shell.now))
         line = msgspec.json.encode(asked) + b"\n"
         began, self._asked_ms = time.monotonic(), self.shell.now
@@ -163,7 +164,9 @@ class AdviceDesk:
             if said.plan is None:
                 raise ChildFailed(said.problem)
             took = int((time.monotonic() - began) * 1_000_000)
-            await self.shell.ask(Advise(msgspec.structs.replace(said.plan, took_us=took)))
+            await self.shell.ask(
+                Advise(msgspec.structs.replace(said.plan, took_us=took, seen=seen))
+            )
         except (ChildFailed, msgspec.MsgspecError, Misuse, StoreFailed) as error:
             self._failed(f"no plan by {name}: {error}")
         except Exception as error:
