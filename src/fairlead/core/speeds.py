@@ -38,6 +38,7 @@ class Speeds:
         self.told: dict[Key, int] = {}
         self.measured: dict[Key, Measured] = {}
         self.version = 0  # how often something changed that plans may go by
+        self._points: tuple[int, dict[str, int]] = (-1, {})
 
     def copy(self) -> Speeds:
         """Return an independent copy."""
@@ -57,6 +58,21 @@ class Speeds:
     def of(self, spec: JobSpec, model: str, members: int | None = None) -> int | None:
         """Return the speed of a job on a device model, by default at its least size."""
         return self.get(key_of(spec, model, members))
+
+    def points(self) -> dict[str, int]:
+        """Return for each device model over how many others jobs are faster there, by type."""
+        if self._points[0] != self.version:
+            found: dict[str, int] = {}
+            rows: dict[tuple[str, int], list[tuple[str, int]]] = {}
+            for job_type, width, model in {**self.measured, **self.told}:
+                speed = self.get((job_type, width, model)) or 0
+                rows.setdefault((job_type, width), []).append((model, speed))
+            for row in rows.values():
+                for model, speed in row:
+                    beaten = sum(other < speed for _, other in row)
+                    found[model] = found.get(model, 0) + beaten
+            self._points = (self.version, found)
+        return self._points[1]
 
     def add(self, key: Key, steps: int, ms: Ms) -> None:
         """So many steps were made in so much time."""

@@ -318,7 +318,7 @@ class Advised(Event, frozen=True, tag="advised"):
     """A plan has been made, an outside fact: it holds until the next one.
 
     `gap_ppm`: at most so far from the best plan, in millionths; None: not known. `took_us`:
-    measured by whoever asked.
+    measured by whoever asked. `seen`: the state of affairs when it was asked for; (): as it is now.
     """
 
     adviser: str
@@ -326,6 +326,7 @@ class Advised(Event, frozen=True, tag="advised"):
     because: str = ""
     gap_ppm: int | None = None
     took_us: int = 0
+    seen: tuple[int, ...] = ()
 
 
 AnyEvent: TypeAlias = (

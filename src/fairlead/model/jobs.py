@@ -283,5 +283,8 @@ class PolicyConfig(Record, frozen=True):
     restart_ms: Ms = 0  # what starting again is believed to cost a job that was preempted
     # Who plans, by name (fairlead.solve.advise): which job is to have how much of its time on which
     # kind of device. Plans are carried out in rounds of lease_ms; what no plan knows of comes
-    # after, by `order`. "": nobody.
+    # after, by `order`. "": nobody. `by_model`: model by model, whoever is left may have what is
+    # left of it, as in Gavel's simulator; else by shares alone. Prices in millionths per GPU hour.
     plan: str = ""
+    by_model: bool = False
+    prices: tuple[tuple[str, int], ...] = ()

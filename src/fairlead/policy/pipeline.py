@@ -23,6 +23,7 @@ from fairlead.model.events import AnyEvent, Placed
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.resources import DIMENSIONS, Shape, Slot
 from fairlead.policy import order
+from fairlead.policy.assigned import ASSIGNMENT, Assigned
 from fairlead.policy.backfill import Backfill
 from fairlead.policy.beside import find
 from fairlead.policy.deadlock.gate import Gate
@@ -33,6 +34,7 @@ from fairlead.policy.fair.turns import Turns
 from fairlead.policy.fence import Fence
 from fairlead.policy.firm import due, is_firm, is_held, kept_of_quota
 from fairlead.policy.given import Given
+from fairlead.policy.grants import narrowed
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.plan import Plans, next_claim
@@ -50,6 +52,14 @@ def _earlier(one: Ms | None, other: Ms | None) -> Ms | None:
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)
+
+
+def _rounds(pipeline: Pipeline) -> Rounds | None:
+    """Return what carries out the plans of a policy, None if it has none."""
+    plan = pipeline.config.plan
+    if not plan:
+        return None
+    return (Assigned if plan == ASSIGNMENT else Rounds)(pipeline)
 
 
 RUN_MIN = 8  # below this many equal jobs in a row, one by one is quicker
@@ -73,12 +83,13 @@ class Pipeline:
         self.because = f"{config.order}, {config.placement}"
         self.preempt = Preempt(self) if config.preempt else None
         self.backfill = Backfill(self) if config.backfill != 0 and not config.preempt else None
-        self.rounds = Rounds(self) if config.plan else None
+        self.rounds = _rounds(self)
         self.resize = Resize(self)
         self.reclaim = Reclaim(self)
         self.defrag = Defrag(self)
         self._plans: Plans | None = None
         self.gate = Gate(self)  # to named resources
+        self._on_model: dict[tuple[Shape, str], Request] = {}
 
     def bind(self, core: Core) -> None:
         """Read from this core from now on; what was derived from another is dropped."""
@@ -215,6 +226,17 @@ class Pipeline:
         elif job.promise is not None:
             plans.promise(job, job.promise)
         return slots
+
+    def on_model(self, core: Core, job: Job, model: str) -> Request:
+        """Return what a job asks for on one device model alone, "" for nodes without GPUs."""
+        request = core.shares.request(job)
+        if not model or request.shape.gpu_models == (model,):
+            return request
+        key = (request.shape, model)
+        narrow = self._on_model.get(key)
+        if narrow is None:
+            narrow = self._on_model[key] = narrowed(request, model)
+        return narrow
 
     def plans(self, core: Core) -> Plans:
         """Return the future as of now: beside reservations and the promises to waiting jobs."""

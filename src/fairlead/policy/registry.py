@@ -11,6 +11,7 @@ from fairlead.model.base import Misuse
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.units import format_duration
 from fairlead.policy import bounds, order
+from fairlead.policy.assigned import ASSIGNMENT
 from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.fgd import LeastFragmentsPipeline
 from fairlead.policy.finish import LEASED
@@ -19,7 +20,20 @@ from fairlead.policy.place.score import FRAGMENTS, PLACEMENTS
 
 GAVEL = {
     "maxmin": "equal normalised speeds for all, on the devices that suit each (Gavel's max-min)",
+    "waterfill": "the same, then as much more for each as costs nobody (water filling)",
+    "tree": "water filling among queues by their weights, then among the jobs of each",
+    "tree-fifo": "water filling among queues by their weights, in each first come, first served",
+    "makespan": "all jobs done as soon as can be; needs the steps of jobs",
+    "ftf": "the worst finish-time fairness as low as can be; needs the steps of jobs",
+    "throughput": "the greatest sum of normalised speeds; slow jobs may starve",
+    "cost": "the most steps for the money, by prices; dear jobs may starve",
+    "slo": "the most steps for the money, with all deadlines kept",
+    "fifo": "first come, first served, each on the fastest kind of device that is free; strict",
+    "fifo-blind": "first come, first served, on what is faster for most jobs; strict",
+    "las": "equal time for all, as if all kinds of devices were equally fast",
 }
+PRICED = ("gavel-cost", "gavel-slo")
+BY_STEPS = ("gavel-makespan", "gavel-ftf", "gavel-slo")  # they go by what is left to do
 
 POLICIES: dict[str, str] = {
     "fifo": "first come, first served; the first that does not fit blocks all others (strict)",
@@ -60,6 +74,7 @@ POLICIES: dict[str, str] = {
     "maxmin": "whoever is farthest below its entitlement by weighted max-min with quotas",
     "multifactor": "weighted sum of age, fair share, priority, ... (Slurm's multifactor)",
     "fairtree": "users ranked level by level by shares and past use (Slurm's Fair Tree)",
+    ASSIGNMENT: "who waits is matched to kinds of hardware: as many as can be, then least time",
     **{f"gavel-{name}": about for name, about in GAVEL.items()},
 }
 
@@ -126,9 +141,13 @@ def policy_config(text: str) -> PolicyConfig:
 
 def _planned(name: str) -> dict[str, Any] | None:
     """Return the fields of a policy that carries out plans, None for another."""
+    if name == ASSIGNMENT:
+        return {"order": "fifo", "overtake_ms": None, "plan": name}
     if name not in POLICIES or not name.startswith("gavel-"):
         return None
-    return {"order": "fifo", "overtake_ms": None, "plan": name, "lease_ms": ROUND_MS}
+    strict = name.startswith("gavel-fifo")
+    overtake = 0 if strict else None
+    return {"order": "fifo", "overtake_ms": overtake, "plan": name, "lease_ms": ROUND_MS}
 
 
 def _settings(name: str) -> dict[str, Any] | None:
@@ -232,7 +251,9 @@ _ABOUT = {
 
 def describe(config: PolicyConfig) -> str:
     """Return what a configuration does, with its starvation bound."""
-    if config.order == "priority":
+    if config.plan:
+        text = POLICIES[config.plan]
+    elif config.order == "priority":
         per_hour = config.ageing_per_hour
         text = f"highest priority first; waiting adds {per_hour} points an hour"
     elif config.order == "fair":

@@ -11,7 +11,6 @@ from fairlead.core.turn import Policy
 from fairlead.model.events import AnyEvent
 from fairlead.model.jobs import PolicyConfig
 from fairlead.policy.pipeline import Pipeline
-from fairlead.policy.question import question
 from fairlead.solve.advise import adviser
 
 
@@ -29,7 +28,7 @@ class Advising:
         if rounds is None or not rounds.due(core):
             return None
         began = time.process_time_ns()
-        answer = self.adviser(question(core))
+        answer = self.adviser(rounds.question(core))
         self.asked += 1
         self.took_us += (time.process_time_ns() - began) // 1000
         return replace(answer, took_us=0)
