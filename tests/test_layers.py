@@ -25,8 +25,8 @@ LAYERS = {
     "solve": {"model"},
     "store": {"model"},
     "backends": {"model"},
-    "sim": {"model", "core", "policy", "predict", "store", "backends"},
-    "service": {"model", "core", "policy", "predict", "store", "backends"},
+    "sim": {"model", "core", "policy", "predict", "solve", "store", "backends"},
+    "service": {"model", "core", "policy", "predict", "solve", "store", "backends"},
     "pages": {"model"},
     "cli": {
         *("model", "core", "policy", "predict", "solve", "store", "backends"),

@@ -36,6 +36,7 @@ def clone(core: Core) -> Core:
     copy.shapes, copy.shape_ids = list(core.shapes), dict(core.shape_ids)
     copy.fitting = set(core.fitting)
     copy.demand = core.demand.copy()
+    copy.speeds, copy.advice = core.speeds.copy(), core.advice.copy()
     copy.jobs = {job_id: _job(job) for job_id, job in core.jobs.items()}
     copy.pending = {job_id: copy.jobs[job_id] for job_id in core.pending}
     copy.promises = {job_id: copy.jobs[job_id] for job_id in core.promises}

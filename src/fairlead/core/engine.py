@@ -13,7 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from fairlead.core import due, future, groups, machines, resize, watch
+from fairlead.core import due, future, groups, machines, resize, speeds, watch
+from fairlead.core.advice import Advice, advised
 from fairlead.core.demand import Demand
 from fairlead.core.desired import desired
 from fairlead.core.ending import after_failure
@@ -26,6 +27,7 @@ from fairlead.core.shares import Shares, plus
 from fairlead.core.status import status_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import (
+    Advised,
     AnyEvent,
     Cancelled,
     Checkpointed,
@@ -40,6 +42,7 @@ from fairlead.model.events import (
     Outlived,
     Placed,
     PolicySet,
+    Progressed,
     Promised,
     Promoted,
     QueueDeleted,
@@ -47,6 +50,8 @@ from fairlead.model.events import (
     ReservationDeleted,
     ReservationSet,
     Shrunk,
+    SpeedDeleted,
+    SpeedSet,
     StopDecided,
     Submitted,
     TenantDeleted,
@@ -98,6 +103,8 @@ class Core:
         self.shapes: list[Request] = []
         self.shape_ids: dict[Shape, int] = {}
         self.demand = Demand()
+        self.speeds = speeds.Speeds()
+        self.advice = Advice()
         self.fitting: set[Shape] = set()  # shapes known to fit the empty cluster; a cache
         # For policies that keep an order: jobs in the order in which they became pending, and how
         # often something happened that may let a job start that could not before.
@@ -139,6 +146,10 @@ class Core:
             Promised: partial(future.promised, self),
             Checkpointed: partial(future.checkpointed, self),
             Promoted: partial(future.promoted, self),
+            Progressed: partial(speeds.progressed, self),
+            SpeedSet: partial(speeds.speed_set, self),
+            SpeedDeleted: partial(speeds.speed_deleted, self),
+            Advised: partial(advised, self),
             ReservationSet: partial(future.reservation_set, self),
             ReservationDeleted: partial(future.reservation_deleted, self),
             **self.named.handlers(),
@@ -364,6 +375,7 @@ class Core:
             # A preempted job that still came to a good end has no need to run again.
             then, job.because = Phase.SUCCEEDED, "exit 0 after the notice to stop"
         self._move(job, event, then)
+        self.advice.gone(self, job)
         if then is Phase.PENDING:
             self._wait(job)
         else:
@@ -399,6 +411,7 @@ class Core:
         self._move(job, event, Phase.CANCELLED)
         self._unwait(job)
         job.ended_ms, job.because = self.now, event.because
+        self.advice.gone(self, job)
         del self.jobs[job.id]
         self.wakeups += 1
 

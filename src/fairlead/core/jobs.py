@@ -47,6 +47,7 @@ class Job:
         "phase",
         "placed_ms",
         "preemptions",
+        "progress",
         "promise",
         "promoted_served_ms",
         "served_ms",
@@ -89,6 +90,7 @@ class Job:
         self.ended_ms: Ms | None = None
         self.because = ""
         self.forecast: Forecast | None = None
+        self.progress: Progress | None = None  # what it last said itself, in any attempt
         self.promise: Promise | None = None
         self.served_ms: Ms = 0  # run time of earlier attempts
         self.crowd_ms = 0  # the core's, when it was submitted
@@ -148,6 +150,14 @@ class Job:
         unsaved = max(0, now - max(saved, self.started_ms))
         every = self.spec.checkpoint_every_ms
         return unsaved % every if every else unsaved
+
+
+class Progress(NamedTuple):
+    """What a job has said of itself last."""
+
+    steps: int
+    at_ms: Ms
+    attempt: int
 
 
 class Promise(NamedTuple):

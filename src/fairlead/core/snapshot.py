@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from fairlead.core.advice import Advice
 from fairlead.core.ends import believed_run_ms
-from fairlead.core.jobs import Job, Promise
+from fairlead.core.jobs import Job, Progress, Promise
 from fairlead.core.named import Ask, Holding
 from fairlead.core.nodes import NodeState
+from fairlead.core.speeds import Key, Measured, Speeds
 from fairlead.core.team import Team
 from fairlead.model.base import JobId, Ms, Record
+from fairlead.model.events import Advised
 from fairlead.model.jobs import (
     LIVE,
     Exit,
@@ -116,6 +119,7 @@ class JobImage(Record, frozen=True):
     made_room: tuple[JobId, ...] = ()
     beneficiary: JobId | None = None
     crowd_ms: int = 0
+    progress: tuple[int, Ms, int] | None = None
 
 
 class NodeImage(Record, frozen=True):
@@ -144,6 +148,64 @@ class DemandImage(Record, frozen=True):
     settled: int = 0
 
 
+class SpeedsImage(Record, frozen=True):
+    """How fast jobs are, told and measured."""
+
+    told: tuple[tuple[Key, int], ...] = ()
+    measured: tuple[tuple[Key, Measured], ...] = ()
+    version: int = 0
+
+    @classmethod
+    def of(cls, speeds: Speeds) -> SpeedsImage | None:
+        """Return the image of a table, None of one that never had anything."""
+        if not speeds.version:
+            return None
+        told, measured = sorted(speeds.told.items()), sorted(speeds.measured.items())
+        return cls(told=tuple(told), measured=tuple(measured), version=speeds.version)
+
+    def speeds(self) -> Speeds:
+        """Return the table of the image."""
+        speeds = Speeds()
+        speeds.told, speeds.measured = dict(self.told), dict(self.measured)
+        speeds.version = self.version
+        return speeds
+
+
+class AdviceImage(Record, frozen=True):
+    """The plan that holds, and what was received of it."""
+
+    event: Advised
+    at_ms: Ms
+    jobs: tuple[JobId, ...]
+    seen: tuple[int, ...]
+    received: tuple[tuple[JobId, str, Ms], ...] = ()
+    owed: tuple[tuple[JobId, str, int], ...] = ()
+
+    @classmethod
+    def of(cls, advice: Advice) -> AdviceImage | None:
+        """Return the image of a plan, None where there was none."""
+        if not advice.seen:
+            return None
+        return cls(
+            event=advice.event,
+            at_ms=advice.at_ms,
+            jobs=tuple(advice.of),
+            seen=advice.seen,
+            received=tuple((*key, ms) for key, ms in sorted(advice.received.items())),
+            owed=tuple((*key, owed) for key, owed in sorted(advice.owed.items())),
+        )
+
+    def advice(self) -> Advice:
+        """Return the plan of the image."""
+        advice = Advice()
+        advice.event, advice.at_ms, advice.seen = self.event, self.at_ms, self.seen
+        there = set(self.jobs)
+        advice.of = {job: each for each in self.event.plan for job in each.jobs if job in there}
+        advice.received = {(job, model): ms for job, model, ms in self.received}
+        advice.owed = {(job, model): owed for job, model, owed in self.owed}
+        return advice
+
+
 class Image(Record, frozen=True):
     """Everything that `apply` has brought about."""
 
@@ -167,6 +229,8 @@ class Image(Record, frozen=True):
     demand_next: JobId = 1
     resources: tuple[Resource, ...] = ()
     asks: tuple[Ask, ...] = ()
+    speeds: SpeedsImage | None = None
+    advice: AdviceImage | None = None
 
 
 _encoder = msgspec.json.Encoder()
@@ -213,6 +277,8 @@ def dump(core: Core) -> bytes:
         ),
         resources=tuple(core.named.resources[name] for name in sorted(core.named.resources)),
         asks=tuple(core.named.asks.values()),
+        speeds=SpeedsImage.of(core.speeds),
+        advice=AdviceImage.of(core.advice),
     )
     return _encoder.encode(image)
 
@@ -257,6 +323,7 @@ def _image(core: Core, job: Job) -> JobImage:
         made_room=job.made_room,
         beneficiary=job.beneficiary,
         crowd_ms=job.crowd_ms,
+        progress=job.progress,
     )
 
 
@@ -283,6 +350,10 @@ def load(body: bytes) -> Core:
     core.requests = {key: list(jobs) for key, jobs in image.requests}
     core.services, core.services_seen = list(image.services), image.services_seen
     core.crowd_ms = image.crowd_ms
+    if image.speeds is not None:
+        core.speeds = image.speeds.speeds()
+    if image.advice is not None:
+        core.advice = image.advice.advice()
     core.reservations = {each.name: each for each in image.reservations}
     for index, node in enumerate(image.nodes):
         state = NodeState(node.spec)
@@ -334,6 +405,7 @@ def _restore(core: Core, item: JobImage) -> None:
     job.checkpoint_ms, job.fruitless = item.checkpoint_ms, item.fruitless
     job.made_room, job.beneficiary = item.made_room, item.beneficiary
     job.broken = item.broken
+    job.progress = None if item.progress is None else Progress(*item.progress)
     core.jobs[job.id] = job
     if job.phase not in LIVE:
         if item.promise is not None:

@@ -87,9 +87,18 @@ class Scheduler:
         """Return a scheduler as of the durable log: newest sound snapshot, then the tail."""
         return cls(recover(store), build, store)
 
-    def turn(self, now: Ms, inbox: Sequence[AnyEvent], *, timers: bool = True) -> Turn:
+    def turn(
+        self,
+        now: Ms,
+        inbox: Sequence[AnyEvent],
+        *,
+        timers: bool = True,
+        advise: Callable[[Core], AnyEvent | None] | None = None,
+    ) -> Turn:
         """Apply `inbox`, decide, and append everything in one commit.
 
+        `advise` may say more, once it sees what the inbox has brought: worlds whose time stands
+        still meanwhile ask for plans there.
         `now` is clamped so that it never falls. On StoreFailed the core is ahead of the log and
         must be thrown away: recover.
         """
@@ -104,6 +113,10 @@ class Scheduler:
         if core.policy is not self._config:
             self._config = core.policy
             self.policy = self._build(core.policy)
+        advice = None if advise is None else advise(core)
+        if advice is not None:
+            core.apply(now, advice)
+            events.append(advice)
         for decision in self.policy.decide(core):
             core.apply(now, decision)
             events.append(decision)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from fairlead.model.advice import Share
 from fairlead.model.base import JobId, Ms, NodeId, Record
 from fairlead.model.jobs import (
     Exit,
@@ -19,6 +20,7 @@ from fairlead.model.jobs import (
     Queue,
     Reservation,
     Resource,
+    Speed,
     Tenant,
     User,
 )
@@ -285,6 +287,43 @@ class Released(Event, frozen=True, tag="released"):
     amount: int
 
 
+class Progressed(Event, frozen=True, tag="progressed"):
+    """A running attempt has made so many steps of its job, says the job itself."""
+
+    job: JobId
+    attempt: int
+    steps: int
+    at_ms: Ms | None = None  # by the node's clock; None: now
+
+
+class SpeedSet(Event, frozen=True, tag="speed-set"):
+    """Somebody tells how fast jobs are: it holds whatever is measured."""
+
+    speed: Speed
+
+
+class SpeedDeleted(Event, frozen=True, tag="speed-deleted"):
+    """What was told and measured of a type and width on a kind of device is forgotten."""
+
+    job_type: str
+    width_milli: int
+    model: str
+
+
+class Advised(Event, frozen=True, tag="advised"):
+    """A plan has been made, an outside fact: it holds until the next one.
+
+    `gap_ppm`: at most so far from the best plan, in millionths; None: not known. `took_us`:
+    measured by whoever asked.
+    """
+
+    adviser: str
+    plan: tuple[Share, ...]
+    because: str = ""
+    gap_ppm: int | None = None
+    took_us: int = 0
+
+
 AnyEvent: TypeAlias = (
     NodeJoined
     | NodeLost
@@ -317,4 +356,8 @@ AnyEvent: TypeAlias = (
     | Granted
     | Withdrawn
     | Released
+    | Progressed
+    | SpeedSet
+    | SpeedDeleted
+    | Advised
 )

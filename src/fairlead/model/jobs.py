@@ -71,6 +71,15 @@ class JobSpec(Record, frozen=True):
     restart_ms: Ms | None = None  # what it costs to start again; None: what the policy says
     checkpoint_path: str = ""  # what it writes when it saves its work, from workdir
     checkpoint_every_ms: Ms | None = None  # believed as long as it says nothing itself
+    job_type: str = ""  # jobs of one type and width run equally fast; empty: its user and name
+    steps: int = 0  # that it makes in all; 0: not known
+
+    @property
+    def kind(self) -> str:
+        """Return the type of the job, by which speeds are known; "": nothing tells it."""
+        if self.job_type:
+            return self.job_type
+        return f"{self.user}/{self.name}" if self.name else ""
 
 
 FORECAST_PERCENTS = (5, 10, 25, 50, 75, 90, 95)
@@ -152,6 +161,18 @@ class User(Record, frozen=True):
 EVERYBODY = "*"
 
 
+class Speed(Record, frozen=True):
+    """How fast jobs of a type and width are on a kind of device: steps per million seconds.
+
+    Of the whole job, not of one of its devices. 0: they do not run there.
+    """
+
+    job_type: str
+    width_milli: int  # thousandths of a GPU, or of a core for jobs without GPUs (width_milli)
+    model: str  # of the device; "" for jobs without GPUs
+    micro_per_s: int
+
+
 class Reservation(Record, frozen=True):
     """A claim on nodes for a time: maintenance and drains (for nobody), or capacity for tenants.
 
@@ -229,3 +250,7 @@ class PolicyConfig(Record, frozen=True):
     # or grant in one global order alone.
     deadlock: Literal["avoid", "detect", "ordered"] = "avoid"
     restart_ms: Ms = 0  # what starting again is believed to cost a job that was preempted
+    # Who plans, by name (fairlead.solve.advise): which job is to have how much of its time on which
+    # kind of device. Plans are carried out in rounds of lease_ms; what no plan knows of comes
+    # after, by `order`. "": nobody.
+    plan: str = ""

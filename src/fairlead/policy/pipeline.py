@@ -15,6 +15,7 @@ from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
+from fairlead.core.ledger import Request
 from fairlead.core.shares import QUOTA, Block, plus
 from fairlead.model.amounts import of, show
 from fairlead.model.base import Ms, NodeId
@@ -40,6 +41,7 @@ from fairlead.policy.reclaim import Reclaim
 from fairlead.policy.repair import hold
 from fairlead.policy.reserved import closed_nodes
 from fairlead.policy.resize import Resize
+from fairlead.policy.rounds import Rounds
 
 
 def _earlier(one: Ms | None, other: Ms | None) -> Ms | None:
@@ -70,6 +72,7 @@ class Pipeline:
         self.because = f"{config.order}, {config.placement}"
         self.preempt = Preempt(self) if config.preempt else None
         self.backfill = Backfill(self) if config.backfill != 0 and not config.preempt else None
+        self.rounds = Rounds(self) if config.plan else None
         self.resize = Resize(self)
         self.reclaim = Reclaim(self)
         self._plans: Plans | None = None
@@ -112,6 +115,9 @@ class Pipeline:
 
     def _place_all(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, and what makes room for them."""
+        if self.rounds is not None:
+            yield from self.rounds.decide(core)
+            return
         if self.preempt is not None:
             yield from self.preempt.decide(core)
             return
@@ -179,15 +185,18 @@ class Pipeline:
         for each, its in zip(run, self.fit.run(request, len(run)), strict=False):
             yield each, (its,)
 
-    def beside_claims(self, core: Core, job: Job) -> tuple[Slot, ...] | None:
+    def beside_claims(
+        self, core: Core, job: Job, request: Request | None = None
+    ) -> tuple[Slot, ...] | None:
         """Return slots where the job can start now and end before what others have claimed.
 
-        The caller starts it there: its slots count as taken from here on.
+        The caller starts it there: its slots count as taken from here on. `request`: what to look
+        for, by default what the job asks for.
         """
         plans = self.plans(core)
         run_ms = believed_run_ms(job, self.config)
         until = min(core.clock + run_ms, FAR)
-        request = core.shares.request(job)
+        request = request or core.shares.request(job)
         plans.withdraw(job.id)
         free_until = until
         if job.promise is not None and job.promise.start_ms < core.clock:
@@ -224,6 +233,8 @@ class Pipeline:
         """Return when there is something to decide that no event brings, None if never."""
         at = next_claim(core)
         others = _earlier(self.reclaim.wake_at(core), self.resize.wake_at(core))
+        if self.rounds is not None:
+            others = _earlier(others, self.rounds.wake_at(core))
         if self.preempt is not None:
             others = _earlier(others, self.preempt.wake_at(core))
             if not core.promises:

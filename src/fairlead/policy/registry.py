@@ -17,6 +17,10 @@ from fairlead.policy.finish import LEASED
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.place.score import FRAGMENTS, PLACEMENTS
 
+GAVEL = {
+    "maxmin": "equal normalised speeds for all, on the devices that suit each (Gavel's max-min)",
+}
+
 POLICIES: dict[str, str] = {
     "fifo": "first come, first served; the first that does not fit blocks all others (strict)",
     "fifo-skip": "first come, first served; what does not fit is passed over, wide jobs may starve",
@@ -56,6 +60,7 @@ POLICIES: dict[str, str] = {
     "maxmin": "whoever is farthest below its entitlement by weighted max-min with quotas",
     "multifactor": "weighted sum of age, fair share, priority, ... (Slurm's multifactor)",
     "fairtree": "users ranked level by level by shares and past use (Slurm's Fair Tree)",
+    **{f"gavel-{name}": about for name, about in GAVEL.items()},
 }
 
 # What a name may be made of: ORDER[-MODE][-TRAIT...]. A mode says what happens around a job that
@@ -91,6 +96,7 @@ _ORDER_ALIASES: dict[str, dict[str, Any]] = {
 _DEFAULT_MODE = {"fifo": "strict", "sjf": "strict", "qssf": "strict"}
 _PREEMPTIVE = ("srtf", "srsf", "las", "gittins", "edf", "ftf", "themis")
 LEASE_MIN_MS = 1_000
+ROUND_MS = 6 * 60_000  # of plans: Gavel's
 LEVELS_GPU_MS = (3_600_000, 36_000_000)  # las: an hour and ten hours of one GPU
 PROMOTE_PERCENT = 800
 BACKFILL_MAX = 1_000_000
@@ -101,7 +107,7 @@ def policy_config(text: str) -> PolicyConfig:
     name, _, placement = text.strip().lower().replace("_", "-").partition("+")
     if placement.startswith("+"):  # easy++, easy+++worst-fit
         name, placement = f"{name}++", placement[1:].removeprefix("+")
-    settings = _settings(_ALIASES.get(name, name))
+    settings = _planned(name) or _settings(_ALIASES.get(name, name))
     if settings is None:
         raise Misuse(
             f"there is no policy '{text}'", field="policy", hint=_suggest(name, list(POLICIES))
@@ -116,6 +122,13 @@ def policy_config(text: str) -> PolicyConfig:
             )
         config = msgspec.structs.replace(config, placement=placement)
     return config
+
+
+def _planned(name: str) -> dict[str, Any] | None:
+    """Return the fields of a policy that carries out plans, None for another."""
+    if name not in POLICIES or not name.startswith("gavel-"):
+        return None
+    return {"order": "fifo", "overtake_ms": None, "plan": name, "lease_ms": ROUND_MS}
 
 
 def _settings(name: str) -> dict[str, Any] | None:

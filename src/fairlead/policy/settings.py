@@ -159,7 +159,10 @@ _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "within": (lambda config: not config.preempt, "orders that do not preempt anyway"),
     "levels": (lambda config: config.order == "las", "las"),
     "promote": (lambda config: config.order == "las", "las"),
-    "lease": (lambda config: config.order in LEASED, "ftf and themis"),
+    "lease": (
+        lambda config: config.order in LEASED or bool(config.plan),
+        "ftf, themis, and policies that carry out plans",
+    ),
     "auction": (lambda config: config.order == "themis", "themis"),
     "ageing_per_hour": (
         lambda config: config.order == "priority" or (config.order in FAIR and not _sums(config)),

@@ -1,0 +1,88 @@
+"""The plan that holds now, and what each job has received of it (algorithms.md 5.1, to rounds)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from fairlead.core.jobs import Job
+from fairlead.core.speeds import model_of
+from fairlead.model.advice import Share
+from fairlead.model.base import JobId, Ms
+from fairlead.model.events import Advised
+from fairlead.model.jobs import Phase
+
+if TYPE_CHECKING:
+    from fairlead.core.engine import Core
+
+Seen: TypeAlias = tuple[int, ...]
+NOBODY = Advised(adviser="", plan=())
+
+
+class Advice:
+    """The plan of one core. Only its handlers write to it."""
+
+    def __init__(self) -> None:
+        self.event = NOBODY
+        self.at_ms: Ms = 0
+        self.of: dict[JobId, Share] = {}  # jobs of the plan that are still there
+        self.received: dict[tuple[JobId, str], Ms] = {}  # since then, by runs that are over
+        # What earlier plans promised beyond what was received, in millionths of ms.
+        self.owed: dict[tuple[JobId, str], int] = {}
+        self.seen: Seen = ()  # the state of affairs that it was made for
+
+    def copy(self) -> Advice:
+        """Return an independent copy."""
+        other = Advice()
+        other.event, other.at_ms, other.seen = self.event, self.at_ms, self.seen
+        other.of, other.received, other.owed = dict(self.of), dict(self.received), dict(self.owed)
+        return other
+
+    def received_ms(self, core: Core, job: Job, model: str) -> Ms:
+        """Return for how long a job has run on a model since the plan was made."""
+        received = self.received.get((job.id, model), 0)
+        if job.phase is not Phase.RUNNING or job.started_ms is None:
+            return received
+        here = model_of(core, job.slots) == model
+        return received + max(0, core.clock - max(job.started_ms, self.at_ms)) * here
+
+    def gone(self, core: Core, job: Job) -> None:
+        """An attempt is over; a job that ends for good leaves the plan."""
+        if job.id not in self.of:
+            return
+        if job.phase is Phase.PENDING:
+            if job.started_ms is not None:
+                key = (job.id, model_of(core, job.slots))
+                ran = max(0, job.last_ms - max(job.started_ms, self.at_ms))
+                self.received[key] = self.received.get(key, 0) + ran
+            return
+        for model, _ in self.of.pop(job.id).on:
+            self.received.pop((job.id, model), None)
+            self.owed.pop((job.id, model), None)
+
+
+def seen_of(core: Core) -> Seen:
+    """Return the state of affairs: a plan that was made for another one is stale."""
+    return (
+        core.next_job,
+        len(core.jobs),
+        core.speeds.version,
+        *core.shares.capacity(),
+    )
+
+
+def advised(core: Core, event: Advised) -> None:
+    """A plan was made. Jobs that have ended meanwhile are not in it. O(jobs in the plan)."""
+    old, advice = core.advice, Advice()
+    advice.event, advice.at_ms, advice.seen = event, core.now, seen_of(core)
+    jobs = core.jobs
+    advice.of = {job: share for share in event.plan for job in share.jobs if job in jobs}
+    passed = core.now - old.at_ms
+    for job_id in advice.of:
+        share = old.of.get(job_id)
+        for model, part in () if share is None else share.on:
+            received = old.received_ms(core, jobs[job_id], model)
+            owed = old.owed.get((job_id, model), 0) + part * passed - received * 1_000_000
+            if owed:
+                advice.owed[job_id, model] = owed
+    core.advice = advice
+    core.wakeups += 1

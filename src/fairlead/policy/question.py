@@ -1,0 +1,86 @@
+"""What an adviser is told: the jobs, the devices and the speeds of a core, as of now."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from fairlead.core.advice import seen_of
+from fairlead.core.ends import total_run_ms
+from fairlead.core.engine import Core
+from fairlead.core.jobs import Job
+from fairlead.core.speeds import model_of
+from fairlead.model.advice import Candidate, Kind, Question
+from fairlead.model.jobs import LIVE, Phase
+from fairlead.model.resources import WHOLE_GPU_MILLI, width_milli
+
+
+def stale(core: Core) -> bool:
+    """Whether something has changed since the plan that holds was made."""
+    return core.advice.seen != seen_of(core)
+
+
+def question(core: Core) -> Question:
+    """Return the question of this moment. O(jobs x models + nodes)."""
+    kinds = _kinds(core)
+    amounts: Counter[str] = Counter()
+    for kind in kinds:
+        amounts[kind.model] += kind.count * (kind.gpus * WHOLE_GPU_MILLI or kind.cpu_milli)
+    models = tuple(sorted(amounts))
+    jobs = [job for _, job in sorted(core.jobs.items()) if job.phase is not Phase.STOPPING]
+    return Question(
+        now=core.clock,
+        lease_ms=core.policy.lease_ms,
+        models=models,
+        amounts_milli=tuple(amounts[model] for model in models),
+        kinds=tuple(kinds),
+        jobs=tuple([_candidate(core, job, models) for job in jobs]),
+        weights=tuple((name, queue.weight) for name, queue in sorted(core.queues.items())),
+    )
+
+
+def _kinds(core: Core) -> list[Kind]:
+    """Return the equal nodes that are up. A node of several models counts by its first."""
+    found: Counter[tuple[str, int, int, int]] = Counter()
+    for node in core.nodes:
+        if node.up:
+            spec = node.spec
+            model = spec.devices[0].model if spec.devices else ""
+            found[model, len(spec.devices), spec.cpu_milli, spec.memory_mib] += 1
+    return [Kind(*key, count=count) for key, count in sorted(found.items())]
+
+
+def _candidate(core: Core, job: Job, models: tuple[str, ...]) -> Candidate:
+    spec, live = job.spec, job.phase in LIVE
+    shape = spec.shape
+    total = total_run_ms(job)
+    served = job.attained_ms(core.clock)
+    done = 0 if job.progress is None else job.progress.steps
+    return Candidate(
+        job=job.id,
+        job_type=spec.kind,
+        width_milli=width_milli(shape),
+        gpus_milli=WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli,
+        members=shape.members,
+        members_max=spec.members_max,
+        weight=max(spec.priority, 1),
+        entity=spec.queue,
+        micro_per_s=tuple([_speed(core, job, model) for model in models]),
+        left=max(spec.steps - done, 1) if spec.steps else 0,
+        expected_ms=None if total is None else max(total - served, 1),
+        submitted_ms=job.submitted_ms,
+        served_ms=served,
+        deadline_ms=spec.deadline_ms,
+        restarts=job.preemptions,
+        preemptible=spec.preemptible,
+        on=model_of(core, job.slots) if live else None,
+        size=len(job.slots) if live else 0,
+    )
+
+
+def _speed(core: Core, job: Job, model: str) -> int | None:
+    """Return the speed on a model, 0 where the job does not take it."""
+    shape = job.spec.shape
+    wants = bool(shape.gpus or shape.gpu_milli)
+    if wants != bool(model) or (shape.gpu_models and model not in shape.gpu_models):
+        return 0
+    return core.speeds.of(job.spec, model)

@@ -1,0 +1,33 @@
+"""Advisers by name: each answers a question of a world with a plan (model/advice.py).
+
+They may be slow and use floats: their answers are facts, and the policy that carries them out
+checks every placement against the ledger.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import TypeAlias
+
+from fairlead.model.advice import Question
+from fairlead.model.base import Misuse
+from fairlead.model.events import Advised
+
+Adviser: TypeAlias = Callable[[Question], Advised]
+
+# Where each one is: imported when it is asked for, since solvers take long to load.
+ADVISERS: dict[str, str] = {
+    "gavel-maxmin": "fairlead.solve.advise.gavel:max_min",
+}
+
+
+def adviser(name: str) -> Adviser:
+    """Return the adviser of a policy. Raises Misuse for an unknown one."""
+    try:
+        module, _, function = ADVISERS[name].partition(":")
+    except KeyError:
+        known = ", ".join(ADVISERS)
+        raise Misuse(f"there is no plan '{name}'", field="plan", hint=f"one of: {known}") from None
+    found: Adviser = getattr(importlib.import_module(module), function)
+    return found
