@@ -37,7 +37,7 @@ def speeds(context: click.Context, as_json: bool) -> None:
             each["job_type"],
             _width(each),
             each["on"],
-            rate(each["per_s"]),
+            output.rate(each["per_s"]),
             each["source"] or "-",
             str(each["runs"] or "-"),
             _range(each),
@@ -75,7 +75,7 @@ def set_(
     if as_json:
         output.print_json(made)
     else:
-        words = made["words"] or f"{rate(made['per_s'])} steps/s"
+        words = made["words"] or f"{output.rate(made['per_s'])} steps/s"
         print(f"{job_type}, {_width(made)}, on {made['on']}: {words}")
 
 
@@ -94,7 +94,9 @@ def forget(
         output.print_json(answer)
         return
     for each in answer["forgotten"]:
-        print(f"forgotten: {job_type}, {_width(each)}, on {each['on']}: {rate(each['per_s'])}")
+        print(
+            f"forgotten: {job_type}, {_width(each)}, on {each['on']}: {output.rate(each['per_s'])}"
+        )
 
 
 def _asked(job_type: str, on: str | None, gpus: str | None, cpus: str | None) -> dict[str, str]:
@@ -108,14 +110,7 @@ def _width(cell: dict[str, Any]) -> str:
     return f"{format_cpus(milli)} {unit}{'' if milli == 1000 else 's'}"
 
 
-def rate(per_s: float | None) -> str:
-    """Return a rate with three figures or all whole steps, "-" for none."""
-    if per_s is None:
-        return "-"
-    return f"{per_s:,.0f}" if per_s >= 100 else f"{per_s:.3g}"
-
-
 def _range(cell: dict[str, Any]) -> str:
     if cell["low_per_s"] is None:
         return "-"
-    return f"{rate(cell['low_per_s'])} to {rate(cell['high_per_s'])}"
+    return f"{output.rate(cell['low_per_s'])} to {output.rate(cell['high_per_s'])}"

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fairlead.core.advice import Advice
-from fairlead.core.ends import believed_run_ms
 from fairlead.core.jobs import Job, Progress, Promise
 from fairlead.core.named import Ask, Holding
 from fairlead.core.nodes import NodeState
@@ -119,7 +118,7 @@ class JobImage(Record, frozen=True):
     made_room: tuple[JobId, ...] = ()
     beneficiary: JobId | None = None
     crowd_ms: int = 0
-    progress: tuple[int, Ms, int] | None = None
+    progress: Progress | None = None
 
 
 class NodeImage(Record, frozen=True):
@@ -405,15 +404,16 @@ def _restore(core: Core, item: JobImage) -> None:
     job.checkpoint_ms, job.fruitless = item.checkpoint_ms, item.fruitless
     job.made_room, job.beneficiary = item.made_room, item.beneficiary
     job.broken = item.broken
-    job.progress = None if item.progress is None else Progress(*item.progress)
+    job.progress = item.progress
     core.jobs[job.id] = job
     if job.phase not in LIVE:
         if item.promise is not None:
             job.promise = Promise(*item.promise, item.held_until_ms)
             core.promises[job.id] = job
         return
-    believed = believed_run_ms(job, core.policy)
-    final = job.phase is Phase.STOPPING or believed == job.spec.limit_ms
+    limit, since = job.spec.limit_ms, job.placed_ms if job.started_ms is None else job.started_ms
+    at_limit = limit is not None and item.end_ms >= (since or 0) + limit
+    final = job.phase is Phase.STOPPING or at_limit
     core.ends.set(job.id, item.end_ms, final=final)
     if item.team is not None:
         job.team = item.team.team()

@@ -11,11 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fairlead.core.engine import Core
+from fairlead.core.jobs import Job
 from fairlead.core.speeds import Key
 from fairlead.model.base import Misuse, Refused
 from fairlead.model.document import Closed, Level, convert
 from fairlead.model.events import AnyEvent, SpeedDeleted, SpeedSet
-from fairlead.model.jobs import Speed
+from fairlead.model.jobs import LIVE, Phase, Speed
 from fairlead.model.resources import WHOLE_GPU_MILLI
 from fairlead.model.units import parse_cpu_milli
 from fairlead.service import web
@@ -23,6 +24,7 @@ from fairlead.service.commands import Batch
 
 if TYPE_CHECKING:
     from fairlead.service.api import Api
+    from fairlead.service.shell import Shell
 
 MICRO = 1_000_000
 RATE_MAX = 10**9  # steps per second
@@ -222,6 +224,38 @@ def table(core: Core) -> tuple[list[dict[str, Any]], float | None]:
     return cells, spread
 
 
+def progress(shell: Shell, job: Job) -> dict[str, Any] | None:
+    """Return how far a job is and how fast, by its own words; None: it has said nothing.
+
+    `left_ms`: at the mean speed of this attempt. `ignored`: lines of its reports that made no
+    sense or went backwards, `odd` the first of them.
+    """
+    known = job.progress
+    said = shell.said(job) if job.phase in LIVE else None
+    if known is None and said is None:
+        return None
+    steps = max(-1 if said is None else said.steps, -1 if known is None else known.steps)
+    if said is not None and said.steps >= 0 and known is not None and known.attempt < job.attempt:
+        steps = said.steps  # of an attempt that goes on from less than an earlier one had
+    made, took = (known.steps - known.from_steps, known.at_ms - known.from_ms) if known else (0, 0)
+    total = job.spec.steps
+    left_ms = None
+    if known is not None and total and made:
+        left_ms = max(total - known.steps, 0) * took // made
+        if job.phase is Phase.RUNNING:
+            left_ms = max(left_ms - max(shell.now - known.at_ms, 0), 0)
+    return {
+        "steps": steps if steps >= 0 else None,
+        "of": total or None,
+        "samples": said.samples if said is not None and said.samples >= 0 else None,
+        "at_ms": said.at_ms if said is not None else known.at_ms if known is not None else None,
+        "per_s": made * 1000 / took if made and took else None,
+        "left_ms": left_ms,
+        "ignored": 0 if said is None else said.malformed + said.backwards,
+        "odd": "" if said is None else said.odd,
+    }
+
+
 # ---- endpoints --------------------------------------------------------------------------------
 
 
@@ -249,4 +283,3 @@ ROUTES = (
     ("POST", "/api/v1/speeds", set_speed),
     ("POST", "/api/v1/speeds:forget", forget_speeds),
 )
-

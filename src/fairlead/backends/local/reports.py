@@ -19,8 +19,8 @@ from msgspec.structs import replace
 from fairlead.backends.local import checkpoints, files
 from fairlead.backends.local.agent import MemberRecord
 from fairlead.model.base import Ms
+from fairlead.model.limits import STEPS_MAX
 from fairlead.model.messages import MemberKey, Progress
-from fairlead.progress import WHOLE_MAX
 
 REPORT_FD = 3  # in the job; 0 to 2 are its standard streams
 LINE_BYTES_MAX = 65536
@@ -100,7 +100,7 @@ def _whole(number: float | None) -> int | None:
     """Return a number of steps or samples; raises ValueError for what is none."""
     if number is None:
         return None
-    if not 0 <= number <= WHOLE_MAX or number != int(number):
+    if not 0 <= number <= STEPS_MAX or number != int(number):
         raise ValueError(number)
     return int(number)
 
