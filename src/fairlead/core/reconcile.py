@@ -40,7 +40,7 @@ def reconcile(core: Core, report: Report) -> tuple[list[AnyEvent], tuple[MemberK
     present: set[MemberKey] = set()
     for member in report.members:
         present.add(member.key)
-        _compare(core, there, member, events, forget)
+        _compare(there, member, events, forget)
     for key, job in there.items():
         if key not in present and report.seen >= job.launched_by(key[2]):
             gone = Exit(why="lost", detail=f"{report.node}: the agent has no record of it")
@@ -49,7 +49,6 @@ def reconcile(core: Core, report: Report) -> tuple[list[AnyEvent], tuple[MemberK
 
 
 def _compare(
-    core: Core,
     there: dict[MemberKey, Job],
     member: MemberState,
     events: list[AnyEvent],
@@ -68,7 +67,7 @@ def _compare(
     # What was saved before this attempt was placed is of an earlier one.
     if saved is not None and saved >= (job.placed_ms or 0) and saved > (job.checkpoint_ms or 0):
         events.append(Checkpointed(job=member.job, attempt=member.attempt, at_ms=saved))
-    steps = _progress(core, job, member)
+    steps = _progress(job, member)
     if steps is not None:
         events.append(steps)
     if member.state == "ended":
@@ -76,7 +75,7 @@ def _compare(
         events.append(MemberEnded(**key, exit=member.exit, at_ms=member.ended_ms))
 
 
-def _progress(core: Core, job: Job, member: MemberState) -> Progressed | None:
+def _progress(job: Job, member: MemberState) -> Progressed | None:
     """Return how far the job is, if that is news worth a line in the log.
 
     In a gang the first member speaks for all: one clock, and it does not lag behind itself. The
@@ -85,14 +84,13 @@ def _progress(core: Core, job: Job, member: MemberState) -> Progressed | None:
     said = member.progress
     if said is None or said.steps < 0 or member.rank != job.ranks[0]:
         return None
-    at_ms = min(said.at_ms, core.clock)
     known = job.progress
     if known is not None and known.attempt == job.attempt:
         every_ms = max(PROGRESS_MS, (known.at_ms - known.from_ms) // PROGRESS_PARTS)
-        early = at_ms - known.at_ms < every_ms and member.state != "ended"
-        if early or at_ms <= known.at_ms or said.steps <= known.steps:
+        early = said.at_ms - known.at_ms < every_ms and member.state != "ended"
+        if early or said.at_ms <= known.at_ms or said.steps <= known.steps:
             return None
-    return Progressed(job=job.id, attempt=job.attempt, steps=said.steps, at_ms=at_ms)
+    return Progressed(job=job.id, attempt=job.attempt, steps=said.steps, at_ms=said.at_ms)
 
 
 def _has_run(member: MemberState) -> bool:
