@@ -84,7 +84,7 @@ def _key(core: Core, asked: SpeedRequest) -> Key:
     if asked.cpus is not None:
         raise Misuse("cpus is the width of jobs without GPUs", field="cpus", hint="say --gpus N")
     models = models_of(core)
-    if asked.on not in models:
+    if not asked.on or asked.on not in models:
         known = [each or NO_GPU for each in models]
         near = difflib.get_close_matches(asked.on, known, n=1, cutoff=0.5)
         what = f"no node has a GPU of type '{asked.on}'" if asked.on else "on which device?"
