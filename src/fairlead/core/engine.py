@@ -205,7 +205,8 @@ class Core:
         assert event.job == self.next_job, f"job ids are dense: {event.job} after {self.next_job}"
         self.next_job += 1
         spec = event.spec
-        job = Job(event.job, spec, self.intern(spec.shape), self.now, self.seq)
+        shape = speeds.shape_of(self, spec)
+        job = Job(event.job, spec, self.intern(shape), self.now, self.seq)
         job.crowd_ms = self.crowd_ms
         self.jobs[job.id] = job
         self.demand.add(job.id, spec.shape)

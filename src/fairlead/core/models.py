@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def accepted(shares: Shares, job: Job) -> list[str]:
     """Return the GPU types that there are and that a job takes."""
-    asked = job.spec.shape.gpu_models
+    asked = shares.core.shapes[job.shape_id].shape.gpu_models
     there = {device.model for node in shares.core.nodes for device in node.spec.devices}
     return sorted(there if not asked else there & set(asked))
 
@@ -29,7 +29,7 @@ def accepted(shares: Shares, job: Job) -> list[str]:
 def closed(shares: Shares, job: Job, shape: Shape) -> frozenset[str]:
     """Return the types of which the job's queue or user has no room for a shape of it now."""
     milli = (WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli) * shape.members
-    if not shares.models or not milli or len(shape.gpu_models) == 1:
+    if not shares.models or not milli or len(job.spec.shape.gpu_models) == 1:
         return frozenset()
     return frozenset(
         model
@@ -73,7 +73,7 @@ def open_to(shares: Shares, job: Job, whole: Request) -> Request | None:
 
 def none_open(shares: Shares, job: Job) -> str:
     """Return in words that no type is open to the job, "" if one is."""
-    shut = closed(shares, job, job.spec.shape)
+    shut = closed(shares, job, shares.core.shapes[job.shape_id].shape)
     if not shut or any(model not in shut for model in accepted(shares, job)):
         return ""
     return f"no room in the quotas for any GPU type that it takes: {', '.join(sorted(shut))}"

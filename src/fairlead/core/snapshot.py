@@ -12,7 +12,7 @@ from fairlead.core.advice import Advice
 from fairlead.core.jobs import Job, Progress, Promise
 from fairlead.core.named import Ask, Holding
 from fairlead.core.nodes import NodeState
-from fairlead.core.speeds import Key, Measured, Speeds
+from fairlead.core.speeds import Key, Measured, Speeds, shape_of
 from fairlead.core.team import Team
 from fairlead.model.base import JobId, Ms, Record
 from fairlead.model.events import Advised
@@ -167,6 +167,7 @@ class SpeedsImage(Record, frozen=True):
         speeds = Speeds()
         speeds.told, speeds.measured = dict(self.told), dict(self.measured)
         speeds.version = self.version
+        speeds.renew()
         return speeds
 
 
@@ -390,7 +391,8 @@ def _holding(item: JobImage) -> Holding:
 
 
 def _restore(core: Core, item: JobImage) -> None:
-    job = Job(item.id, item.spec, core.intern(item.spec.shape), item.submitted_ms, item.token)
+    shape = core.intern(shape_of(core, item.spec))
+    job = Job(item.id, item.spec, shape, item.submitted_ms, item.token)
     job.phase, job.attempt, job.failures = item.phase, item.attempt, item.failures
     job.token_placed = item.token_placed
     job.slots, job.started, job.exits = item.slots, set(item.started), dict(item.exits)

@@ -15,7 +15,7 @@ from fairlead.core.jobs import Job, Progress
 from fairlead.model.base import Ms, Record
 from fairlead.model.events import Progressed, SpeedDeleted, SpeedSet
 from fairlead.model.jobs import JobSpec, Phase, Speed
-from fairlead.model.resources import Slot, width_milli
+from fairlead.model.resources import Shape, Slot, width_milli
 
 if TYPE_CHECKING:
     from fairlead.core.engine import Core
@@ -24,6 +24,7 @@ Key: TypeAlias = tuple[str, int, str]  # job type, width, device model
 WINDOW_MS: Ms = 4 * 3_600_000  # measured for so long, the older half fades
 NANO = 1_000_000_000  # (steps per ms) in steps per million seconds
 TOLERATED = 50  # a measured speed is another one once it has changed by one part in so many
+NOWHERE = ("",)  # no device has such a model
 MOVING = (Phase.RUNNING, Phase.STOPPING)
 
 
@@ -50,13 +51,22 @@ class Speeds:
         self.told: dict[Key, int] = {}
         self.measured: dict[Key, Measured] = {}
         self.version = 0  # how often something changed that plans may go by
+        self.never: dict[tuple[str, int], set[str]] = {}  # models told to be impossible
 
     def copy(self) -> Speeds:
         """Return an independent copy."""
         other = Speeds()
         other.told, other.measured = dict(self.told), dict(self.measured)
         other.version = self.version
+        other.renew()
         return other
+
+    def renew(self) -> None:
+        """Work out anew what jobs can never run on, from what is told."""
+        self.never = {}
+        for (job_type, width, model), speed in self.told.items():
+            if not speed and model:
+                self.never.setdefault((job_type, width), set()).add(model)
 
     def get(self, key: Key) -> int | None:
         """Return the speed in steps per million seconds, None where nothing is known."""
@@ -166,12 +176,38 @@ def _total_ms(job: Job, now: Progress) -> Ms | None:
     return job.served_ms + ran + left * (now.at_ms - now.from_ms) // made
 
 
+def shape_of(core: Core, spec: JobSpec) -> Shape:
+    """Return what a job asks for, less the device models that it is told not to run on."""
+    never = core.speeds.never and core.speeds.never.get(key_of(spec, "")[:2])
+    shape = spec.shape
+    if not never or not (shape.gpus or shape.gpu_milli):
+        return shape
+    asked = shape.gpu_models or {d.model for node in core.nodes for d in node.spec.devices}
+    return replace(shape, gpu_models=tuple(sorted(set(asked) - never)) or NOWHERE)
+
+
+def reshape(core: Core) -> None:
+    """Ask anew on which models jobs run: what is told of them, or what there is, has changed."""
+    for job in core.jobs.values():
+        shape_id = core.intern(shape_of(core, job.spec))
+        if shape_id == job.shape_id:
+            continue
+        waits = job.phase is Phase.PENDING
+        if waits:
+            core.shares.wait(job, -1)
+        job.shape_id = shape_id
+        if waits:
+            core.shares.wait(job, 1)
+            future.line_up(core, job)
+    core.wakeups += 1
+
+
 def speed_set(core: Core, event: SpeedSet) -> None:
     """Somebody tells a speed."""
     speed: Speed = event.speed
-    core.speeds.told[speed.job_type, speed.width_milli, speed.model] = speed.micro_per_s
-    core.speeds.version += 1
-    core.wakeups += 1
+    key = (speed.job_type, speed.width_milli, speed.model)
+    core.speeds.told[key] = speed.micro_per_s
+    _told(core)
 
 
 def speed_deleted(core: Core, event: SpeedDeleted) -> None:
@@ -179,5 +215,13 @@ def speed_deleted(core: Core, event: SpeedDeleted) -> None:
     key = (event.job_type, event.width_milli, event.model)
     core.speeds.told.pop(key, None)
     core.speeds.measured.pop(key, None)
+    _told(core)
+
+
+def _told(core: Core) -> None:
+    before = core.speeds.never
+    core.speeds.renew()
     core.speeds.version += 1
     core.wakeups += 1
+    if core.speeds.never != before:
+        reshape(core)

@@ -19,7 +19,7 @@ from fairlead.policy.explain_claims import (
     shape_key,
 )
 from fairlead.policy.explain_preempted import held_in_words, preempted_in_words, preempted_lines
-from fairlead.policy.explain_steps import ends_in_words, steps_lines
+from fairlead.policy.explain_steps import ends_in_words, never_lines, steps_lines
 from fairlead.policy.fair.why import standing_lines
 from fairlead.policy.firm import is_held
 from fairlead.policy.pipeline import Pipeline
@@ -219,6 +219,7 @@ def _lines(
 ) -> tuple[str, ...]:
     look = shapes.look(job)
     lines = [f"asks for {describe(job.spec.shape)}", *pending_lines(core, job)]
+    lines += never_lines(core, job)
     if job.attempt:
         times = "1 attempt" if job.attempt == 1 else f"{job.attempt} attempts"
         lines.append(f"ran before ({times}); waits again: {job.because}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
+from fairlead.core.speeds import NOWHERE, key_of
 from fairlead.model.base import Ms
 from fairlead.model.jobs import LIVE
 from fairlead.model.units import format_duration
@@ -25,6 +26,18 @@ def steps_lines(core: Core, job: Job, now: Ms) -> list[str]:
     if core.policy.estimate == "limit" and job.spec.limit_ms is not None:
         line += " (plans go by its time limit)"
     return [line]
+
+
+def never_lines(core: Core, job: Job) -> list[str]:
+    """Say on which devices jobs of this type do not run, as somebody told."""
+    shape = job.spec.shape
+    never = core.speeds.never.get(key_of(job.spec, "")[:2])
+    if not never or not (shape.gpus or shape.gpu_milli):
+        return []
+    left = core.shapes[job.shape_id].shape.gpu_models
+    line = f"never on {', '.join(sorted(never))}: somebody told a speed of 0 for {job.spec.kind}"
+    nowhere = "; so there is no GPU for it" if left == NOWHERE else ""
+    return [f"{line}{nowhere} (fairlead speeds)"]
 
 
 def ends_in_words(job: Job, now: Ms) -> str:

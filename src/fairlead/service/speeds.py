@@ -116,6 +116,8 @@ class Tell:
         """Refuse a device that there is not, and a rate that is none."""
         micro = parse_rate_micro(self.asked.rate)
         self.key = job_type, width, model = _key(batch.core, self.asked)
+        if not micro and not model:
+            raise Misuse("jobs without GPUs that do not run on cpu run nowhere", field="rate")
         speed = Speed(job_type=job_type, width_milli=width, model=model, micro_per_s=micro)
         return [SpeedSet(speed=speed)]
 
