@@ -23,7 +23,7 @@ from fairlead.core.ledger import Ledger, Request
 from fairlead.core.named import Named
 from fairlead.core.nodes import Drained, NodeState
 from fairlead.core.shares import Shares, plus
-from fairlead.core.speeds import Speeds
+from fairlead.core.speeds import Speeds, shape_of
 from fairlead.core.status import status_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import (
@@ -201,7 +201,7 @@ class Core:
         assert event.job == self.next_job, f"job ids are dense: {event.job} after {self.next_job}"
         self.next_job += 1
         spec = event.spec
-        job = Job(event.job, spec, self.intern(spec.shape), self.now, self.seq)
+        job = Job(event.job, spec, self.intern(shape_of(self, spec)), self.now, self.seq)
         job.crowd_ms = self.crowd_ms
         self.jobs[job.id] = job
         self.demand.add(job.id, spec.shape)

@@ -53,10 +53,10 @@ def forecasted(core: Core, event: Forecasted) -> None:
         believe(core, job, core.now if job.started_ms is None else job.started_ms)
         core.wakeups += 1
     elif job.phase is Phase.PENDING:
-        _line_up(core, job)
+        line_up(core, job)
 
 
-def _line_up(core: Core, job: Job) -> None:
+def line_up(core: Core, job: Job) -> None:
     """The place of a waiting job in an order may be another one now."""
     job.token = core.seq
     core.arrivals.append(job.id)
@@ -158,7 +158,7 @@ def promoted(core: Core, event: Promoted) -> None:
     job.promoted_served_ms = job.attained_ms(core.now)
     job.waited_ms, job.pending_ms = 0, core.now
     if job.phase is Phase.PENDING:
-        _line_up(core, job)
+        line_up(core, job)
 
 
 def reservation_set(core: Core, event: ReservationSet) -> None:

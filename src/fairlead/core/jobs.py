@@ -153,11 +153,15 @@ class Job:
 
 
 class Progress(NamedTuple):
-    """What a job has said of itself last."""
+    """What a job has said of itself last, and what that means for its run time."""
 
     steps: int
     at_ms: Ms
     attempt: int
+    from_steps: int  # what it said first in this attempt, or since its size has changed
+    from_ms: Ms
+    # By that all its attempts together are believed to take so long; None: it is not known.
+    total_ms: Ms | None = None
 
 
 class Promise(NamedTuple):

@@ -171,6 +171,7 @@ def _job(rng: Random, name: str, shape: Shape, load: float, until: Ms) -> JobPla
         members_max=_most(rng, shape),
         deadline_ms=EPOCH_MS + rng.randrange(2 * until) if rng.random() < 0.3 else None,
         preemptible=rng.random() < 0.85,
+        steps=usual // 100 if usual % 2 else 0,  # it reports one in 100 ms (machine.py)
     )
     cancel = round(rng.expovariate(1 / (5 * MINUTE))) if rng.random() < 0.25 else None
     return JobPlan(
