@@ -13,7 +13,8 @@ from pathlib import Path
 
 from fairlead.sim import traces
 from fairlead.sim.cluster import parse_cluster
-from fairlead.sim.replay import Outcome, Rules, gate, replay
+from fairlead.sim.outcome import Outcome, Rules
+from fairlead.sim.replay import gate, replay
 from fairlead.sim.workload import Estimates, cluster_for, fit
 
 TRACES = Path(

@@ -21,7 +21,7 @@ from fairlead.model.resources import Shape, Slot
 from fairlead.policy.gittins import GittinsTable
 from fairlead.policy.preempt import GittinsOrder, learnt_of
 from fairlead.policy.registry import POLICIES, build, policy_config
-from fairlead.sim.replay import Rules
+from fairlead.sim.outcome import Rules
 from fairlead.sim.workload import SimJob
 from strategies import cluster, node, place, start, submit
 

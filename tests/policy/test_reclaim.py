@@ -17,7 +17,7 @@ from fairlead.model.events import (
 from fairlead.model.jobs import JobSpec, Phase, Queue, User
 from fairlead.model.resources import Device, Node, Shape
 from fairlead.policy.explain import explain
-from fairlead.sim.replay import Rules
+from fairlead.sim.outcome import Rules
 from fairlead.sim.workload import SimJob
 from policy.reclaim_life import CV, NLP, Life, gpus
 from policy.worlds import Watched

@@ -11,7 +11,8 @@ from fairlead.model.jobs import LIVE, JobSpec, PolicyConfig
 from fairlead.model.resources import WHOLE_GPU_MILLI, Device, Node, Shape, Slot
 from fairlead.policy.registry import policy_config
 from fairlead.sim.cluster import Cluster
-from fairlead.sim.replay import Rules, World
+from fairlead.sim.outcome import Rules
+from fairlead.sim.replay import World
 from fairlead.sim.workload import SimJob, Workload
 
 Hold = tuple[Shape, Slot, int, int]  # who, where, from, until

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from fairlead.sim import traces
 from fairlead.sim.cluster import parse_cluster
-from fairlead.sim.replay import DEFAULT_RULES, Outcome, Predictor, Rules, gate, replay
+from fairlead.sim.outcome import DEFAULT_RULES, Outcome, Rules
+from fairlead.sim.replay import Predictor, gate, replay
 from fairlead.sim.workload import Estimates, cluster_for, fit
 from traces import real
 

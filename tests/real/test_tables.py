@@ -11,7 +11,7 @@ import pytest
 from real_logs import REFERENCE, replayed
 
 from fairlead.sim.metrics import summarise
-from fairlead.sim.replay import DEFAULT_RULES, Rules
+from fairlead.sim.outcome import DEFAULT_RULES, Rules
 from fairlead.sim.traces import read
 from traces import real
 

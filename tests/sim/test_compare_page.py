@@ -15,7 +15,8 @@ from fairlead.sim.cluster import parse_cluster
 from fairlead.sim.compare import compare
 from fairlead.sim.generate import generate
 from fairlead.sim.metrics import Summary, by_tenant, summarise
-from fairlead.sim.replay import Outcome, gate
+from fairlead.sim.outcome import Outcome
+from fairlead.sim.replay import gate
 from fairlead.sim.report import Source, render
 from fairlead.sim.traces import jsonl
 from fairlead.sim.workload import Trace, fit

@@ -16,7 +16,8 @@ from fairlead.model.resources import Shape
 from fairlead.policy.registry import policy_config
 from fairlead.sim.cluster import parse_cluster
 from fairlead.sim.metrics import busy_milli, columns, summarise
-from fairlead.sim.replay import Rules, replay
+from fairlead.sim.outcome import Rules
+from fairlead.sim.replay import replay
 from fairlead.sim.traces import read
 from fairlead.sim.workload import SimJob, Workload
 

@@ -9,7 +9,8 @@ import pytest
 from fairlead.sim import traces
 from fairlead.sim.cluster import parse_cluster
 from fairlead.sim.metrics import summarise
-from fairlead.sim.replay import Outcome, gate, replay
+from fairlead.sim.outcome import Outcome
+from fairlead.sim.replay import gate, replay
 from fairlead.sim.workload import fit
 from traces import real
 

@@ -19,7 +19,7 @@ from fairlead.sim.metrics import (
     steps,
     summarise,
 )
-from fairlead.sim.replay import Outcome
+from fairlead.sim.outcome import Outcome
 from fairlead.sim.workload import SimJob, Workload
 
 

@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 from fairlead.cli.sim import sim
 from fairlead.sim.cluster import parse_cluster
 from fairlead.sim.metrics import binned, busy_milli, columns, queue_length, summarise
-from fairlead.sim.replay import Rules, gate, replay
+from fairlead.sim.outcome import Rules
+from fairlead.sim.replay import gate, replay
 from fairlead.sim.traces import read
 from fairlead.sim.workload import fit
 

@@ -18,7 +18,8 @@ from fairlead.policy.pipeline import Pipeline
 from fairlead.sim.cluster import Cluster, parse_cluster
 from fairlead.sim.generate import generate
 from fairlead.sim.metrics import binned, busy_milli, columns, digest, queue_length, summarise
-from fairlead.sim.replay import Outcome, gate, replay
+from fairlead.sim.outcome import Outcome
+from fairlead.sim.replay import gate, replay
 from fairlead.sim.traces import jsonl
 from fairlead.sim.workload import Trace, TraceJob, fit, in_order
 

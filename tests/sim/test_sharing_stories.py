@@ -15,8 +15,9 @@ from fairlead.policy.sharing_file import read_sharing
 from fairlead.sim.cluster import parse_cluster
 from fairlead.sim.generate import generate
 from fairlead.sim.meter import Meter, Over
+from fairlead.sim.outcome import Rules
 from fairlead.sim.queues import arrange
-from fairlead.sim.replay import Rules, World, gate
+from fairlead.sim.replay import World, gate
 from fairlead.sim.traces import jsonl
 from fairlead.sim.workload import SimJob, Workload, fit
 

@@ -15,8 +15,9 @@ from fairlead.model.jobs import JobSpec, Queue, User
 from fairlead.model.resources import Shape
 from fairlead.policy.sharing_file import read_sharing
 from fairlead.sim.cluster import parse_cluster
+from fairlead.sim.outcome import Outcome
 from fairlead.sim.queues import arrange, capacity
-from fairlead.sim.replay import Outcome, replay
+from fairlead.sim.replay import replay
 from fairlead.sim.shares import shares_of
 from fairlead.sim.workload import SimJob, Workload
 

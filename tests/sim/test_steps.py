@@ -13,7 +13,8 @@ from fairlead.model.base import Misuse
 from fairlead.model.events import ResourceSet
 from fairlead.policy.registry import POLICIES, policy_config
 from fairlead.sim.metrics import summarise
-from fairlead.sim.replay import Rules, gate, replay
+from fairlead.sim.outcome import Rules
+from fairlead.sim.replay import gate, replay
 from fairlead.sim.steps import Step, most_acquired
 from fairlead.sim.traces import read
 from fairlead.sim.workload import cluster_for, fit

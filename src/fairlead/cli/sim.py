@@ -42,8 +42,9 @@ from fairlead.cli.world import behaviour
 if TYPE_CHECKING:
     from fairlead.sim.generate import Pattern
     from fairlead.sim.metrics import Summary
+    from fairlead.sim.outcome import Outcome, Rules
     from fairlead.sim.queues import Column
-    from fairlead.sim.replay import Outcome, Predictor, Rules
+    from fairlead.sim.replay import Predictor
     from fairlead.sim.shares import Shares
     from fairlead.sim.workload import Estimates
 

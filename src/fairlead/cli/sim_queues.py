@@ -14,8 +14,8 @@ from fairlead.cli.sim_source import Source
 
 if TYPE_CHECKING:
     from fairlead.model.jobs import PolicyConfig, Queue, User
+    from fairlead.sim.outcome import Outcome
     from fairlead.sim.queues import Column
-    from fairlead.sim.replay import Outcome
     from fairlead.sim.shares import Shares
 
 ROWS_SHOWN = 20

@@ -14,7 +14,7 @@ from fairlead.cli.reading import Reading
 if TYPE_CHECKING:
     from fairlead.model.events import AnyEvent
     from fairlead.sim.cluster import Cluster
-    from fairlead.sim.replay import Outcome
+    from fairlead.sim.outcome import Outcome
     from fairlead.sim.workload import Estimates, Trace, Workload
 
 TOLERANCE_MS = 1_000  # a real start takes its time; a later one is another decision

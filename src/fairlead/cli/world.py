@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from fairlead.sim.replay import EventOrder
+    from fairlead.sim.outcome import EventOrder
 
 
 _OPTIONS = (
@@ -57,7 +57,7 @@ def behaviour(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         from fairlead.model.units import parse_duration_ms
         from fairlead.policy.settings import parse
-        from fairlead.sim.replay import Rules
+        from fairlead.sim.outcome import Rules
 
         rules = Rules(
             event_order=event_order,

@@ -10,7 +10,8 @@ from fairlead.model.jobs import Reservation
 from fairlead.policy.registry import build, policy_config
 from fairlead.policy.settings import Setting, configured
 from fairlead.sim.cluster import Cluster
-from fairlead.sim.replay import DEFAULT_RULES, Outcome, Predictor, Rules, replay
+from fairlead.sim.outcome import DEFAULT_RULES, Outcome, Rules
+from fairlead.sim.replay import Predictor, replay
 from fairlead.sim.workload import Workload
 
 POLICIES_MAX = 20

@@ -15,7 +15,8 @@ from fairlead.model.jobs import PolicyConfig
 from fairlead.policy.ahead import starts_ahead
 from fairlead.policy.eta import RUNS, Eta, Etas
 from fairlead.sim.cluster import Cluster
-from fairlead.sim.replay import DEFAULT_RULES, Predictor, Progress, Rules, World
+from fairlead.sim.outcome import DEFAULT_RULES, Rules
+from fairlead.sim.replay import Predictor, Progress, World
 from fairlead.sim.workload import Workload
 
 

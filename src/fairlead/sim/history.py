@@ -20,7 +20,7 @@ from fairlead.model.base import Misuse, Ms
 from fairlead.model.events import AnyEvent, ReservationSet, ResourceSet, Submitted, TenantSet
 from fairlead.model.jobs import FINAL, Phase, PolicyConfig
 from fairlead.sim.cluster import Cluster
-from fairlead.sim.replay import Outcome
+from fairlead.sim.outcome import Outcome
 from fairlead.sim.workload import Trace, TraceJob, Workload, in_order
 from fairlead.store import schema
 from fairlead.store.logfile import BadRow, chunks, event_in

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from fairlead.sim.replay import Outcome
+from fairlead.sim.outcome import Outcome
 
 SLOWDOWN_TAU_MS = 10_000
 Times = npt.NDArray[np.int64]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -36,18 +36,19 @@ from fairlead.model.events import (
     Submitted,
 )
 from fairlead.model.jobs import Exit, Forecast, JobSpec, Phase, PolicyConfig, Queue, Reservation
+from fairlead.model.resources import Slot
 from fairlead.policy.deadlock.settle import DEADLOCK
 from fairlead.policy.registry import build, policy_config
 from fairlead.sim.advice import Advising
 from fairlead.sim.cluster import Cluster
-from fairlead.sim.elastic import ElasticRun
+from fairlead.sim.outcome import DEFAULT_RULES, Outcome, Rules
+from fairlead.sim.pace import Pace
 from fairlead.sim.ruled import as_ruled
 from fairlead.sim.steps import Stepping
-from fairlead.sim.workload import Admit, Workload
+from fairlead.sim.workload import Admit, Workload, told
 
 Progress: TypeAlias = Callable[[int], None]  # called now and then with the jobs ended so far
 Observe: TypeAlias = Callable[[Ms, Core], None]  # called after every decision pass; only reads
-EventOrder: TypeAlias = Literal["instant", "reference"]
 
 
 class Predictor(Protocol):
@@ -68,53 +69,6 @@ PROGRESS_EVERY = 1024  # instants
 IDLE_WAKES_MAX = 1000  # at one instant
 _DONE = Exit(code=0)
 _TERMINATED = Exit(signal=15)
-
-
-class Rules(msgspec.Struct, frozen=True):
-    """How the world behaves. Times in ms.
-
-    event_order: "instant" (all events of an instant, then one pass) or "reference" (submissions in
-    the order of their ids, then ends in the order of starts, and a pass after each: what the
-    simulators do that others compare with). restart_ms: what an attempt after a preemption needs
-    before it goes on with its work. checkpoint_ms: a job saves its work so often, and loses what
-    it did since when it is preempted; 0: it loses nothing.
-    """
-
-    event_order: EventOrder = "instant"
-    restart_ms: Ms = 0
-    checkpoint_ms: Ms = 0
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What became of each job of a workload, in the workload's order. Times in ms.
-
-    `start_ms` is the first start; `nodes` are indices into the cluster's nodes, one per member, of
-    the last attempt; `preempted` says how often each job was preempted, `lost_ms` how long all of
-    them ran for nothing: work done again, and restarts. `wall_s` and `cpu_s` are what the replay
-    took, without reading the trace and without computing metrics; `cpu_s` is that of the
-    replaying thread: numpy's idle BLAS workers, which nothing here uses, spin on for a while.
-    """
-
-    workload: Workload
-    cluster: Cluster
-    policy: str
-    start_ms: list[Ms]
-    end_ms: list[Ms]
-    nodes: list[tuple[int, ...]]
-    timeouts: int
-    wall_s: float
-    cpu_s: float
-    preempted: list[int] = []
-    lost_ms: Ms = 0
-    pauses: list[tuple[int, Ms, Ms]] = []  # (index of a preempted job, stopped, started again)
-    config: PolicyConfig = PolicyConfig()
-    deadlocks: int = 0  # jobs that were stopped to break one
-    refused: int = 0  # jobs that failed since they acquired out of order
-    acquiring_ms: Ms = 0  # that running jobs waited for named resources, all of them
-    sizes: list[tuple[int, Ms, int]] = []  # (index of an elastic job, from when, members)
-
-
-DEFAULT_RULES = Rules()
 
 
 def gate(cluster: Cluster, setup: Sequence[AnyEvent] = ()) -> Admit:
@@ -156,7 +110,7 @@ def replay(
     the policy; by default as it was given, or by its order. Raises Misuse for an unknown policy.
     """
     config = policy_config(policy) if isinstance(policy, str) else policy
-    setup = [*setup, *(ReservationSet(reservation=each) for each in reservations)]
+    setup = [*told(workload), *setup, *(ReservationSet(reservation=each) for each in reservations)]
     world = World(workload, cluster, config, rules, predictor, setup)
     wall, cpu = time.perf_counter(), time.thread_time()
     world.run(progress, observe)
@@ -202,8 +156,10 @@ class World:
         self.nodes: list[tuple[int, ...]] = [()] * count
         self.preempted = [0] * count
         self.left_ms = [job.run_ms for job in self.jobs]  # work still to do
-        self.elastic = {
-            index: ElasticRun(job) for index, job in enumerate(self.jobs) if job.spec.members_max
+        self.paces = {
+            index: Pace(job)
+            for index, job in enumerate(self.jobs)
+            if job.spec.members_max or job.rates
         }
         self.sizes: list[tuple[int, Ms, int]] = []
         self.resumed: dict[int, Ms] = {}  # job id -> when its present attempt started, if not first
@@ -363,11 +319,19 @@ class World:
                     self.core.apply(now, MemberStarted(job_id, job.attempt, rank))
             self.nodes[index] = tuple([slot.node for slot in job.staying])
             self.sizes.append((index, now, job.team.size))
-            self.expect(job_id, self.elastic[index].resize(now, job.team.size))
+            models = self.models(job.slots)
+            self.expect(job_id, self.paces[index].resize(now, job.team.size, models))
         resized = (Placed, Grown, Shrunk)
         return any(
             isinstance(each, resized) and each.job in self.core.elastic for each in decisions
         )
+
+    def models(self, slots: Sequence[Slot]) -> set[str]:
+        """Return the models of the devices on which a job is."""
+        nodes = self.core.nodes
+        return {
+            nodes[slot.node].spec.devices[each].model for slot in slots for each in slot.devices
+        }
 
     def expect(self, job_id: int, end: Ms) -> None:
         """A job ends then, if nothing happens to it: what was expected before counts no more."""
@@ -420,7 +384,7 @@ class World:
         del self.ends_of[job_id]
         attempt = self.preempted[job_id - 1] + 1
         ranks: Sequence[int] = range(len(self.nodes[job_id - 1]))
-        if job_id - 1 in self.elastic:
+        if self.jobs[job_id - 1].spec.members_max:
             ranks = tuple(self.core.jobs[job_id].ranks)
             self.sizes.append((job_id - 1, now, 0))
         for rank in ranks:
@@ -430,8 +394,8 @@ class World:
         """A job has to go: it keeps the work that it has saved."""
         index, rules = job_id - 1, self.rules
         self.gone(now, job_id, _TERMINATED, inbox)
-        if index in self.elastic:
-            self.lost_ms += self.elastic[index].stop(now, rules.checkpoint_ms)
+        if index in self.paces:
+            self.lost_ms += self.paces[index].stop(now, rules.checkpoint_ms)
             self.preempted[index] += 1
             self.stopped[job_id] = now
             return
@@ -486,10 +450,11 @@ class World:
                 self.resumed[job_id] = now
                 self.pauses.append((index, self.stopped[job_id], now))
                 end += rules.restart_ms
-            if index in self.elastic:
+            if index in self.paces:
                 restart_ms = 0 if event.attempt == 1 else rules.restart_ms
-                end = self.elastic[index].start(now, restart_ms)
-                self.sizes.append((index, now, len(event.slots)))
+                end = self.paces[index].start(now, restart_ms, self.models(event.slots))
+                if self.jobs[index].spec.members_max:
+                    self.sizes.append((index, now, len(event.slots)))
             self.nodes[index] = tuple([slot.node for slot in event.slots])
             self.expect(job_id, end)
             for rank in range(len(event.slots)):

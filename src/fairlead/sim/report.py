@@ -25,7 +25,7 @@ from fairlead.sim.metrics import (
     columns,
     queue_length,
 )
-from fairlead.sim.replay import Outcome
+from fairlead.sim.outcome import Outcome
 from fairlead.sim.shares import Shares
 from fairlead.sim.workload import Trace
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from fairlead.model.jobs import JobSpec
 
 if TYPE_CHECKING:
-    from fairlead.sim.replay import Rules
+    from fairlead.sim.outcome import Rules
 
 
 def as_ruled(rules: Rules, spec: JobSpec) -> JobSpec:

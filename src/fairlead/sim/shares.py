@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fairlead.model.jobs import EVERYBODY, Queue, User
 from fairlead.sim.metrics import Columns, Figures, columns, grouped, steps
-from fairlead.sim.replay import Outcome
+from fairlead.sim.outcome import Outcome
 
 ACCOUNTS_MAX = 200  # users of queues that are told apart; beyond, queues alone are
 Numbers: TypeAlias = npt.NDArray[np.float64]

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from fairlead.model.units import format_duration
 from fairlead.sim.metrics import Figures, Summary, by_tenant, columns, grouped
-from fairlead.sim.replay import Outcome
+from fairlead.sim.outcome import Outcome
 from fairlead.sim.shares import ShareRow, Shares
 
 TENANTS_SHOWN = 12  # the columns that still can be compared; the others share one

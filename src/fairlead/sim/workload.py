@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.model.base import Misuse, Ms, Record, Refused
-from fairlead.model.jobs import JobSpec, Resource
-from fairlead.model.resources import Shape
+from fairlead.model.events import AnyEvent, SpeedSet
+from fairlead.model.jobs import JobSpec, Resource, Speed
+from fairlead.model.resources import Shape, width_milli
 from fairlead.sim.cluster import Cluster, parse_cluster, pool
 from fairlead.sim.steps import Step
 
 Estimates: TypeAlias = Literal["exact", "limit", "recorded"]
+Rates: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
 Admit: TypeAlias = Callable[[JobSpec], None]  # raises Refused if the job can never run
 
 
@@ -45,6 +48,11 @@ class TraceJob(Record, frozen=True):
     counted: tuple[tuple[str, int], ...] = ()  # named resources, held while it runs
     may_acquire: tuple[tuple[str, int], ...] = ()
     steps: tuple[Step, ...] = ()
+    # On devices of several models it is as fast as these say: steps per million seconds of the
+    # whole job, by model, with shape.members, one more, … members. run_ms is then on the fastest.
+    job_type: str = ""
+    total_steps: int = 0
+    rates: Rates = ()
 
     def place_in_order(self) -> tuple[Ms, bool, int | str]:
         """Return the sort key (submit, id): numbers before words."""
@@ -68,7 +76,7 @@ class SimJob(msgspec.Struct, frozen=True):
     """One accepted job: the job as the scheduler sees it, and the truth that only the world knows.
 
     `run_ms` is how long it runs if nobody stops it, an elastic one with its least members;
-    the scheduler sees `spec.expected_ms`. `speedups` as in TraceJob.
+    the scheduler sees `spec.expected_ms`. `speedups` and `rates` as in TraceJob.
     """
 
     id: int | str
@@ -77,6 +85,8 @@ class SimJob(msgspec.Struct, frozen=True):
     spec: JobSpec
     speedups: tuple[int, ...] = ()
     steps: tuple[Step, ...] = ()
+    total_steps: int = 0
+    rates: Rates = ()
 
 
 class Workload(msgspec.Struct, frozen=True):
@@ -136,6 +146,8 @@ def fit(
             shape = shapes.get(job.processors)
             if shape is None:
                 shape = shapes[job.processors] = cluster.shape(job.processors)
+        if job.rates:
+            shape = _where_it_runs(job, shape)
         spec = _spec(job, shape, estimates)
         kind = (shape, spec.counted, spec.may_acquire)
         if kind not in refusals:
@@ -143,7 +155,8 @@ def fit(
         if refusals[kind]:
             rejected[refusals[kind]] += 1
         else:
-            jobs.append(SimJob(job.id, job.submit_ms, job.run_ms, spec, job.speedups, job.steps))
+            truth = (job.speedups, job.steps, job.total_steps, job.rates)
+            jobs.append(SimJob(job.id, job.submit_ms, job.run_ms, spec, *truth))
     if not jobs:
         (reason, count), *_ = rejected.most_common(1)
         raise Refused(
@@ -152,6 +165,25 @@ def fit(
             hint="choose a larger --cluster",
         )
     return Workload(tuple(jobs), dict(sorted(rejected.items())), trace.dropped)
+
+
+def _where_it_runs(job: TraceJob, shape: Shape) -> Shape:
+    """Return the shape for the models alone on which the job gets anywhere."""
+    runs = {model for model, rates in job.rates if rates[0] > 0}
+    models = runs & set(shape.gpu_models) if shape.gpu_models else runs
+    return replace(shape, gpu_models=tuple(sorted(models)))
+
+
+def told(workload: Workload) -> list[AnyEvent]:
+    """Return the speeds of all jobs as facts: what a scheduler knows that was told them."""
+    speeds: dict[tuple[str, int, str], int] = {}
+    for job in workload.jobs:
+        each = width_milli(job.spec.shape) // job.spec.shape.members
+        for model, rates in job.rates:
+            for more, rate in enumerate(rates):
+                width = each * (job.spec.shape.members + more)
+                speeds[job.spec.kind, width, model] = rate
+    return [SpeedSet(speed=Speed(*key, rate)) for key, rate in sorted(speeds.items())]
 
 
 def _refusal(spec: JobSpec, admit: Admit) -> str:
@@ -181,4 +213,6 @@ def _spec(job: TraceJob, shape: Shape, estimates: Estimates) -> JobSpec:
         counted=job.counted,
         may_acquire=job.may_acquire,
         members_max=job.members_max,
+        job_type=job.job_type,
+        steps=job.total_steps,
     )

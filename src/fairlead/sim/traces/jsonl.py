@@ -22,11 +22,13 @@ from fairlead.model.jobs import Resource
 from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
 from fairlead.sim.steps import Step, most_acquired
 from fairlead.sim.traces.lines import PROCESSORS_MAX, TIME_MS_MAX, Lines, damaged, shown
-from fairlead.sim.workload import Trace, TraceJob, in_order
+from fairlead.sim.workload import Rates, Trace, TraceJob, in_order
 
 T = TypeVar("T")
 
 SPEED_ONE = 1000
+RATE_MAX = 1_000_000  # steps per second
+MICRO = 1_000_000
 FORMAT = "fairlead-trace"
 VERSION = 1
 
@@ -34,6 +36,7 @@ Seconds = Annotated[float, Meta(ge=0, le=TIME_MS_MAX // 1000)]
 Amount = Annotated[int, Meta(ge=0, le=limits.AMOUNT_MAX)]
 Count = Annotated[int, Meta(ge=1, le=limits.AMOUNT_MAX)]
 Speedup = Annotated[float, Meta(gt=0, le=limits.MEMBERS_MAX)]
+Rate = Annotated[float, Meta(ge=0, le=RATE_MAX)]
 Text = Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)]
 Word = Annotated[str, Meta(min_length=1, max_length=limits.NAME_CHARS_MAX)]
 
@@ -84,6 +87,9 @@ class Line(Record, frozen=True):
     licenses: dict[Word, Count] = {}
     may_acquire: dict[Word, Count] | None = None
     steps: tuple[tuple[Seconds, Literal["acquire", "release"], Word, Count], ...] = ()
+    job_type: Text = ""
+    total_steps: Count | None = None
+    rates: dict[Word, Rate | tuple[Rate, ...]] = {}
 
 
 _HEADERS = msgspec.json.Decoder(Header)
@@ -129,10 +135,16 @@ def parse(path: str, lines: Lines) -> Trace:
 
 def _job(line: Line) -> TraceJob:
     steps = _steps(line)
+    rates = _rates(line)
+    fastest = max((each[0] for _, each in rates), default=0)
+    total = line.total_steps or max(1, round(line.run_s * fastest / MICRO)) if rates else 0
     return TraceJob(
         id=line.id,
         submit_ms=round(1000 * line.submit_s),
-        run_ms=round(1000 * line.run_s),
+        run_ms=-(-total * 10**9 // fastest) if rates else round(1000 * line.run_s),
+        job_type=line.job_type,
+        total_steps=total,
+        rates=rates,
         processors=line.processors or 0,
         shape=_shape(line),
         members_max=_members_max(line),
@@ -147,6 +159,31 @@ def _job(line: Line) -> TraceJob:
         may_acquire=_most(line, steps),
         steps=steps,
     )
+
+
+def _rates(line: Line) -> Rates:
+    """Return the speeds by model, in steps per million seconds; check them."""
+    if not line.rates:
+        if line.total_steps is not None:
+            raise Misuse("found total_steps without rates, expected both", field="total_steps")
+        return ()
+    if line.steps or line.speedups:
+        other = "steps" if line.steps else "speedups"
+        raise Misuse(f"found rates and {other}, expected one of them", field=other)
+    count = max(line.members_max - line.members, 0) + 1
+    found: list[tuple[str, tuple[int, ...]]] = []
+    for model, said in sorted(line.rates.items()):
+        each = said if isinstance(said, tuple) else (said,)
+        if len(each) != count:
+            raise Misuse(
+                f"rates of {model}: found {len(each)}, expected {count}: one for each number of "
+                f"members from {line.members}",
+                field="rates",
+            )
+        found.append((model, tuple(round(MICRO * rate) for rate in each)))
+    if not any(rates[0] for _, rates in found):
+        raise Misuse("rates: found 0 alone, expected a model on which it runs", field="rates")
+    return tuple(found)
 
 
 def _resource(name: str, found: int | Named) -> Resource:
