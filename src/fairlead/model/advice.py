@@ -54,6 +54,9 @@ class Candidate(Record, frozen=True):
     preemptible: bool
     on: str | None  # where it runs; None: it waits
     size: int  # members that it has now
+    restart_ms: Ms = 0  # what starting again costs it
+    # Speeds with more members than the least, in rising order, where any is known.
+    wider: tuple[tuple[int, tuple[int | None, ...]], ...] = ()
 
 
 class Question(Record, frozen=True):
@@ -66,3 +69,4 @@ class Question(Record, frozen=True):
     kinds: tuple[Kind, ...]
     jobs: tuple[Candidate, ...]
     weights: tuple[tuple[str, int], ...] = ()  # of queues
+    part_percent: int = 100  # of those that wait: how many are considered, the longest first

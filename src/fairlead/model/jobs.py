@@ -254,3 +254,4 @@ class PolicyConfig(Record, frozen=True):
     # kind of device. Plans are carried out in rounds of lease_ms; what no plan knows of comes
     # after, by `order`. "": nobody.
     plan: str = ""
+    part_percent: int = 100  # allox: how many of 100 waiting jobs it plans for, the longest first

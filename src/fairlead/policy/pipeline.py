@@ -32,6 +32,7 @@ from fairlead.policy.fair.turns import Turns
 from fairlead.policy.fence import Fence
 from fairlead.policy.firm import due, is_firm, is_held, kept_of_quota
 from fairlead.policy.given import Given
+from fairlead.policy.ordered import PLANS, SIZING, Ordered
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.plan import Plans, next_claim
@@ -72,7 +73,8 @@ class Pipeline:
         self.because = f"{config.order}, {config.placement}"
         self.preempt = Preempt(self) if config.preempt else None
         self.backfill = Backfill(self) if config.backfill != 0 and not config.preempt else None
-        self.rounds = Rounds(self) if config.plan else None
+        self.rounds = (Ordered if config.plan in PLANS else Rounds)(self) if config.plan else None
+        self.sizing = config.plan in SIZING
         self.resize = Resize(self)
         self.reclaim = Reclaim(self)
         self._plans: Plans | None = None
@@ -108,10 +110,11 @@ class Pipeline:
             yield from hold(core, self.config.rebuild_ms)
         yield from self._due(core)
         yield from self._place_all(core)
-        if self.preempt is None:  # one that preempts asks them first
+        if self.preempt is None and not self.sizing:  # one that preempts asks them first
             yield from self.resize.make_room(core)
         yield from self.reclaim.decide(core, self.resize.served)
-        yield from self.resize.grow(core)
+        if not self.sizing:
+            yield from self.resize.grow(core)
 
     def _place_all(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, and what makes room for them."""

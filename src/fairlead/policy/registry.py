@@ -14,6 +14,7 @@ from fairlead.policy import bounds, order
 from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.fgd import LeastFragmentsPipeline
 from fairlead.policy.finish import LEASED
+from fairlead.policy.ordered import PLANS, SIZING
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.place.score import FRAGMENTS, PLACEMENTS
 
@@ -61,6 +62,10 @@ POLICIES: dict[str, str] = {
     "multifactor": "weighted sum of age, fair share, priority, ... (Slurm's multifactor)",
     "fairtree": "users ranked level by level by shares and past use (Slurm's Fair Tree)",
     **{f"gavel-{name}": about for name, about in GAVEL.items()},
+    "allox": "least mean time to the end on devices of different speed: jobs are matched with "
+    "places in the queues of device models; nobody is preempted (AlloX)",
+    "sia": "the best device model and number of members for each elastic job, in rounds (Sia)",
+    "pollux": "the best number of members for each elastic job, all alike, in rounds (Pollux)",
 }
 
 # What a name may be made of: ORDER[-MODE][-TRAIT...]. A mode says what happens around a job that
@@ -97,6 +102,8 @@ _DEFAULT_MODE = {"fifo": "strict", "sjf": "strict", "qssf": "strict"}
 _PREEMPTIVE = ("srtf", "srsf", "las", "gittins", "edf", "ftf", "themis")
 LEASE_MIN_MS = 1_000
 ROUND_MS = 6 * 60_000  # of plans: Gavel's
+SIZING_MS = 60_000  # of plans that say how many members: Pollux' and Sia's
+RESTART_MS = 30_000  # what these believe that it costs to start again
 LEVELS_GPU_MS = (3_600_000, 36_000_000)  # las: an hour and ten hours of one GPU
 PROMOTE_PERCENT = 800
 BACKFILL_MAX = 1_000_000
@@ -126,9 +133,12 @@ def policy_config(text: str) -> PolicyConfig:
 
 def _planned(name: str) -> dict[str, Any] | None:
     """Return the fields of a policy that carries out plans, None for another."""
-    if name not in POLICIES or not name.startswith("gavel-"):
+    if name not in POLICIES or not name.startswith(("gavel-", *PLANS)):
         return None
-    return {"order": "fifo", "overtake_ms": None, "plan": name, "lease_ms": ROUND_MS}
+    settings = {"order": "fifo", "overtake_ms": None, "plan": name, "lease_ms": ROUND_MS}
+    if name in SIZING:
+        settings |= {"lease_ms": SIZING_MS, "restart_ms": RESTART_MS}
+    return settings
 
 
 def _settings(name: str) -> dict[str, Any] | None:

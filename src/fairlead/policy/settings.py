@@ -19,6 +19,7 @@ from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.fair.orders import PAST
 from fairlead.policy.fair.terms import TERMS
 from fairlead.policy.finish import LEASED
+from fairlead.policy.ordered import SIZING
 from fairlead.policy.registry import BACKFILL_MAX, check, policy_config
 
 Setting: TypeAlias = str | int | bool | Sequence[str]
@@ -136,6 +137,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "max_age": ("max_age_ms", parse_duration_ms),
     "lease": ("lease_ms", parse_duration_ms),
     "auction": ("auction_percent", _whole(1, 100)),
+    "part": ("part_percent", _whole(1, 100)),
 }
 KEYS = tuple(_SETTINGS)
 _PREEMPTIVE = "preemptive policies, and for reclaim and within"
@@ -153,8 +155,10 @@ _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "min_run": (lambda config: _may_preempt(config), _PREEMPTIVE),
     "preemptions_max": (lambda config: _may_preempt(config), _PREEMPTIVE),
     "restart_cost": (
-        lambda config: config.within != "never" or config.reclaim != "never",
-        "reclaim and within",
+        lambda config: (
+            config.within != "never" or config.reclaim != "never" or config.plan in SIZING
+        ),
+        "reclaim and within, sia and pollux",
     ),
     "within": (lambda config: not config.preempt, "orders that do not preempt anyway"),
     "levels": (lambda config: config.order == "las", "las"),
@@ -164,6 +168,7 @@ _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
         "ftf, themis, and policies that carry out plans",
     ),
     "auction": (lambda config: config.order == "themis", "themis"),
+    "part": (lambda config: config.plan == "allox", "allox"),
     "ageing_per_hour": (
         lambda config: config.order == "priority" or (config.order in FAIR and not _sums(config)),
         "orders by priority",

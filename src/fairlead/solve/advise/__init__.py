@@ -19,6 +19,9 @@ Adviser: TypeAlias = Callable[[Question], Advised]
 # Where each one is: imported when it is asked for, since solvers take long to load.
 ADVISERS: dict[str, str] = {
     "gavel-maxmin": "fairlead.solve.advise.gavel:max_min",
+    "allox": "fairlead.solve.advise.allox:match",
+    "sia": "fairlead.solve.advise.elastic:sia",
+    "pollux": "fairlead.solve.advise.elastic:pollux",
 }
 
 
