@@ -15,6 +15,7 @@ class Reading(TypedDict):
     throughputs: str | None
     throughputs_gpu: str
     job_table: str | None
+    profiles: str | None
 
 
 _OPTIONS = (
@@ -22,7 +23,8 @@ _OPTIONS = (
         "--format",
         metavar="NAME",
         help="What the trace is: swf, jsonl, philly, philly-json, pai, openb, openb-packing, "
-        "gavel, muri, chronus, elasticflow, helios, acme or slurm. Default: by its content.",
+        "gavel, muri, chronus, elasticflow, pollux, helios, acme or slurm. Default: by its "
+        "content.",
     ),
     click.option(
         "--throughputs",
@@ -42,6 +44,12 @@ _OPTIONS = (
         type=click.Path(),
         metavar="FILE",
         help="PAI's job table: when its tasks were submitted, and by whom.",
+    ),
+    click.option(
+        "--profiles",
+        type=click.Path(),
+        metavar="DIR",
+        help="How fast the applications of Pollux' and Sia's jobs learn, a folder for each.",
     ),
 )
 
