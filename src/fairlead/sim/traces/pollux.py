@@ -197,8 +197,8 @@ def _curves(folder: Path, ending: str) -> dict[int, Curve]:
             points.setdefault(count, {})[row.whole("local_bsz", 1)] = time
     scalability = folder / f"scalability{ending}.csv"
     if scalability.is_file():
-        needed = ("num_nodes", "num_replicas", "local_bsz", "step_time", "sync_time")
-        for row in rows(str(scalability), read_lines(scalability), needed):
+        columns = ("num_nodes", "num_replicas", "local_bsz", "step_time", "sync_time")
+        for row in rows(str(scalability), read_lines(scalability), columns):
             count, nodes = row.whole("num_replicas", 1), row.whole("num_nodes", 1)
             if count not in points and nodes * node == count:
                 time = (row.number("step_time"), row.number("sync_time"))
