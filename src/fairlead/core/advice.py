@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fairlead.core.jobs import Job
-from fairlead.core.speeds import model_of
+from fairlead.core.speeds import model_of, progressed, speed_deleted, speed_set
 from fairlead.model.advice import Share
 from fairlead.model.base import JobId, Ms
-from fairlead.model.events import Advised
+from fairlead.model.events import Advised, Event, Progressed, SpeedDeleted, SpeedSet
 from fairlead.model.jobs import Phase
 
 if TYPE_CHECKING:
@@ -86,3 +88,13 @@ def advised(core: Core, event: Advised) -> None:
                 advice.owed[job_id, model] = owed
     core.advice = advice
     core.wakeups += 1
+
+
+def handlers(core: Core) -> dict[type[Event], Callable[[Any], None]]:
+    """Return what applies the events of plans and of the speeds that they go by."""
+    return {
+        Progressed: partial(progressed, core),
+        SpeedSet: partial(speed_set, core),
+        SpeedDeleted: partial(speed_deleted, core),
+        Advised: partial(advised, core),
+    }

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from fairlead.core import due, future, groups, machines, resize, speeds, watch
-from fairlead.core.advice import Advice, advised
+from fairlead.core import advice, due, future, groups, machines, resize, watch
 from fairlead.core.demand import Demand
 from fairlead.core.desired import desired
 from fairlead.core.ending import after_failure
@@ -24,10 +23,10 @@ from fairlead.core.ledger import Ledger, Request
 from fairlead.core.named import Named
 from fairlead.core.nodes import Drained, NodeState
 from fairlead.core.shares import Shares, plus
+from fairlead.core.speeds import Speeds
 from fairlead.core.status import status_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import (
-    Advised,
     AnyEvent,
     Cancelled,
     Checkpointed,
@@ -42,7 +41,6 @@ from fairlead.model.events import (
     Outlived,
     Placed,
     PolicySet,
-    Progressed,
     Promised,
     Promoted,
     QueueDeleted,
@@ -50,8 +48,6 @@ from fairlead.model.events import (
     ReservationDeleted,
     ReservationSet,
     Shrunk,
-    SpeedDeleted,
-    SpeedSet,
     StopDecided,
     Submitted,
     TenantDeleted,
@@ -103,8 +99,8 @@ class Core:
         self.shapes: list[Request] = []
         self.shape_ids: dict[Shape, int] = {}
         self.demand = Demand()
-        self.speeds = speeds.Speeds()
-        self.advice = Advice()
+        self.speeds = Speeds()
+        self.advice = advice.Advice()
         self.fitting: set[Shape] = set()  # shapes known to fit the empty cluster; a cache
         # For policies that keep an order: jobs in the order in which they became pending, and how
         # often something happened that may let a job start that could not before.
@@ -122,7 +118,10 @@ class Core:
         self.limits: list[tuple[Ms, JobId, int]] = []  # heap: time, job, attempt
         self._changed: dict[JobId, Job] = {}
         self._dirty: set[NodeId] = set()
-        self._handlers: dict[type[Event], Callable[[Any], None]] = {
+        self._handlers = self._table()
+
+    def _table(self) -> dict[type[Event], Callable[[Any], None]]:
+        return {
             Submitted: self._submitted,
             Placed: self._placed,
             MemberStarted: self._member_started,
@@ -146,13 +145,10 @@ class Core:
             Promised: partial(future.promised, self),
             Checkpointed: partial(future.checkpointed, self),
             Promoted: partial(future.promoted, self),
-            Progressed: partial(speeds.progressed, self),
-            SpeedSet: partial(speeds.speed_set, self),
-            SpeedDeleted: partial(speeds.speed_deleted, self),
-            Advised: partial(advised, self),
             ReservationSet: partial(future.reservation_set, self),
             ReservationDeleted: partial(future.reservation_deleted, self),
             **self.named.handlers(),
+            **advice.handlers(self),
         }
 
     # ---- change -------------------------------------------------------------------------------
