@@ -10,6 +10,7 @@ from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.speeds import model_of
 from fairlead.model.advice import Candidate, Kind, Question
+from fairlead.model.base import Ms
 from fairlead.model.jobs import LIVE, Phase
 from fairlead.model.resources import WHOLE_GPU_MILLI, width_milli
 
@@ -19,8 +20,9 @@ def stale(core: Core) -> bool:
     return core.advice.seen != seen_of(core)
 
 
-def question(core: Core) -> Question:
-    """Return the question of this moment. O(jobs x models + nodes)."""
+def question(core: Core, now: Ms | None = None) -> Question:
+    """Return the question of this moment, by default the turn's. O(jobs x models + nodes)."""
+    now = core.clock if now is None else now
     kinds = _kinds(core)
     amounts: Counter[str] = Counter()
     for kind in kinds:
@@ -29,12 +31,12 @@ def question(core: Core) -> Question:
     jobs = [job for _, job in sorted(core.jobs.items()) if job.phase is not Phase.STOPPING]
     widths = core.speeds.widths() if any(job.spec.members_max for job in jobs) else {}
     return Question(
-        now=core.clock,
+        now=now,
         lease_ms=core.policy.lease_ms,
         models=models,
         amounts_milli=tuple(amounts[model] for model in models),
         kinds=tuple(kinds),
-        jobs=tuple([_candidate(core, job, models, widths) for job in jobs]),
+        jobs=tuple([_candidate(core, job, models, widths, now) for job in jobs]),
         part_percent=core.policy.part_percent,
         weights=tuple((name, queue.weight) for name, queue in sorted(core.queues.items())),
     )
@@ -52,12 +54,12 @@ def _kinds(core: Core) -> list[Kind]:
 
 
 def _candidate(
-    core: Core, job: Job, models: tuple[str, ...], widths: dict[str, list[int]]
+    core: Core, job: Job, models: tuple[str, ...], widths: dict[str, list[int]], now: Ms
 ) -> Candidate:
     spec, live = job.spec, job.phase in LIVE
     shape = spec.shape
     total = total_run_ms(job)
-    served = job.attained_ms(core.clock)
+    served = job.attained_ms(now)
     done = 0 if job.progress is None else job.progress.steps
     return Candidate(
         job=job.id,

@@ -32,6 +32,7 @@ from fairlead.service import (
     views,
     web,
 )
+from fairlead.service.advice import AdviceDesk
 from fairlead.service.agentlink import AgentLink
 from fairlead.service.commands import Cancel, CancelAll, Submit
 from fairlead.service.etas import EtaDesk
@@ -76,7 +77,7 @@ class Api:
         self.shell, self.store, self.places, self.link = shell, store, places, link
         self.started_ms = shell.now
         self.reasons = views.Reasons()
-        self.etas = EtaDesk(shell)
+        self.etas, self.advice = EtaDesk(shell), AdviceDesk(shell)
         self.watchdog = Watchdog(shell)
         self.config_problem = ""  # why what config.toml says of sharing is not in force
         self._document = b""
@@ -298,6 +299,7 @@ class Api:
             "turns": shell.turns,
             "policy": core.policy,
             "policy_text": describe(core.policy),
+            "plan": self.advice.status(),
             "queues": list(core.queues.values()),
             "users": list(core.users.values()),
             "tenants": list(core.tenants.values()),

@@ -1,0 +1,183 @@
+"""Plans in the service: an adviser in a child process is asked ahead of each round.
+
+Its answer goes through a turn like any other fact. While it is late, dead or not installed the plan
+before holds, and what that does not know of runs beside it: the service never waits for a plan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from fairlead.core.engine import Core
+from fairlead.model.advice import WHOLE
+from fairlead.model.base import JobId, Misuse, Ms, Record, StoreFailed
+from fairlead.model.events import Advised, AnyEvent
+from fairlead.policy.finish import round_start
+from fairlead.policy.question import question, stale
+from fairlead.service.child import Child, ChildFailed
+from fairlead.service.commands import Batch
+from fairlead.service.shell import Shell
+from fairlead.solve.advise.child import Asked, Said
+
+AHEAD = 10  # asked that part of a round before the next begins,
+AHEAD_MIN_MS: Ms = 5_000  # or so long before, in the middle of a round at the earliest
+DEADLINE_MIN_S = 10.0  # a child is not killed before: it takes a while to start
+
+log = logging.getLogger("fairlead.service")
+
+
+class Advise:
+    """A plan becomes a fact, unless another policy is in force by now."""
+
+    def __init__(self, plan: Advised) -> None:
+        self.plan_made = plan
+
+    def plan(self, batch: Batch) -> Sequence[AnyEvent]:
+        """Check it, since it comes from another process. Raises Misuse."""
+        check(self.plan_made)
+        return [self.plan_made] if batch.core.policy.plan == self.plan_made.adviser else []
+
+    def answer(self, core: Core) -> None:
+        """There is nothing to tell."""
+
+
+def check(plan: Advised) -> None:
+    """Raise Misuse for a plan that gives a job less than none or more than all of its time."""
+    seen: set[JobId] = set()
+    for share in plan.plan:
+        parts = [part for _, part in share.on]
+        if min(parts, default=0) < 0 or sum(parts) > WHOLE + len(parts):
+            raise Misuse(f"a plan gives job {share.jobs[0]} the parts {parts} of its time")
+        if not seen.isdisjoint(share.jobs) or len(set(share.jobs)) < len(share.jobs):
+            raise Misuse("a plan has a job twice")
+        seen.update(share.jobs)
+
+
+class PlanStatus(Record, frozen=True):
+    """What users are told of the plan that holds."""
+
+    adviser: str
+    age_ms: Ms | None  # None: there is none yet
+    jobs: int  # that it still knows of
+    because: str
+    gap_ppm: int | None
+    took_ms: Ms
+    problem: str  # why there is no newer one, "" when all is well
+
+
+class AdviceDesk:
+    """Asks for plans while the policy in force wants some."""
+
+    def __init__(self, shell: Shell) -> None:
+        self.shell = shell
+        self.child = Child("fairlead.solve.advise.child")
+        self.problem = ""
+        self._timer: asyncio.TimerHandle | None = None
+        self._asking: asyncio.Task[None] | None = None
+        shell.listeners.append(self._happened)
+
+    async def close(self) -> None:
+        """End the child."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
+        await self.child.gone()
+
+    def status(self) -> PlanStatus | None:
+        """Return how the plan is, None where the policy wants none."""
+        core = self.shell.core
+        if not core.policy.plan:
+            return None
+        advice, event = core.advice, core.advice.event
+        made = event.adviser == core.policy.plan
+        return PlanStatus(
+            adviser=core.policy.plan,
+            age_ms=max(self.shell.now - advice.at_ms, 0) if made else None,
+            jobs=len(advice.of) if made else 0,
+            because=event.because if made else "",
+            gap_ppm=event.gap_ppm if made else None,
+            took_ms=event.took_us // 1000 if made else 0,
+            problem=self.problem,
+        )
+
+    def ask_at(self) -> Ms | None:
+        """Return when to ask for the next plan, None while nobody wants one."""
+        core, now = self.shell.core, self.shell.now
+        lease = core.policy.lease_ms
+        if not core.policy.plan or not core.jobs or not stale(core):
+            return None
+        end = round_start(now, lease) + lease
+        ahead = min(max(lease // AHEAD, AHEAD_MIN_MS), lease // 2)
+        # Where it is too late for this round: some rounds are shorter than it takes to ask.
+        return max(end - ahead, now)
+
+    async def ask(self) -> None:
+        """Ask, and put the answer through a turn; a failure is said, and changes nothing."""
+        core = self.shell.core
+        name, lease = core.policy.plan, core.policy.lease_ms
+        asked = Asked(adviser=name, question=question(core, self.shell.now))
+        line = msgspec.json.encode(asked) + b"\n"
+        began = time.monotonic()
+        try:
+            body = await self.child.ask(line, max(lease / AHEAD / 1000, DEADLINE_MIN_S))
+            said = msgspec.json.decode(body, type=Said)
+            if said.plan is None:
+                raise ChildFailed(said.problem)
+            took = int((time.monotonic() - began) * 1_000_000)
+            await self.shell.ask(Advise(msgspec.structs.replace(said.plan, took_us=took)))
+        except (ChildFailed, msgspec.MsgspecError, Misuse, StoreFailed) as error:
+            self._failed(f"no plan by {name}: {error}")
+        except Exception as error:
+            # A question went wrong, not the core: plans are not worth the service.
+            self._failed(f"no plan by {name}: {error!r}")
+            log.exception("plans fail")
+        else:
+            if self.problem:
+                log.info("plans by %s are made again", name)
+            self.problem = ""
+
+    # ---- within -------------------------------------------------------------------------------
+
+    def _happened(self, core: Core, events: Sequence[AnyEvent]) -> None:
+        """Something may have changed that a plan goes by."""
+        if self._timer is None and self._asking is None:
+            self.wake()
+
+    def wake(self) -> None:
+        """See to it that the next plan is asked for in time. Needs a running event loop."""
+        at = self.ask_at()
+        if at is not None:
+            delay = (at - self.shell.now) / 1000
+            self._timer = asyncio.get_running_loop().call_later(delay, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        if self.shell.stopped or self.ask_at() is None:
+            return
+        self._asking = asyncio.get_running_loop().create_task(self._ask_then_wake())
+
+    async def _ask_then_wake(self) -> None:
+        end = round_start(self.shell.now, self.shell.core.policy.lease_ms)
+        end += self.shell.core.policy.lease_ms
+        try:
+            await self.ask()
+        finally:
+            self._asking = None
+        if not self.shell.stopped:  # one question a round: what comes now is for the next
+            delay = max(end - self.shell.now, 0) / 1000 + 0.001
+            self._timer = asyncio.get_running_loop().call_later(delay, self._again)
+
+    def _again(self) -> None:
+        self._timer = None
+        self.wake()
+
+    def _failed(self, why: str) -> None:
+        if why != self.problem:
+            log.warning("%s; the plan before holds, other jobs run beside it", why)
+        self.problem = why
