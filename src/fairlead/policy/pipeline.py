@@ -73,7 +73,9 @@ class Pipeline:
         self.because = f"{config.order}, {config.placement}"
         self.preempt = Preempt(self) if config.preempt else None
         self.backfill = Backfill(self) if config.backfill != 0 and not config.preempt else None
-        self.rounds = (Ordered if config.plan in PLANS else Rounds)(self) if config.plan else None
+        self.rounds: Rounds | Ordered | None = None
+        if config.plan:
+            self.rounds = Ordered(self) if config.plan in PLANS else Rounds(self)
         self.sizing = config.plan in SIZING
         self.resize = Resize(self)
         self.reclaim = Reclaim(self)

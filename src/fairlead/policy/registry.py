@@ -102,8 +102,8 @@ _DEFAULT_MODE = {"fifo": "strict", "sjf": "strict", "qssf": "strict"}
 _PREEMPTIVE = ("srtf", "srsf", "las", "gittins", "edf", "ftf", "themis")
 LEASE_MIN_MS = 1_000
 ROUND_MS = 6 * 60_000  # of plans: Gavel's
-SIZING_MS = 60_000  # of plans that say how many members: Pollux' and Sia's
-RESTART_MS = 30_000  # what these believe that it costs to start again
+ORDERED_MS = 60_000  # of plans for which new jobs wait: AlloX', Pollux' and Sia's
+RESTART_MS = 30_000  # what those who move jobs believe that it costs to start again
 LEVELS_GPU_MS = (3_600_000, 36_000_000)  # las: an hour and ten hours of one GPU
 PROMOTE_PERCENT = 800
 BACKFILL_MAX = 1_000_000
@@ -136,8 +136,10 @@ def _planned(name: str) -> dict[str, Any] | None:
     if name not in POLICIES or not name.startswith(("gavel-", *PLANS)):
         return None
     settings = {"order": "fifo", "overtake_ms": None, "plan": name, "lease_ms": ROUND_MS}
+    if name in PLANS:
+        settings["lease_ms"] = ORDERED_MS
     if name in SIZING:
-        settings |= {"lease_ms": SIZING_MS, "restart_ms": RESTART_MS}
+        settings["restart_ms"] = RESTART_MS
     return settings
 
 

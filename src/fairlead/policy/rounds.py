@@ -33,17 +33,6 @@ if TYPE_CHECKING:
 FINE = 1 << 20  # ranks are whole numbers of so many parts
 
 
-def each_milli(job: Job) -> int:
-    """Return how wide a member of a job is, in thousandths of a GPU, or of a core."""
-    shape = job.spec.shape
-    return width_milli(shape) // shape.members
-
-
-def held_milli(job: Job, members: int | None = None) -> int:
-    """Return how wide a job is with so many members, by default with those that hold slots."""
-    return each_milli(job) * (len(job.slots) if members is None else members)
-
-
 class Claim(NamedTuple):
     """A job may run on a model: the least rank is first."""
 
@@ -124,15 +113,17 @@ class Rounds:
         room = self._room(core)
         for job in movable:
             model = model_of(core, job.slots)
-            room[model] = room.get(model, 0) + held_milli(job)
+            room[model] = room.get(model, 0) + width_milli(job.spec.shape)
         granted: dict[JobId, str] = {}
         for _, job, model in claims:
             width = width_milli(job.spec.shape)
             if job.id not in granted and width <= room.get(model, 0):
                 room[model] -= width
                 granted[job.id] = model
-        for job in movable:  # those that no plan knows of, or that are elsewhere: while it goes
-            model, width = model_of(core, job.slots), held_milli(job)
+        for (
+            job
+        ) in movable:  # those that no plan knows of, or that are elsewhere, as long as it goes
+            model, width = model_of(core, job.slots), width_milli(job.spec.shape)
             if job.id not in granted and width <= room.get(model, 0):
                 room[model] -= width
                 granted[job.id] = model
@@ -154,7 +145,7 @@ class Rounds:
         for job in core.jobs.values():
             if job.phase is Phase.STOPPING:
                 model = model_of(core, job.slots)
-                found[model] = found.get(model, 0) + held_milli(job)
+                found[model] = found.get(model, 0) + width_milli(job.spec.shape)
         return found
 
     def _others(self, core: Core) -> list[Claim]:
@@ -180,8 +171,7 @@ class Rounds:
                 if slots is None:
                     full.add((job.shape_id, model))
             if slots is not None:
-                planned = bool(model) and job.id in core.advice.of
-                what = f"{core.advice.event.adviser} plan" if planned else "beside the plan"
+                what = f"{core.advice.event.adviser} plan" if model else "beside the plan"
                 because = f"{what}, {pipeline.because}"
                 yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
 
