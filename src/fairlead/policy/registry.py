@@ -244,7 +244,9 @@ _ABOUT = {
 
 def describe(config: PolicyConfig) -> str:
     """Return what a configuration does, with its starvation bound."""
-    if config.order == "priority":
+    if config.plan:
+        text = POLICIES[config.plan]
+    elif config.order == "priority":
         per_hour = config.ageing_per_hour
         text = f"highest priority first; waiting adds {per_hour} points an hour"
     elif config.order == "fair":
@@ -254,7 +256,7 @@ def describe(config: PolicyConfig) -> str:
         )
     else:
         text = _ABOUT[config.order]
-    if config.order in LEASED:
+    if config.order in LEASED or config.plan:
         text += f"; places change hands every {format_duration(config.lease_ms)}"
     elif config.preempt:
         text += "; whoever comes first takes the place of who runs"

@@ -43,6 +43,7 @@ class Elastic:
     restart: float = 1.0  # of its speed, kept when the configuration changes
     current: int | None = None
     fixed: bool = False  # not preemptible: it keeps its current configuration
+    precedence: float = 0.0  # what having anything counts beyond its worth: breaks ties
 
     def kept(self, config: int) -> float:
         """Return the factor r: a job that does not run has nothing to restart."""
@@ -144,7 +145,8 @@ def _costs(jobs: Sequence[Elastic], width: int, power: float, left_out: float) -
     for row, job in zip(cost, jobs, strict=True):
         for at, value in enumerate(job.goodput):
             if value is not None:
-                row[at] = sign * (_worth(job.kept(at) * value, power) - left_out)
+                worth = sign * (_worth(job.kept(at) * value, power) - left_out)
+                row[at] = worth - job.precedence
     return cost
 
 

@@ -9,6 +9,7 @@ known of. Jobs that are not elastic have one size.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fairlead.model.advice import WHOLE, Candidate, Question, Share
 from fairlead.model.events import Advised
@@ -17,6 +18,7 @@ from fairlead.solve import sia as program
 from fairlead.solve.advise.rates import Kind, Rates, in_words, kind_of, rates_of
 from fairlead.solve.sia import Config, Elastic
 
+TIES = 1e-5  # of all that a job may count: who runs and who came first comes first among equals
 WAITING = 0.01  # of its speed at its least size: what a job counts for that has nothing
 MILLI = 1000
 
@@ -30,8 +32,12 @@ def sia(question: Question) -> Advised:
         for model, members in mine:
             grid.setdefault((model, members * _each(job)), len(grid))
     configs = [Config(question.models[model], width) for model, width in grid]
+    ranks = {job.job: at for at, job in enumerate(sorted(question.jobs, key=_comes_first))}
     asked = [
-        _elastic(question, job, rates[kind_of(job)], mine, grid)
+        replace(
+            _elastic(question, job, rates[kind_of(job)], mine, grid),
+            precedence=TIES * (2 * (job.on is not None) + 1 - ranks[job.job] / len(ranks)),
+        )
         for job, mine in zip(question.jobs, sizes, strict=True)
     ]
     room = dict(zip(question.models, question.amounts_milli, strict=True))
@@ -48,6 +54,11 @@ def sia(question: Question) -> Advised:
         because=f"{said}; {in_words(question, rates)}",
         gap_ppm=None if found.gap is None else round(found.gap * 1_000_000),
     )
+
+
+def _comes_first(job: Candidate) -> tuple[bool, int, int]:
+    """Return the order among jobs that count alike: who runs, then who came first."""
+    return (job.on is None, job.submitted_ms, job.job)
 
 
 def _each(job: Candidate) -> int:
@@ -155,6 +166,7 @@ def _shared(
             sizes[job.job] = job.size
         else:
             free.append(job)
+    free.sort(key=_comes_first, reverse=True)  # of equals the last has the most
     whole = sum(room.values()) - sum(_each(job) * job.size for job in jobs if job.job in sizes)
     counts = goodput.best_replicas(
         [_speedups(question, job, rates[kind_of(job)], models) for job in free],
