@@ -121,6 +121,8 @@ def _matched(
     """Return (row of `times`, model) in the order of starts."""
     if not chosen:
         return []
+    # The longest first: they take the last positions, and few have to make room for later ones.
+    chosen = sorted(chosen, key=lambda at: (-int(times[at].min()), at))
     columns, capacity, of = [], [], []
     for queue in queues:
         mine = times[chosen, queue.model]

@@ -70,6 +70,8 @@ def _most(job: Candidate, rates: Rates) -> int:
     """Return the most members that are worth a trial now."""
     if not job.members_max:
         return job.members
+    if not rates.largest:
+        return job.members_max  # no trial would tell anything
     return min(job.members_max, 2 * max(rates.largest, job.size, job.members))
 
 
