@@ -81,6 +81,13 @@ class Speeds:
         """Return the speed of a job on a device model, by default at its least size."""
         return self.get(key_of(spec, model, members))
 
+    def widths(self) -> dict[str, list[int]]:
+        """Return the widths of which something is known, by job type, rising."""
+        found: dict[str, set[int]] = {}
+        for kind, width, _ in (*self.told, *self.measured):
+            found.setdefault(kind, set()).add(width)
+        return {kind: sorted(each) for kind, each in found.items()}
+
     def points(self) -> dict[str, int]:
         """Return for each device model over how many others jobs are faster there, by type."""
         if self._points[0] != self.version:

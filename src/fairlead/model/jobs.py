@@ -288,3 +288,4 @@ class PolicyConfig(Record, frozen=True):
     plan: str = ""
     by_model: bool = False
     prices: tuple[tuple[str, int], ...] = ()
+    part_percent: int = 100  # allox: how many of 100 waiting jobs it plans for, the longest first

@@ -161,7 +161,7 @@ class Grants:
     def _fill(
         self, order: Sequence[JobId], keep: bool
     ) -> tuple[dict[JobId, tuple[Slot, ...]], list[JobId]]:
-        """Return places in this order, and who found none. `keep`: who stays has its place first."""
+        """Return places in this order, and who found none. `keep`: who stays has its place."""
         core, ledger = self.core, self.core.ledger.copy()
         going = [job for job in core.jobs.values() if job.phase is Phase.STOPPING]
         for job in (*self.movable.values(), *going):

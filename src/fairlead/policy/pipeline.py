@@ -35,6 +35,7 @@ from fairlead.policy.fence import Fence
 from fairlead.policy.firm import due, is_firm, is_held, kept_of_quota
 from fairlead.policy.given import Given
 from fairlead.policy.grants import narrowed
+from fairlead.policy.ordered import PLANS, SIZING, Ordered
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.plan import Plans, next_claim
@@ -54,11 +55,13 @@ def _earlier(one: Ms | None, other: Ms | None) -> Ms | None:
     return min(one, other)
 
 
-def _rounds(pipeline: Pipeline) -> Rounds | None:
+def _rounds(pipeline: Pipeline) -> Rounds | Ordered | None:
     """Return what carries out the plans of a policy, None if it has none."""
     plan = pipeline.config.plan
     if not plan:
         return None
+    if plan in PLANS:
+        return Ordered(pipeline)
     return (Assigned if plan == ASSIGNMENT else Rounds)(pipeline)
 
 
@@ -84,6 +87,7 @@ class Pipeline:
         self.preempt = Preempt(self) if config.preempt else None
         self.backfill = Backfill(self) if config.backfill != 0 and not config.preempt else None
         self.rounds = _rounds(self)
+        self.sizing = config.plan in SIZING
         self.resize = Resize(self)
         self.reclaim = Reclaim(self)
         self.defrag = Defrag(self)
@@ -124,11 +128,12 @@ class Pipeline:
         if core.promises or core.reservations:
             yield from take_steps(core, self.config)
         yield from self._place_all(core)
-        if self.preempt is None:  # one that preempts asks them first
+        if self.preempt is None and not self.sizing:  # one that preempts asks them first
             yield from self.resize.make_room(core)
         yield from self.reclaim.decide(core, self.resize.served)
         yield from self.defrag.decide(core)
-        yield from self.resize.grow(core)
+        if not self.sizing:
+            yield from self.resize.grow(core)
 
     def _place_all(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, and what makes room for them."""

@@ -21,6 +21,7 @@ from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.fair.orders import PAST
 from fairlead.policy.fair.terms import TERMS
 from fairlead.policy.finish import LEASED
+from fairlead.policy.ordered import SIZING
 from fairlead.policy.registry import BACKFILL_MAX, PRICED, check, policy_config
 
 Setting: TypeAlias = str | int | bool | Sequence[str]
@@ -163,6 +164,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "rounds": ("by_model", _or({"by-share": False, "by-model": True}, _one_of("by-share"))),
     "prices": ("prices", _prices),
     "auction": ("auction_percent", _whole(1, 100)),
+    "part": ("part_percent", _whole(1, 100)),
 }
 KEYS = tuple(_SETTINGS)
 _PREEMPTIVE = "preemptive policies, and for reclaim, within and defrag"
@@ -183,7 +185,10 @@ def _sums(config: PolicyConfig) -> bool:
 _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "min_run": (lambda config: _may_preempt(config), _PREEMPTIVE),
     "preemptions_max": (lambda config: _may_preempt(config), _PREEMPTIVE),
-    "restart_cost": (lambda config: _counts_losses(config), "reclaim, within and defrag"),
+    "restart_cost": (
+        lambda config: _counts_losses(config) or config.plan in SIZING,
+        "reclaim, within and defrag, sia and pollux",
+    ),
     "within": (lambda config: not config.preempt, "orders that do not preempt anyway"),
     "defrag": (lambda config: not config.preempt, "orders that do not preempt anyway"),
     "levels": (lambda config: config.order == "las", "las"),
@@ -195,6 +200,7 @@ _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "rounds": (lambda config: bool(config.plan), "policies that carry out plans"),
     "prices": (lambda config: config.plan in PRICED, "gavel-cost and gavel-slo"),
     "auction": (lambda config: config.order == "themis", "themis"),
+    "part": (lambda config: config.plan == "allox", "allox"),
     "ageing_per_hour": (
         lambda config: config.order == "priority" or (config.order in FAIR and not _sums(config)),
         "orders by priority",

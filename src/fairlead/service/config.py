@@ -87,6 +87,7 @@ class PolicyTable(Closed, frozen=True):
     restart_cost: str | None = None  # what starting again costs a preempted job, such as "2m"
     lease: str | None = None  # of ftf and themis
     auction: int | None = None  # of themis: per cent
+    part: int | None = None  # of allox: per cent
 
 
 class NodeTable(Closed, frozen=True):

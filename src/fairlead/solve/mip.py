@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,6 +71,7 @@ def solve(
     highspy = need("highspy", "highspy (HiGHS)")
     if clock.over():
         return Result("limit", None, INFINITE, -INFINITE, None)
+    _silence(highspy)
     engine = highspy.Highs()
     engine.setOptionValue("output_flag", False)
     engine.setOptionValue("threads", 1)
@@ -81,6 +86,25 @@ def solve(
         )
     engine.run()
     return _result(highspy, engine, model)
+
+
+@cache
+def _silence(highspy: Any) -> None:
+    """Let HiGHS print its greeting, once per process, where nobody reads it.
+
+    It does so when it is first made, before any option can be set, on the stdout of the process:
+    among results that programs read.
+    """
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        highspy.Highs()
+        ctypes.CDLL(None).fflush(None)
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _whole(model: Model) -> bool:
