@@ -32,6 +32,7 @@ GAVEL = {
     "las": "equal time for all, as if all kinds of devices were equally fast",
 }
 PRICED = ("gavel-cost", "gavel-slo")
+BLIND = ("gavel-las", "gavel-fifo-blind")
 BY_STEPS = ("gavel-makespan", "gavel-ftf", "gavel-slo")  # they go by what is left to do
 
 POLICIES: dict[str, str] = {
@@ -141,9 +142,9 @@ def _planned(name: str) -> dict[str, Any] | None:
     """Return the fields of a policy that carries out plans, None for another."""
     if name not in POLICIES or not name.startswith("gavel-"):
         return None
-    strict = name.startswith("gavel-fifo")
-    overtake = 0 if strict else None
-    return {"order": "fifo", "overtake_ms": overtake, "plan": name, "lease_ms": ROUND_MS}
+    overtake = 0 if name.startswith("gavel-fifo") else None
+    config = {"order": "fifo", "overtake_ms": overtake, "plan": name, "lease_ms": ROUND_MS}
+    return {**config, "blind": name in BLIND}
 
 
 def _settings(name: str) -> dict[str, Any] | None:
