@@ -287,5 +287,6 @@ class PolicyConfig(Record, frozen=True):
     # left of it, as in Gavel's simulator; else by shares alone. Prices in millionths per GPU hour.
     plan: str = ""
     by_model: bool = False
+    blind: bool = False  # how fast a job is where counts nothing, unless it does not run there
     prices: tuple[tuple[str, int], ...] = ()
     part_percent: int = 100  # allox: how many of 100 waiting jobs it plans for, the longest first

@@ -8,14 +8,14 @@ decision plus one look per group that does not fit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from fairlead.core.admission import counted
 from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
-from fairlead.core.ledger import Request
+from fairlead.core.ledger import HOST, Request
 from fairlead.core.shares import QUOTA, Block, plus
 from fairlead.model.amounts import of, show
 from fairlead.model.base import Ms, NodeId
@@ -65,6 +65,14 @@ def _rounds(pipeline: Pipeline) -> Rounds | Ordered | None:
     return (Assigned if plan == ASSIGNMENT else Rounds)(pipeline)
 
 
+def _one_gpu(request: Request, each: Collection[tuple[int, ...]]) -> bool:
+    """Whether a member takes one whole GPU, and of a node no more than its part per GPU."""
+    if request.gpus != 1 or request.memory or request.shape.spread != "any":
+        return False
+    host = request.host[:HOST]
+    return all(need <= most for part in each for need, most in zip(host, part, strict=True))
+
+
 RUN_MIN = 8  # below this many equal jobs in a row, one by one is quicker
 RUN_MAX = 4096
 
@@ -93,6 +101,8 @@ class Pipeline:
         self.defrag = Defrag(self)
         self._plans: Plans | None = None
         self.gate = Gate(self)  # to named resources
+        self._interchangeable: tuple[tuple[int, int], bool] = ((-1, -1), False)
+        self._nodes_of: tuple[int, Mapping[str, list[int]]] = (-1, {})
         self._on_model: dict[tuple[Shape, str], Request] = {}
 
     def bind(self, core: Core) -> None:
@@ -103,6 +113,7 @@ class Pipeline:
             gpus_last = self.config.cpu_only == "last"
             self.fit = Fit(core.ledger, self.scorer, gpus_last=gpus_last)
             self._layout, self._plans = -1, None
+            self._nodes_of, self._interchangeable = (-1, {}), ((-1, -1), False)
             self.gate = Gate(self)
         if self.config.order == "priority" and self.config.ageing_cap is not None:
             ranked = order.capped_ageing(
@@ -242,6 +253,41 @@ class Pipeline:
         if narrow is None:
             narrow = self._on_model[key] = narrowed(request, model)
         return narrow
+
+    def nodes_of(self, core: Core) -> Mapping[str, list[int]]:
+        """Return the nodes that are up by their device model, "" for those without devices.
+
+        A node of several models counts by its first, as in questions to advisers.
+        """
+        if self._nodes_of[0] != core.ledger.layout:
+            found: dict[str, list[int]] = {}
+            for index, node in enumerate(core.nodes):
+                if node.up:
+                    devices = node.spec.devices
+                    found.setdefault(devices[0].model if devices else "", []).append(index)
+            self._nodes_of = (core.ledger.layout, found)
+        return self._nodes_of[1]
+
+    def interchangeable(self, core: Core) -> bool:
+        """Whether a free GPU is as good as any other of its model for all jobs there ever were.
+
+        Then what fits by counting fits: each member takes one whole GPU, and so little of a node
+        that its GPUs are all taken first.
+        """
+        known = (core.ledger.layout, len(core.shapes))
+        if self._interchangeable[0] != known:
+            nodes = [node.spec for node in core.nodes if node.up]
+            each = {
+                (spec.cpu_milli // gpus, spec.memory_mib // gpus, spec.disk_mib // gpus)
+                for spec in nodes
+                if (gpus := len(spec.devices)) and len(set(spec.devices)) == 1
+            }
+            same = all(len(set(spec.devices)) == 1 for spec in nodes)
+            self._interchangeable = (
+                known,
+                same and all(_one_gpu(request, each) for request in core.shapes),
+            )
+        return self._interchangeable[1]
 
     def plans(self, core: Core) -> Plans:
         """Return the future as of now: beside reservations and the promises to waiting jobs."""

@@ -34,6 +34,7 @@ GAVEL = {
     "las": "equal time for all, as if all kinds of devices were equally fast",
 }
 PRICED = ("gavel-cost", "gavel-slo")
+BLIND = ("gavel-las", "gavel-fifo-blind")
 BY_STEPS = ("gavel-makespan", "gavel-ftf", "gavel-slo")  # they go by what is left to do
 
 POLICIES: dict[str, str] = {
@@ -158,7 +159,7 @@ def _planned(name: str) -> dict[str, Any] | None:
         settings["lease_ms"] = ORDERED_MS
     if name in SIZING:
         settings["restart_ms"] = RESTART_MS
-    return settings
+    return {**settings, "blind": name in BLIND}
 
 
 def _settings(name: str) -> dict[str, Any] | None:
