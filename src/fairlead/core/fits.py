@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from fairlead.core.ledger import HOST, ROW_NAMES, UP, WHOLE, Columns, Devices, Ledger, Request
+from fairlead.core.pack import pack
 from fairlead.core.tree import Tally
 from fairlead.model.base import NodeId
-from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
+from fairlead.model.resources import DIMENSIONS, WHOLE_GPU_MILLI, Shape
 
 MODEL = "GPU type"
 
@@ -61,7 +63,7 @@ def _device_lack(devices: Devices, request: Request) -> str:
     if request.models and not (models & request.models):
         return MODEL if models else "GPUs"
     if request.memory and len(devices.size) >= request.gpus:
-        roomy = Request(msgspec.structs.replace(request.shape, gpu_memory_mib=0))
+        roomy = Request(replace(request.shape, gpu_memory_mib=0))
         if devices.pick(roomy) is not None:
             return "GPU memory"
     return "GPUs"
@@ -99,6 +101,8 @@ def members_that_fit(
 
     `empty`: with nobody on the nodes, also on those that are down unless `up_only`.
     """
+    if request.parts:
+        return _kinds_that_fit(ledger, request, empty=empty, up_only=up_only, without=without)
     tally, most, largest = Tally(ledger, request), request.members, 0
     for node in range(ledger.count):
         if tally.enough():
@@ -111,12 +115,47 @@ def members_that_fit(
     return largest if tally.spread == "same-node" else tally.most()
 
 
+class _Free(NamedTuple):
+    free: list[int]
+    devices: Devices
+
+
+def _kinds_that_fit(
+    ledger: Ledger, request: Request, *, empty: bool, up_only: bool, without: frozenset[NodeId]
+) -> int:
+    """Return all members of a gang with different workers, or how many would fit kind by kind.
+
+    Where it is not known whether all fit an empty cluster, they may.
+    """
+    up = up_only or not empty
+    nodes = [
+        node
+        for node in range(ledger.count)
+        if node not in without and not (up and not ledger.room[UP, node])
+    ]
+
+    def room(node: NodeId) -> _Free:
+        host = (ledger.capacity if empty else ledger.room)[: len(DIMENSIONS), node].tolist()
+        return _Free(host, ledger.devices[node].empty() if empty else ledger.devices[node])
+
+    packing = pack(ledger, request, lambda _: nodes, room)
+    if packing.slots is not None or (empty and not packing.known):
+        return request.members
+    alone = (
+        members_that_fit(ledger, part, empty=empty, up_only=up_only, without=without)
+        for part in request.parts
+    )
+    return min(sum(alone), request.members - 1)
+
+
 def largest(ledger: Ledger, request: Request) -> Shape | None:
     """Return the nearest shape that the empty cluster can take: the same, cut to some node.
 
     Of all nodes the one that leaves most of the request (the product of the kept fractions);
     ties by lowest index. None if nothing of it fits anywhere.
     """
+    if request.parts:
+        return _largest_kinds(ledger, request)
     best: Shape | None = None
     best_kept = 0
     for node in range(ledger.count):
@@ -130,8 +169,30 @@ def largest(ledger: Ledger, request: Request) -> Shape | None:
     if fitting < best.members:
         if fitting == 0:
             return None
-        best = msgspec.structs.replace(best, members=fitting)
+        best = replace(best, members=fitting)
     return best
+
+
+def _largest_kinds(ledger: Ledger, request: Request) -> Shape | None:
+    """Return each kind of workers cut as if it were alone, then fewer of them until all fit."""
+    cut = [largest(ledger, part) for part in request.parts]
+    kinds = [kind for kind in cut if kind is not None]
+    if len(kinds) < len(cut):
+        return None
+
+    def fits(index: int, members: int) -> bool:
+        kinds[index] = replace(kinds[index], members=members)
+        whole = request.shape.with_kinds(kinds)
+        return members_that_fit(ledger, Request(whole), empty=True) == whole.members
+
+    for index in sorted(range(len(kinds)), key=lambda index: -kinds[index].members):
+        least, most = 1, kinds[index].members
+        while least < most:
+            middle = (least + most + 1) // 2
+            least, most = (middle, most) if fits(index, middle) else (least, middle - 1)
+        if fits(index, least):
+            return request.shape.with_kinds(kinds)
+    return None
 
 
 def _cut(ledger: Ledger, request: Request, node: int) -> Shape:

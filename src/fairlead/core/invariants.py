@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from fairlead.core import future
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import HOST, SHARE_MEMORY, SHARE_MILLI, UP, WHOLE
@@ -98,7 +99,7 @@ def _check_nodes(core: Core) -> None:
         milli = [0] * len(node.spec.devices)
         memory = [0] * len(node.spec.devices)
         for job, rank, devices in holders[index]:
-            request = core.shapes[job.shape_id]
+            request = core.shapes[job.shape_id].of(rank)
             for row in range(HOST):
                 taken[row] += request.host[row]
                 alive[row] += 0 if rank in job.exits else request.host[row]
@@ -221,16 +222,20 @@ def _check_shares(core: Core) -> None:
 
 
 def _check_future(core: Core) -> None:
-    """7. Promises are of waiting jobs and whole; exactly what lives is believed to end sometime."""
+    """7. Promises are of jobs that wait, or are to move, and whole; exactly what lives is believed
+    to end sometime."""
     for job_id, job in core.promises.items():
-        assert core.pending.get(job_id) is job, f"job {job_id} has a promise but does not wait"
+        moves = job.promise is not None and job.promise.move_for is not None
+        known = core.jobs if moves else core.pending
+        assert known.get(job_id) is job, f"job {job_id} has a promise but does not wait"
     for job in core.jobs.values():
         assert (job.promise is not None) == (job.id in core.promises), f"promise of job {job.id}"
         held = job.promise is not None and job.promise.until_ms is not None
-        assert held == (job.id in core.shares.kept), f"what is kept for job {job.id}"
+        kept = held and job.phase is Phase.PENDING
+        assert kept == (job.id in core.shares.kept), f"what is kept for job {job.id}"
         if job.promise is None:
             continue
-        shape, slots = job.spec.shape, job.promise.slots
+        shape, slots, request = job.spec.shape, job.promise.slots, future.request_of(core, job)
         # Of a gang that lost a member only what it still had is held.
         whole = len(slots) == shape.members or (held and job.broken)
         assert whole and 1 <= len(slots) <= shape.members, f"job {job.id} is promised {slots}"
@@ -238,7 +243,8 @@ def _check_future(core: Core) -> None:
         assert together(core.ledger, shape, nodes), f"job {job.id} is promised {slots}: too far"
         assert job.promise.run_ms > 0, f"job {job.id} is promised no time"
         assert max(slot.node for slot in slots) < len(core.nodes), f"job {job.id}: {slots}"
-        assert all(len(slot.devices) == shape.devices for slot in slots), f"job {job.id}: {slots}"
+        for its, those in request.split(slots):
+            assert all(len(slot.devices) == its.picks for slot in those), f"job {job.id}: {slots}"
     live = {job.id for job in core.jobs.values() if job.phase in LIVE}
     ends = core.ends.sorted
     assert ends == sorted(ends), "believed ends are out of order"

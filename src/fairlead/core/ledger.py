@@ -9,6 +9,7 @@ and restricted models that is necessary, and `pick` decides exactly.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -40,8 +41,8 @@ class Request:
     """A shape compiled for the ledger: the rows it needs, and how it takes devices."""
 
     __slots__ = (
-        *("gpus", "held", "host", "members", "memory", "milli", "models", "need", "picks"),
-        *("shape", "shares", "simple", "tree"),
+        *("gpus", "held", "host", "members", "memory", "milli", "models", "need", "parts"),
+        *("picks", "shape", "shares", "simple", "tree"),
     )
 
     def __init__(self, shape: Shape) -> None:
@@ -63,9 +64,36 @@ class Request:
             if self.memory:
                 need.append((SHARE_MEMORY, self.memory))
         self.need = tuple(need)
+        # Of a gang with different workers one for each kind, rank by rank; its own are empty then.
+        self.parts: tuple[Request, ...] = tuple(Request(kind) for kind in shape.kinds)
         self.tree = self.members > 1 and bool(shape.within or shape.near)  # where they are counts
         # Rows alone decide, and how often it fits a node is a division.
-        self.simple = not self.milli and not self.models and not (self.gpus and self.memory)
+        plain = not self.milli and not self.models and not (self.gpus and self.memory)
+        self.simple = plain and not self.parts
+
+    def of(self, rank: int) -> Request:
+        """Return what the member with a rank asks for."""
+        for part in self.parts:
+            if rank < part.members:
+                return part
+            rank -= part.members
+        return self
+
+    def split(self, slots: Sequence[Slot]) -> Iterable[tuple[Request, Sequence[Slot]]]:
+        """Yield the slots of each kind of workers; `slots` are those of all ranks.
+
+        Of a gang of equal members they may be those of some.
+        """
+        if not self.parts:
+            return ((self, slots),)
+        return self._split(slots)
+
+    def _split(self, slots: Sequence[Slot]) -> Iterator[tuple[Request, Sequence[Slot]]]:
+        assert len(slots) in (0, self.members), "which of them these are is not known"
+        first = 0
+        for part in self.parts:
+            yield part, slots[first : first + part.members]
+            first += part.members
 
     def milli_of(self, at: int) -> int:
         """Return the thousandths that it takes of the device at a place among those given."""
@@ -320,9 +348,11 @@ class Ledger:
             self._touch(node)
 
     def add_held(
-        self, usage: list[int], request: Request, slots: tuple[Slot, ...], sign: int = 1
+        self, usage: list[int], request: Request, slots: Sequence[Slot], sign: int = 1
     ) -> None:
         """Add to usage, in the order of DIMENSIONS, what members on these slots hold together."""
+        for part, its in request.split(slots) if request.parts else ():
+            self.add_held(usage, part, its, sign)
         members = sign * len(slots)
         for row, amount in request.held:
             usage[row] += members * amount

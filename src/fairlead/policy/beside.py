@@ -43,16 +43,17 @@ def _allowed(request: Request, slots: tuple[Slot, ...], guard: Guard, until: Ms)
     if len(slots) == 1:
         return guard.allows(slots[0].node, request, slots[0].devices, until)
     trials: dict[NodeId, Trial] = {}
-    for slot in slots:
-        trial = trials.get(slot.node)
-        if trial is None:
-            bound = guard.bound(slot.node, until)
-            if bound is None:
-                continue
-            trial = trials[slot.node] = bound.copy()
-        if not trial.has_room(request, slot.devices):
-            return False
-        trial.move(request, slot.devices, -1)
+    for its, those in request.split(slots):
+        for slot in those:
+            trial = trials.get(slot.node)
+            if trial is None:
+                bound = guard.bound(slot.node, until)
+                if bound is None:
+                    continue
+                trial = trials[slot.node] = bound.copy()
+            if not trial.has_room(its, slot.devices):
+                return False
+            trial.move(its, slot.devices, -1)
     return True
 
 
@@ -67,6 +68,9 @@ def _beside(fit: Fit, request: Request, guard: Guard, until: Ms) -> tuple[Slot, 
     if fit.ledger.count == 1 and not request.picks:
         return None  # no other node, and no other devices
     spread, members = request.shape.spread, request.members
+    if request.parts:
+        nodes = {node for part in request.parts for node in fit.in_order(part)}
+        return seat(fit, request, {node: _left(fit, node, guard, until) for node in nodes})
     states = ((node, _left(fit, node, guard, until)) for node in fit.in_order(request))
     if request.tree:
         return seat(fit, request, dict(states))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fairlead.core.ends import FAR
@@ -114,11 +115,12 @@ class Roomier:
         self._give(self.trials, gone)
         self.leaving += gone
         self.steps = [step for step in self.steps if step not in gone]
-        for slot in slots:
-            trial = self.trials.get(slot.node)
-            if trial is None:
-                trial = self.trials[slot.node] = Trial.now(self.core.ledger, slot.node)
-            trial.move(self.core.shapes[job.shape_id], slot.devices, -1)
+        for its, those in self.core.shapes[job.shape_id].split(slots):
+            for slot in those:
+                trial = self.trials.get(slot.node)
+                if trial is None:
+                    trial = self.trials[slot.node] = Trial.now(self.core.ledger, slot.node)
+                trial.move(its, slot.devices, -1)
         return Needed(counts, slots)
 
     def _spare(self, job: Job, counts: dict[JobId, int]) -> None:
@@ -161,6 +163,9 @@ class Roomier:
         trials = {node: trial.copy() for node, trial in self.trials.items()}
         self._give(trials, gone)
         request = self.core.shapes[job.shape_id]
+        if request.parts:
+            usable = chain(*(self._nodes(job, part, trials) for part in request.parts))
+            return seat(self.pipeline.fit, request, dict(usable))
         spread, members = request.shape.spread, request.members
         if request.tree:
             states = {node: trial.copy() for node, trial in self._nodes(job, request, trials)}

@@ -68,7 +68,7 @@ def shape_of(
                 hint="give nodes, or members and spread",
             )
         members, spread = nodes, "distinct-nodes" if max(nodes, most) > 1 else "any"
-    close = _topology(topology, spread)
+    close = closeness(topology, spread)
     members = 1 if members is None else members
     if not 1 <= members <= limits.MEMBERS_MAX:
         field = "nodes" if nodes is not None else "members"
@@ -89,7 +89,8 @@ def shape_of(
     )
 
 
-def _topology(asked: str | TopologyRequest, spread: Spread | None) -> Closeness:
+def closeness(asked: str | TopologyRequest, spread: Spread | None) -> Closeness:
+    """Return how close together members have to be; raises Misuse."""
     if not asked:
         return Closeness()
     if isinstance(asked, str):

@@ -21,15 +21,24 @@ from fairlead.core.capacity import effective
 from fairlead.model import limits
 from fairlead.model.base import JobId, Misuse, Ms
 from fairlead.model.document import Amount, convert
-from fairlead.model.jobs import JobSpec, Queue
+from fairlead.model.jobs import JobSpec, Queue, Workers
+from fairlead.model.resources import Shape, gang_of
+from fairlead.model.topology import Closeness
 from fairlead.model.units import (
     format_duration,
     parse_duration_ms,
     parse_size_bytes,
 )
 from fairlead.service.moments import parse_moment_ms
-from fairlead.service.request import BODY, JOB, RetryRequest
-from fairlead.service.shapes import LINE_CHARS_MAX, members_of, printable, shape_of
+from fairlead.service.request import (
+    BODY,
+    JOB,
+    JobRequest,
+    ResourcesRequest,
+    RetryRequest,
+    WorkersRequest,
+)
+from fairlead.service.shapes import LINE_CHARS_MAX, closeness, members_of, printable, shape_of
 
 PRIORITIES = {"low": 10, "normal": 50, "high": 90}
 ARRAY_INDEX_MAX = 1_000_000_000
@@ -121,18 +130,19 @@ def _check_count(jobs: int) -> None:
 def _parse(raw: object, defaults: Defaults) -> tuple[JobSpec, Sequence[int]]:
     """Return one spec and the indices of its array (none: it is a single job)."""
     request = convert(raw, JOB)
+    shape, workers = _gang(request)
+    run = request.run if request.run is not None else _first_run(request)
     queue = effective(defaults.queues, request.queue or defaults.queue)
-    members, members_max = members_of(request.members, "members")
-    nodes, nodes_max = members_of(request.nodes, "nodes")
-    most = members_max or nodes_max
+    most = max(members_of(request.members, "members")[1], members_of(request.nodes, "nodes")[1])
     spec = JobSpec(
-        shape=shape_of(request.resources, members, nodes, request.spread, most, request.topology),
-        name=printable(request.name, "name") if request.name else _name_of(request.run),
+        shape=shape,
+        workers=workers,
+        name=printable(request.name, "name") if request.name else _name_of(run),
         user=defaults.user,
         tenant=printable(request.tenant, "tenant") or defaults.tenant,
         queue=printable(request.queue, "queue") or defaults.queue,
         priority=_priority(request.priority, queue.priority if queue else PRIORITIES["normal"]),
-        command=_command(request.run),
+        command=_command(run),
         workdir=_workdir(request.workdir, defaults.workdir),
         env=_env(request.env or {}, defaults.env),
         limit_ms=_limit(request.time_limit, queue),
@@ -151,12 +161,74 @@ def _parse(raw: object, defaults: Defaults) -> tuple[JobSpec, Sequence[int]]:
         resize_signal=_resize_signal(request.resize_signal, most),
         counted=_named(request.licenses, "licenses") if request.licenses else (),
         may_acquire=_named(request.may_acquire, "may_acquire") if request.may_acquire else (),
+        job_type=printable(request.job_type.strip(), "job_type"),
+        steps=request.steps or 0,
     )
     array = request.array
     return spec, parse_array(array if isinstance(array, str) else array.index) if array else ()
 
 
 # One function per key.
+
+
+def _gang(request: JobRequest) -> tuple[Shape, tuple[Workers, ...]]:
+    """Return the shape of all members, and who they are where they differ."""
+    if request.workers:
+        return _different(request)
+    members, members_max = members_of(request.members, "members")
+    nodes, nodes_max = members_of(request.nodes, "nodes")
+    most = members_max or nodes_max
+    asked = (request.resources, members, nodes, request.spread, most, request.topology)
+    return shape_of(*asked), ()
+
+
+def _first_run(request: JobRequest) -> str | tuple[str, ...]:
+    """Return what stands for the command of a job whose workers all have their own."""
+    runs = [each.run for each in request.workers if each.run is not None]
+    if not runs or len(runs) < len(request.workers):
+        raise Misuse("run is missing", field="run", hint="say what to run")
+    return runs[0]
+
+
+def _different(request: JobRequest) -> tuple[Shape, tuple[Workers, ...]]:
+    """Return the shape of a gang with different workers, and who they are, rank by rank."""
+    for key in ("members", "nodes"):
+        if getattr(request, key) is not None:
+            raise Misuse(
+                f"{key} beside workers: these say how many there are",
+                field=key,
+                hint="give each kind of workers a count; a job that can grow has equal members",
+            )
+    kinds: list[Shape] = []
+    workers: list[Workers] = []
+    for at, each in enumerate(request.workers):
+        try:
+            kind, worker = _workers(each, request.resources)
+            if worker.name in {other.name for other in workers}:
+                raise Misuse(f"two kinds of workers have the name {worker.name}", field="name")
+        except Misuse as wrong:
+            wrong.field = f"workers[{at}].{wrong.field}"
+            raise
+        kinds.append(kind)
+        workers.append(worker)
+    members = sum(kind.members for kind in kinds)
+    if members > limits.MEMBERS_MAX:
+        raise Misuse(f"{members} workers, at most {limits.MEMBERS_MAX}", field="workers")
+    close = closeness(request.topology, request.spread) if members > 1 else Closeness()
+    shape = gang_of(kinds, request.spread or "any", close.required, close.preferred)
+    return shape, tuple(workers)
+
+
+def _workers(asked: WorkersRequest, resources: ResourcesRequest) -> tuple[Shape, Workers]:
+    """Return one kind of workers; `resources` are the job's, for one that names none."""
+    if not asked.name:
+        raise Misuse("the name is empty", field="name", hint="name: worker")
+    if not 1 <= asked.count <= limits.MEMBERS_MAX:
+        raise Misuse(f"count must be 1 to {limits.MEMBERS_MAX}, not {asked.count}", field="count")
+    name = printable(asked.name, "name")
+    shape = shape_of(asked.resources or resources, asked.count, None, None, 0, "")
+    command = () if asked.run is None else _command(asked.run)
+    return shape, Workers(name=name, members=asked.count, command=command)
 
 
 def _name_of(run: str | tuple[str, ...]) -> str:

@@ -10,6 +10,7 @@ import msgspec
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.model.base import JobId, Ms, Record
+from fairlead.model.resources import CPU, GPU, MEMORY, asked_in_all
 from fairlead.model.status import JobStatus
 from fairlead.policy.eta import Eta
 from fairlead.policy.explain import reasons
@@ -72,7 +73,7 @@ _OF_STATUS = COLUMNS[:-2]
 def row_of_job(core: Core, job: Job, reason: str, eta: dict[str, Any] | None) -> tuple[Any, ...]:
     """Return a pending or live job in the order of COLUMNS, without building a status first."""
     spec = job.spec
-    shape, worst, members = spec.shape, job.worst, spec.shape.members
+    worst, asked = job.worst, asked_in_all(spec.shape)
     return (
         job.id,
         spec.name,
@@ -88,10 +89,10 @@ def row_of_job(core: Core, job: Job, reason: str, eta: dict[str, Any] | None) ->
         worst.code if worst else None,
         worst.signal if worst else None,
         job.because,
-        shape.cpu_milli * members,
-        shape.memory_mib * members,
-        (1000 * shape.gpus + shape.gpu_milli) * members,
-        members,
+        asked[CPU],
+        asked[MEMORY],
+        asked[GPU],
+        spec.shape.members,
         spec.members_max,
         spec.limit_ms,
         job.attempt,

@@ -21,12 +21,13 @@ import msgspec
 from fairlead.model import limits
 from fairlead.model.base import Misuse, Record
 from fairlead.model.links import Matrix, check_links, grouped
-from fairlead.model.resources import WHOLE_GPU_MILLI, Device, Node, Shape
+from fairlead.model.resources import CPU, GPU, WHOLE_GPU_MILLI, Device, Node, Shape, asked_in_all
 from fairlead.model.units import parse_cpu_milli, parse_size_mib
 
 AMPLE_CORES = 1_000  # per GPU, where a specification names no cores
 AMPLE_MIB = 4 * 2**20  # per core or GPU, where it names no memory or disk
 AMPLE_GPU_MIB = 2**20  # per GPU, where it names no GPU memory
+NAMELESS = "gpu"  # the model of GPUs of which a specification names none: as fast as any
 LISTS = (".csv", ".csv.gz", ".machines", ".machines.gz")  # names of lists of nodes
 FORMS = 'write for example "pool:96", "12x8gpu", "4x16cpu,64GiB,8gpu:A100:80GiB" or a TOML file'
 
@@ -108,11 +109,7 @@ class Cluster(Record, frozen=True, dict=True):
 
     def used_milli(self, shape: Shape) -> int:
         """Return the thousandths of a processor that a job of this shape uses."""
-        if self.gpus:
-            each = WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli
-        else:
-            each = shape.cpu_milli
-        return each * shape.members
+        return asked_in_all(shape)[GPU if self.gpus else CPU]
 
     def describe(self) -> str:
         """Return the cluster in one line: nodes and processors."""
@@ -234,7 +231,7 @@ def _nodes(count: int, found: Mapping[str, Any], spec: str, before: list[Node]) 
     cpu_milli = found.get("cpu_milli", 1000 * AMPLE_CORES * gpus)
     ample = AMPLE_MIB * max(gpus, cpu_milli // 1000 if not gpus else 0, 1)
     device = Device(
-        model=found.get("model", "gpu"), memory_mib=found.get("gpu_memory_mib", AMPLE_GPU_MIB)
+        model=found.get("model", NAMELESS), memory_mib=found.get("gpu_memory_mib", AMPLE_GPU_MIB)
     )
     prefix = found.get("name", "node")
     devices, links = _devices((device,) * gpus, found, spec)

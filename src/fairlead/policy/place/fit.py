@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from fairlead.core.ledger import HOST, WHOLE, Columns, Ledger, Request
+from fairlead.core.pack import Packing, pack
 from fairlead.model.base import NodeId
 from fairlead.model.resources import DIMENSIONS, GPU, Slot
 from fairlead.policy.place.score import Scorer, weights
@@ -28,6 +29,7 @@ NO = np.iinfo(np.int64).max
 FEW = 8  # up to so many changed nodes are mended one by one: below numpy's fixed costs
 LAST = 2**62  # added to the key of a node that is to be used last; scores are smaller than half
 CELLS_MAX = 8_000_000  # keys kept over all shapes: 64 MB
+PACKED_MAX = 1_000  # answers kept for gangs with different workers
 D = len(DIMENSIONS)
 NODE_0 = Slot(node=0)
 
@@ -46,6 +48,7 @@ class Fit:
         """`gpus_last`: what asks for no GPU goes to nodes with GPUs only if no other has room."""
         self.ledger, self.scorer, self.gpus_last = ledger, scorer, gpus_last
         self._cache: dict[Request, _Keys] = {}
+        self._packed: dict[Request, tuple[int, Packing]] = {}
         self._layout = -1
         self._weights: list[int] = []
         self._last: Columns | None = None  # LAST for nodes with GPUs; None: all have some, or none
@@ -99,6 +102,8 @@ class Fit:
         if request.members == 1:
             slot = self.one(request)
             return None if slot is None else (slot,)
+        if request.parts:
+            return self.kinds(request).slots
         spread = request.shape.spread
         if request.tree:
             slots = self._close(request)
@@ -111,6 +116,18 @@ class Fit:
         else:
             slots = self._distinct(request)
         return tuple(slots) if len(slots) == request.members else None
+
+    def kinds(self, request: Request) -> Packing:
+        """Return slots for a gang with different workers; asked again, only if anything changed."""
+        self._lay_out()
+        ledger = self.ledger
+        changes, found = self._packed.get(request, (-1, Packing(None)))
+        if changes != ledger.changes:
+            found = pack(ledger, request, self.in_order, lambda node: Trial.now(ledger, node))
+            if len(self._packed) > PACKED_MAX:
+                self._packed.clear()
+            self._packed[request] = (ledger.changes, found)
+        return found
 
     def run(self, request: Request, count: int) -> list[Slot]:
         """Return up to `count` slots for single members, in order, as if placed one by one."""
@@ -274,6 +291,7 @@ class Fit:
             mixed = self.gpus_last and with_gpus.any() and not with_gpus.all()
             self._last = with_gpus * np.int64(LAST) if mixed else None
             self._cache.clear()
+            self._packed.clear()
 
     def _scalar(self, request: Request, node: NodeId, free: list[int]) -> int:
         key = self.scorer.scalar(request, free, self._weights)

@@ -6,13 +6,14 @@ By the rules of the job's shape: how its members are spread, and how close toget
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from fairlead.core.ledger import UP, Ledger, Request
-from fairlead.core.tree import Domain
+from fairlead.core.pack import pack
+from fairlead.core.tree import Domain, Tally
 from fairlead.model.base import NodeId
 from fairlead.model.resources import CPU, GPU, LEVELS, Shape, Slot
 from fairlead.policy.place.topology import lowest
@@ -27,8 +28,10 @@ CLUSTER: Domain = ()
 def seat(fit: Fit, request: Request, states: Mapping[NodeId, Trial]) -> tuple[Slot, ...] | None:
     """Return slots for all members on these nodes, None if they do not fit.
 
-    `states` are what is free there; they are changed.
+    `states` are what is free there; they are changed, but not where workers differ.
     """
+    if request.parts:
+        return pack(fit.ledger, request, partial(_ranked, fit, states), states.__getitem__).slots
     most = 1 if request.shape.spread == "distinct-nodes" else request.members
     if request.tree:
         counts = {node: state.copies(request, most) for node, state in states.items()}
@@ -37,8 +40,7 @@ def seat(fit: Fit, request: Request, states: Mapping[NodeId, Trial]) -> tuple[Sl
         if split is None:
             return None
     else:
-        ranked = sorted((fit.score(request, node, states[node].free), node) for node in states)
-        split = {node: most for _, node in ranked}
+        split = dict.fromkeys(_ranked(fit, states, request), most)
     slots: list[Slot] = []
     for node, count in split.items():
         here = list(take(request, node, states[node], min(count, request.members - len(slots))))
@@ -47,6 +49,53 @@ def seat(fit: Fit, request: Request, states: Mapping[NodeId, Trial]) -> tuple[Sl
         if len(slots) == request.members:
             return tuple(slots)
     return None
+
+
+def _ranked(fit: Fit, states: Mapping[NodeId, Trial], request: Request) -> list[NodeId]:
+    ranked = sorted((fit.score(request, node, states[node].free), node) for node in states)
+    return [node for _, node in ranked]
+
+
+class Seats:
+    """How many members of each kind of a request fit on every node, kept up node by node; whether
+    all of them fit together, and where."""
+
+    def __init__(self, fit: Fit, request: Request) -> None:
+        self.fit, self.request = fit, request
+        kinds = request.parts or (request,)
+        self.tallies = [(kind, Tally(fit.ledger, kind)) for kind in kinds]
+        self._slots: tuple[Slot, ...] | None = None  # of different workers, as nodes were counted
+        self._looked = False
+
+    def set(self, node: NodeId, state: Trial | None) -> None:
+        """So much is free on a node now; None: nothing of it may be used."""
+        for kind, tally in self.tallies:
+            tally.set(node, 0 if state is None else state.copies(kind, kind.members))
+        self._looked = False
+
+    def nodes(self) -> Iterable[NodeId]:
+        """Return the nodes on which there is room for any."""
+        if not self.request.parts:
+            return self.tallies[0][1].counts
+        return {node for _, tally in self.tallies for node in tally.counts}
+
+    def enough(self, state: Callable[[NodeId], Trial]) -> bool:
+        """Whether all members fit together, on nodes with so much free.
+
+        Different workers may fit kind by kind, but not together: then their places are looked for.
+        """
+        if not all(tally.enough() for _, tally in self.tallies):
+            return False
+        if self.request.parts and not self._looked:
+            states = {node: state(node) for node in self.nodes()}
+            self._looked, self._slots = True, seat(self.fit, self.request, states)
+        return not self.request.parts or self._slots is not None
+
+    def slots(self, states: Mapping[NodeId, Trial]) -> tuple[Slot, ...]:
+        """Return slots for all members, who fit on these nodes; `states` as for `seat`."""
+        slots = self._slots if self._looked else seat(self.fit, self.request, states)
+        assert slots is not None, "what was counted can be placed"
+        return slots
 
 
 def take(request: Request, node: NodeId, state: Trial, most: int) -> Iterator[Slot]:

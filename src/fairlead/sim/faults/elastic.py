@@ -30,7 +30,7 @@ class Elastic:
         if not close_enough(spec.shape, [self.oracles.nodes[slot.node].spec for slot in slots]):
             raise Violation("topology", f"{event}, asked for {spec.shape.within}", job)
         for slot in event.slots:
-            self.oracles.check_slot(slot, spec, job)
+            self.oracles.check_slot(slot, spec.shape, job)
             attempt.slots[attempt.unused] = slot
             attempt.unused += 1
 
