@@ -182,6 +182,8 @@ def served(core: Core, pipeline: Pipeline, way: Way, waiting: Sequence[JobId]) -
         request, taken = core.shares.request(job), 0
         if pipeline.over_quota(core, job) or is_firm(job):
             continue
+        if request.shape.within:
+            continue  # whether these nodes are close together is not looked at
         copies = {node: trials[node].copy() for node in nodes}
         for trial in copies.values():
             most = 1 if request.shape.spread == "distinct-nodes" else request.members

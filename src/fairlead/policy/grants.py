@@ -158,7 +158,7 @@ class Grants:
         for job in (*self.movable.values(), *going):
             for slot in job.slots:
                 ledger.give(slot.node, core.shapes[job.shape_id], slot.devices)
-        fit = Fit(ledger, self.pipeline.scorer)
+        fit = Fit(ledger, self.pipeline.scorer, gpus_last=self.pipeline.fit.gpus_last)
         places: dict[JobId, tuple[Slot, ...]] = {}
         staying = [job_id for job_id in order if self.here.get(job_id) == self.models[job_id]]
         moving = list(order)

@@ -23,6 +23,7 @@ from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import UP, Request
 from fairlead.core.reserve import limit_of
+from fairlead.core.tree import together
 from fairlead.model.base import JobId, NodeId
 from fairlead.model.resources import GPU, WHOLE_GPU_MILLI, Slot
 from fairlead.policy.fence import Fence
@@ -270,6 +271,9 @@ class _Search:
         self, part: _Part, node: NodeId, cost: int, moves: int
     ) -> Sequence[tuple[Mover, ...]]:
         """Return who could leave a node so that it takes the next members, the cheapest first."""
+        nodes = (node, *(slot.node for slot in part.slots))
+        if not together(self.core.ledger, part.request.shape, nodes):
+            return ()
         if self._fits(part, node):
             return ((),)
         candidates = [each for each in self.here.get(node, ()) if each.job.id not in self.gone]

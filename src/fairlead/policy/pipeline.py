@@ -67,7 +67,7 @@ def _rounds(pipeline: Pipeline) -> Rounds | Ordered | None:
 
 def _one_gpu(request: Request, each: Collection[tuple[int, ...]]) -> bool:
     """Whether a member takes one whole GPU, and of a node no more than its part per GPU."""
-    if request.gpus != 1 or request.memory or request.shape.spread != "any":
+    if request.gpus != 1 or request.picks > 1 or request.memory or request.shape.spread != "any":
         return False
     host = request.host[:HOST]
     return all(need <= most for part in each for need, most in zip(host, part, strict=True))
