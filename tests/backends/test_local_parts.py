@@ -26,7 +26,7 @@ from fairlead.backends.local.files import Assigned, Ended, Journal, Started, Sup
 from fairlead.backends.local.output import Output
 from fairlead.model.jobs import Exit, JobSpec, Workers
 from fairlead.model.messages import Launch
-from fairlead.model.resources import Device, Shape
+from fairlead.model.resources import Device, Shape, gang_of
 
 
 @settings(max_examples=60, deadline=None)

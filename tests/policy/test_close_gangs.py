@@ -1,4 +1,4 @@
-"""Gangs within one node, rack or switch; GPUs of one host; CPU-only work. Stories of small clusters.
+"""Gangs within one node, rack or switch; GPUs of one host; CPU-only work. Stories.
 
 Every way to slots is tried: at once, promised, by preemption, in the place of members that leave,
 beside reservations, and one by one where elastic jobs grow.

@@ -215,4 +215,5 @@ def test_workers_stand_instead_of_what_equal_members_ask_for(more, field, messag
 
 def test_a_wrong_key_of_a_kind_of_workers_is_an_error_with_its_line():
     wrong = error_of(job(workers=[{"cuont": 2}]))
-    assert "t:2" in wrong.message and "cuont" in wrong.message
+    assert "t:2" in wrong.message
+    assert (wrong.field, wrong.hint) == ("cuont", "did you mean count?")

@@ -277,6 +277,7 @@ def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("time limit", format_duration(limit) if limit else ""),
         ("deadline", when.deadline(job["now_ms"], job.get("deadline_ms"))),
         ("preempted", _preempted(job, spec)),
+        ("progress", _progress(job, spec)),
         ("work saved", output.clock(job.get("checkpoint_ms"))),
         ("submitted", output.clock(job["submitted_ms"])),
         ("waited", output.span(waited)),
@@ -288,6 +289,25 @@ def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("attempt", str(job["attempt"]) if job["attempt"] > 1 else ""),
         ("labels", ", ".join(f"{name}={value}" for name, value in spec.get("labels") or ())),
     ]
+
+
+def _progress(job: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
+    """Return how far a job is by its own words, how fast, and how much longer that takes."""
+    said = job.get("progress") or {}
+    steps, total = said.get("steps") or job.get("steps"), spec.get("steps")
+    parts = []
+    if steps is not None:
+        parts.append(f"{steps:,} {f'of {total:,} ' if total else ''}steps")
+    elif total:
+        parts.append(f"none of {total:,} steps reported yet")
+    if said.get("per_s"):
+        parts.append(f"{output.rate(said['per_s'])} steps/s")
+    if said.get("left_ms") is not None:
+        parts.append(f"about {output.span(said['left_ms'])} left at that speed")
+    if said.get("ignored"):
+        lines = "1 line" if said["ignored"] == 1 else f"{said['ignored']} lines"
+        parts.append(f"{lines} of its reports ignored, the first {said['odd']}")
+    return "; ".join(parts)
 
 
 def _preempted(job: Mapping[str, Any], spec: Mapping[str, Any]) -> str:

@@ -33,6 +33,8 @@ _KEYS = {
     "tenant": "tenant",
     "time_limit": "time_limit",
     "expected": "expected",
+    "job_type": "job_type",
+    "steps": "steps",
     "deadline": "deadline",
     "preemptible": "preemptible",
     "retry": "retry",
@@ -72,6 +74,8 @@ _OPTIONS = (
     click.option("--tenant", metavar="NAME", help="Who pays: team, account, project."),
     click.option("-t", "--time-limit", metavar="DURATION", help="Stopped after it: 90s, 1h30m."),
     click.option("--expected", metavar="DURATION", help="Your estimate of the run time."),
+    click.option("--job-type", metavar="NAME", help="Jobs of one type run equally fast."),
+    click.option("--steps", type=int, metavar="N", help="How many it makes in all."),
     click.option("--deadline", metavar="TIME", help="Done by then, or refused: now+4h."),
     click.option(
         "--preemptible/--not-preemptible", default=None, help="Once it runs, others may stop it."

@@ -15,6 +15,7 @@ from fairlead.core.fits import lacking, largest, members_that_fit
 from fairlead.core.ledger import Ledger, Request
 from fairlead.core.named import check_spec
 from fairlead.core.nodes import device_memory_most
+from fairlead.core.speeds import NOWHERE, shape_of
 from fairlead.model import limits
 from fairlead.model.amounts import of, show
 from fairlead.model.base import Misuse, Refused
@@ -55,9 +56,16 @@ def admit(core: Core, spec: JobSpec) -> None:
             code="never-fits",
         )
     _check_shape(spec.shape)
-    request = Request(spec.shape)
-    if core.nodes and spec.shape not in core.fitting:
-        check_fits(core, request, spec.kind_names())
+    shape = shape_of(core, spec)
+    if shape.gpu_models == NOWHERE:
+        raise Refused(
+            f"jobs of type {spec.kind} run on no GPU that there is: somebody told so",
+            field="job_type",
+            hint="see: fairlead speeds",
+            code="never-fits",
+        )
+    if core.nodes and shape not in core.fitting:
+        check_fits(core, Request(shape), spec.kind_names())
     _check_quota(core, spec)
     if core.shares.limited:
         check_ever(core, spec)

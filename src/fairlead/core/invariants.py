@@ -222,13 +222,17 @@ def _check_shares(core: Core) -> None:
 
 
 def _check_future(core: Core) -> None:
-    """7. Promises are of waiting jobs and whole; exactly what lives is believed to end sometime."""
+    """7. Promises are of jobs that wait, or are to move, and whole; exactly what lives is believed
+    to end sometime."""
     for job_id, job in core.promises.items():
-        assert core.pending.get(job_id) is job, f"job {job_id} has a promise but does not wait"
+        moves = job.promise is not None and job.promise.move_for is not None
+        known = core.jobs if moves else core.pending
+        assert known.get(job_id) is job, f"job {job_id} has a promise but does not wait"
     for job in core.jobs.values():
         assert (job.promise is not None) == (job.id in core.promises), f"promise of job {job.id}"
         held = job.promise is not None and job.promise.until_ms is not None
-        assert held == (job.id in core.shares.kept), f"what is kept for job {job.id}"
+        kept = held and job.phase is Phase.PENDING
+        assert kept == (job.id in core.shares.kept), f"what is kept for job {job.id}"
         if job.promise is None:
             continue
         shape, slots, request = job.spec.shape, job.promise.slots, future.request_of(core, job)

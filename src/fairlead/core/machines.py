@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fairlead.core import future
 from fairlead.core.nodes import NodeState
+from fairlead.core.speeds import reshape
 from fairlead.model.base import NodeId
 from fairlead.model.events import Event, ForeignUsage, NodeJoined, NodeLost
 from fairlead.model.jobs import LIVE, Exit
@@ -34,6 +35,8 @@ def node_joined(core: Core, event: NodeJoined) -> None:
     core.fitting.clear()
     core.touch(event.node)
     core.wakeups += 1
+    if core.speeds.never:
+        reshape(core)  # there may be models that there were not before
 
 
 def _known(devices: tuple[Device, ...]) -> list[tuple[str, int, str]]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def accepted(shares: Shares, job: Job) -> list[str]:
     """Return the GPU types that there are and that a job takes, where it takes several."""
     there = {device.model for node in shares.core.nodes for device in node.spec.devices}
-    kinds = flexible(job.spec.shape)
+    kinds = shares.core.shapes[job.shape_id].shape.parts()
     return sorted(model for model in there if gpus_of(kinds, model))
 
 
@@ -56,7 +56,7 @@ def narrowed(shape: Shape, models: Sequence[str]) -> Shape | None:
 
 def closed(shares: Shares, job: Job, shape: Shape) -> frozenset[str]:
     """Return the types of which the job's queue or user has no room for a shape of it now."""
-    kinds = flexible(shape) if shares.models else ()
+    kinds = flexible(job.spec.shape) if shares.models else ()
     if not kinds:
         return frozenset()
     return frozenset(
@@ -93,7 +93,8 @@ def open_to(shares: Shares, job: Job, whole: Request) -> Request | None:
         return whole
     key = (whole.shape, shut)
     if key not in shares.narrowed:
-        shape = narrowed(whole.shape, [each for each in accepted(shares, job) if each not in shut])
+        rest = [each for each in accepted(shares, job) if each not in shut]
+        shape = narrowed(whole.shape, rest) if rest else None
         shares.narrowed[key] = None if shape is None else Request(shape)
     return shares.narrowed[key]
 

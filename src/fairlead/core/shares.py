@@ -272,7 +272,7 @@ class Shares:
             else:
                 self.wait(job, 1)
         for job in core.promises.values():
-            if job.promise is not None and job.promise.until_ms is not None:
+            if job.phase not in LIVE and job.promise and job.promise.until_ms is not None:
                 self.keep(job)
 
     def copy(self, core: Core) -> Shares:

@@ -46,4 +46,5 @@ def status_of(nodes: Sequence[NodeState], job: Job) -> JobStatus:
         expected_ms=None if job.forecast is None else job.forecast.expected_ms,
         preemptions=job.preemptions,
         checkpoint_ms=job.checkpoint_ms,
+        steps=None if job.progress is None else job.progress.steps,
     )

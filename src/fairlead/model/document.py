@@ -110,6 +110,7 @@ def _unknown(key: str, where: str, level: Level[Any]) -> Misuse:
     return Misuse(f"unknown key {where}", field=where, hint=hint, code="unknown-key")
 
 
+_BOUND = re.compile(r"Expected `int` ([<>]=) (-?\d+)")
 _EXPECTED = re.compile(r"(?:Expected `([^`]+)`, got `([^`]+)`|(.*?))(?: - at `\$\.?([^`]*)`)?")
 _MISSING = re.compile(r"Object missing required field `([^`]+)`(?: - at `\$\.?([^`]*)`)?")
 _WORDS = {
@@ -133,6 +134,9 @@ def _in_words(message: str) -> Misuse:
     assert parts is not None  # its last alternative takes anything
     expected, got, other, at = parts.groups()
     field = (at or "").replace("[...]", "")
+    if bound := _BOUND.match(message):
+        words = f"{bound[2]} or {'more' if bound[1] == '>=' else 'less'}"
+        return Misuse(f"expected a whole number of {words}", field=field)
     if not expected:
         return Misuse(other, field=field)
     kinds = [kind for kind in expected.split(" | ") if kind != "null"]

@@ -274,6 +274,8 @@ class PolicyConfig(Record, frozen=True):
     # owner's; and whether a job may take the place of one of lower priority in its own queue.
     reclaim: Literal["never", "lower-priority", "any"] = "any"
     within: Literal["never", "lower-priority"] = "never"
+    # Whether running jobs are moved for a blocked one, where that saves more than it costs.
+    defrag: Literal["never", "when-worth"] = "never"
     # What keeps jobs that acquire resources while they run from waiting for each other for ever:
     # grant only what leaves a way out for all, or grant what is free and stop one where they do,
     # or grant in one global order alone.
@@ -281,5 +283,10 @@ class PolicyConfig(Record, frozen=True):
     restart_ms: Ms = 0  # what starting again is believed to cost a job that was preempted
     # Who plans, by name (fairlead.solve.advise): which job is to have how much of its time on which
     # kind of device. Plans are carried out in rounds of lease_ms; what no plan knows of comes
-    # after, by `order`. "": nobody.
+    # after, by `order`. "": nobody. `by_model`: model by model, whoever is left may have what is
+    # left of it, as in Gavel's simulator; else by shares alone. Prices in millionths per GPU hour.
     plan: str = ""
+    by_model: bool = False
+    blind: bool = False  # how fast a job is where counts nothing, unless it does not run there
+    prices: tuple[tuple[str, int], ...] = ()
+    part_percent: int = 100  # allox: how many of 100 waiting jobs it plans for, the longest first

@@ -88,6 +88,21 @@ class Desired(Record, frozen=True, tag_field="kind", tag="desired"):
     teams: tuple[Membership, ...] = ()
 
 
+class Progress(Record, frozen=True):
+    """What a member has said of how far its job is, counted from the beginning of the job.
+
+    steps: -1 when it has said nothing of that. at_ms: since when it is so far, by the node's own
+    clock. malformed, backwards: lines that were ignored; odd: the first of them, in words.
+    """
+
+    steps: int = -1
+    samples: int = -1
+    at_ms: Ms = 0
+    malformed: int = 0
+    backwards: int = 0
+    odd: str = ""
+
+
 class MemberState(Record, frozen=True):
     """One member as the agent sees it. `exit` is set iff state is "ended"."""
 
@@ -99,6 +114,7 @@ class MemberState(Record, frozen=True):
     started_ms: Ms | None = None  # by the node's own clock; for display and accounting only
     ended_ms: Ms | None = None
     checkpoint_ms: Ms | None = None  # when its work was last saved
+    progress: Progress | None = None  # None: it has said nothing
 
     @property
     def key(self) -> MemberKey:

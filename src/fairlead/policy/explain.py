@@ -20,6 +20,7 @@ from fairlead.policy.explain_claims import (
     shape_key,
 )
 from fairlead.policy.explain_preempted import held_in_words, preempted_in_words, preempted_lines
+from fairlead.policy.explain_steps import ends_in_words, never_lines, steps_lines
 from fairlead.policy.fair.why import standing_lines
 from fairlead.policy.firm import is_held
 from fairlead.policy.pipeline import Pipeline
@@ -198,6 +199,7 @@ def _of_live(core: Core, pipeline: Pipeline, job: Job, now: Ms) -> Explanation:
     """
     lines = [*live_lines(core, pipeline.config, job, now), *_sizes(core, pipeline, job)]
     lines += preempted_lines(core, job, now)
+    lines += steps_lines(core, job, now)
     waits = any(ask.job == job.id for ask in core.named.waiting())
     reason, summary = (ACQUIRING, lines[0]) if waits else ("", job.because)
     more = (job.because, *lines[1:]) if waits else lines
@@ -229,11 +231,12 @@ def _lines(
 ) -> tuple[str, ...]:
     look = shapes.look(job)
     asked = describe(job.spec.shape, job.spec.kind_names())
-    lines = [f"asks for {asked}", *pending_lines(core, job)]
+    lines = [f"asks for {asked}", *pending_lines(core, job), *never_lines(core, job)]
     if job.attempt:
         times = "1 attempt" if job.attempt == 1 else f"{job.attempt} attempts"
         lines.append(f"ran before ({times}); waits again: {job.because}")
         lines += preempted_lines(core, job, now)
+        lines += steps_lines(core, job, now)
     if core.tenants.get(job.spec.tenant) and core.tenants[job.spec.tenant].quota:
         over = pipeline.block_of_tenant(core, job, job.spec.shape) is not None
         lines.append(f"quota of tenant {job.spec.tenant}: {'would be exceeded' if over else 'ok'}")
@@ -273,7 +276,7 @@ def _holders(core: Core, now: Ms) -> list[str]:
         if job.phase is Phase.STOPPING:
             until = "it is stopping"
         elif ends is None:
-            until = "no time limit"
+            until = ends_in_words(job, now)
         else:
             until = f"ends within {max(0, ends - now) // 1000} s by its time limit"
         queue = "" if job.spec.queue == "default" else f" in queue {job.spec.queue}"

@@ -20,7 +20,7 @@ from fairlead.core.jobs import Job, Promise, in_time
 from fairlead.core.reserve import limit_of
 from fairlead.model import limits
 from fairlead.model.base import Ms, NodeId
-from fairlead.model.jobs import Tenant
+from fairlead.model.jobs import Phase, Tenant
 from fairlead.policy.place.trial import Trial
 
 PAD_MS: Ms = limits.GRACE_MS_DEFAULT + 5_000
@@ -54,7 +54,9 @@ def due(core: Core) -> list[Job]:
     return [
         job
         for job in firm_jobs(core)
-        if job.promise and (job.promise.start_ms <= core.clock or job.promise.until_ms is not None)
+        if job.phase is Phase.PENDING
+        and job.promise
+        and (job.promise.start_ms <= core.clock or job.promise.until_ms is not None)
     ]
 
 
@@ -97,7 +99,8 @@ def kept_of_quota(core: Core, tenant: Tenant, job: Job) -> list[int]:
     """Return what of a tenant's quota its promised jobs will need, apart from the job itself."""
     kept = [0] * len(tenant.quota)
     for other in core.promises.values():
-        if other is not job and is_firm(other) and other.spec.tenant == tenant.name:
+        waits = other is not job and other.phase is Phase.PENDING and is_firm(other)
+        if waits and other.spec.tenant == tenant.name:
             asked = counted(core, tenant, other.spec.shape)
             kept = [k + a for k, a in zip(kept, asked, strict=True)]
     return kept

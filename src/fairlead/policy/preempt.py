@@ -111,7 +111,7 @@ class Preempt:
         for job, slots in draft.chosen:
             if pipeline.gate.block(core, job) is not None:
                 continue  # another that was chosen has taken what it needs
-            if _free_now(core, job, slots, self.fence(core, job)):
+            if free_now(core, core.shapes[job.shape_id], slots, self.fence(core, job)):
                 yield Placed(
                     job=job.id, attempt=job.attempt + 1, slots=slots, because=pipeline.because
                 )
@@ -198,10 +198,12 @@ def _until_closed(
         yield item
 
 
-def _free_now(core: Core, job: Job, slots: tuple[Slot, ...], fence: Fence) -> bool:
+def free_now(
+    core: Core, request: Request, slots: tuple[Slot, ...], fence: Fence | None = None
+) -> bool:
     """Whether a job fits now, with all who still hold on: members on one node count together."""
     trials: dict[NodeId, Trial] = {}
-    for its, those in core.shapes[job.shape_id].split(slots):
+    for its, those in request.split(slots):
         if not all(core.ledger.has_room(slot.node, its, slot.devices) for slot in those):
             return False
         if len(slots) == 1 and not fence:
@@ -210,7 +212,7 @@ def _free_now(core: Core, job: Job, slots: tuple[Slot, ...], fence: Fence) -> bo
             trial = trials.get(slot.node)
             if trial is None:
                 free = Trial.now(core.ledger, slot.node)
-                trial = trials[slot.node] = fence.within(slot.node, free)
+                trial = trials[slot.node] = fence.within(slot.node, free) if fence else free
             if not trial.has_room(its, slot.devices):
                 return False
             trial.move(its, slot.devices, -1)

@@ -52,8 +52,12 @@ LOOKS_MAX = 1_000  # waiting jobs looked at in one round
 
 def lost_ms(job: Job, config: PolicyConfig, now: Ms) -> Ms:
     """Return how long a job would have to run to be where it is now, if it were stopped now."""
-    restart = config.restart_ms if job.spec.restart_ms is None else job.spec.restart_ms
-    return job.unsaved_ms(now) + restart
+    return job.unsaved_ms(now) + restart_ms(job, config)
+
+
+def restart_ms(job: Job, config: PolicyConfig) -> Ms:
+    """Return how long a job takes to start again."""
+    return config.restart_ms if job.spec.restart_ms is None else job.spec.restart_ms
 
 
 def lost_work(job: Job, config: PolicyConfig, now: Ms) -> int:

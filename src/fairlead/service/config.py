@@ -83,9 +83,11 @@ class PolicyTable(Closed, frozen=True):
     deadlock: str | None = None  # "avoid", "detect" or "ordered"
     reclaim: str | None = None  # from whom a queue takes back: "any", "lower-priority", "never"
     within: str | None = None  # who gives way in a queue: "lower-priority" or "never"
+    defrag: str | None = None  # whether jobs move for a blocked one: "never" or "when-worth"
     restart_cost: str | None = None  # what starting again costs a preempted job, such as "2m"
     lease: str | None = None  # of ftf and themis
     auction: int | None = None  # of themis: per cent
+    part: int | None = None  # of allox: per cent
 
 
 class NodeTable(Closed, frozen=True):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
+from fairlead.model import limits
 from fairlead.model.document import Amount, Closed, Level
 from fairlead.model.resources import Spread
 
@@ -96,6 +101,8 @@ class JobRequest(Closed, frozen=True):
     output_limit: Amount | None = None
     licenses: dict[str, int] | None = None
     may_acquire: dict[str, int] | None = None
+    job_type: str = ""
+    steps: Annotated[int, Meta(ge=1, le=limits.STEPS_MAX)] | None = None
 
 
 class BodyRequest(Closed, frozen=True):
@@ -131,6 +138,8 @@ JOB = Level(
         "max_run_duration": "time_limit",
         "tags": "labels",
         "licences": "licenses",
+        "total_steps": "steps",
+        "max_steps": "steps",
     },
     later=(
         *("any_of", "begin", "depends_on", "env_passthrough", "idle"),

@@ -161,6 +161,8 @@ def _parse(raw: object, defaults: Defaults) -> tuple[JobSpec, Sequence[int]]:
         resize_signal=_resize_signal(request.resize_signal, most),
         counted=_named(request.licenses, "licenses") if request.licenses else (),
         may_acquire=_named(request.may_acquire, "may_acquire") if request.may_acquire else (),
+        job_type=printable(request.job_type.strip(), "job_type"),
+        steps=request.steps or 0,
     )
     array = request.array
     return spec, parse_array(array if isinstance(array, str) else array.index) if array else ()

@@ -27,6 +27,7 @@ from fairlead.model.units import parse_cpu_milli, parse_size_mib
 AMPLE_CORES = 1_000  # per GPU, where a specification names no cores
 AMPLE_MIB = 4 * 2**20  # per core or GPU, where it names no memory or disk
 AMPLE_GPU_MIB = 2**20  # per GPU, where it names no GPU memory
+NAMELESS = "gpu"  # the model of GPUs of which a specification names none: as fast as any
 LISTS = (".csv", ".csv.gz", ".machines", ".machines.gz")  # names of lists of nodes
 FORMS = 'write for example "pool:96", "12x8gpu", "4x16cpu,64GiB,8gpu:A100:80GiB" or a TOML file'
 
@@ -230,7 +231,7 @@ def _nodes(count: int, found: Mapping[str, Any], spec: str, before: list[Node]) 
     cpu_milli = found.get("cpu_milli", 1000 * AMPLE_CORES * gpus)
     ample = AMPLE_MIB * max(gpus, cpu_milli // 1000 if not gpus else 0, 1)
     device = Device(
-        model=found.get("model", "gpu"), memory_mib=found.get("gpu_memory_mib", AMPLE_GPU_MIB)
+        model=found.get("model", NAMELESS), memory_mib=found.get("gpu_memory_mib", AMPLE_GPU_MIB)
     )
     prefix = found.get("name", "node")
     devices, links = _devices((device,) * gpus, found, spec)

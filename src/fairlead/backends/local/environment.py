@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fairlead.backends.local import checkpoints, files
+from fairlead.backends.local import files, reports
 from fairlead.backends.local.files import Assigned
 from fairlead.model.base import Ms
 from fairlead.model.messages import Launch, MemberKey
@@ -48,7 +48,7 @@ def of_member(
         "FAIRLEAD_QUEUE": spec.queue,
         "FAIRLEAD_TENANT": spec.tenant,
         "FAIRLEAD_SUBMIT_DIR": spec.workdir,
-        "FAIRLEAD_REPORT_FD": str(checkpoints.REPORT_FD),
+        "FAIRLEAD_REPORT_FD": str(reports.REPORT_FD),
         "FAIRLEAD_CHECKPOINT_DIR": files.checkpoint_folder(state, launch.job),
     }
     if launch.attempt > 1:

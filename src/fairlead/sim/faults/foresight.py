@@ -199,18 +199,23 @@ class Foresight:
     def _preempted(self, at: Ms, event: StopDecided) -> None:
         job, config = event.job, self.policy
         attempt = self.oracles.live[job]
-        allowed = config.preempt
+        allowed = config.preempt or bool(config.plan)
         if event.beneficiary is None and self.oracles.named.deadlocked(event):
             self.preempted[job] = event.attempt
             return  # one of those that wait for each other has to go, whatever protects it
-        if event.beneficiary is not None:
+        moves = self.oracles.moves.is_move(event)
+        if moves:
+            allowed = True
+            self.oracles.moves.judge(event, config)
+        elif event.beneficiary is not None:
             allowed = True
             self.oracles.takings.judge(event, config)
         if not allowed or not self.oracles.specs[job].preemptible:
             raise Violation("preempted-in-spite", f"{event}", job)
         count = self.preemptions[job] = self.preemptions.get(job, 0) + 1
         most = config.preemptions_max
-        if event.beneficiary is not None and not self.oracles.takings.within(event):
+        taken = event.beneficiary is not None and not moves
+        if taken and not self.oracles.takings.within(event):
             most = None  # a guarantee goes before that protection
         if most is not None and count > most:
             raise Violation("preempted-too-often", f"{event}: {count} times", job)
@@ -220,11 +225,14 @@ class Foresight:
         if attempt.doomed is not None:
             raise Violation("preempted-in-vain", f"{event}: it has to stop anyway", job)
         self.preempted[job] = event.attempt
-        self.victims.append(job)
+        if not moves:  # others may have to move too before anybody fits there
+            self.victims.append(job)
 
     def batch(self) -> None:
         """A batch is durable and applied: whoever had to go made room for somebody."""
         victims, self.victims = self.victims, []
+        if self.policy.plan:
+            return  # who was stopped goes elsewhere itself, or its time is over
         if victims and not any(map(self._fits, self._waiting(victims))):
             raise Violation("preempted-in-vain", f"{victims}: nobody fits there", victims[0])
 

@@ -38,6 +38,7 @@ from fairlead.model.status import JobStatus
 from fairlead.sim.faults.elastic import Elastic
 from fairlead.sim.faults.foresight import Foresight
 from fairlead.sim.faults.known import Attempt, KnownNode, Process, Violation
+from fairlead.sim.faults.moves import Moves
 from fairlead.sim.faults.named import Named
 from fairlead.sim.faults.network import SLOW_MS, Answer, Ask, Cancel, Submit
 from fairlead.sim.faults.sharing import Sharing
@@ -79,6 +80,7 @@ class Oracles:
         self.sharing = Sharing(self)
         self.elastic = Elastic(self)
         self.takings = Takings(self)
+        self.moves = Moves(self)
         self.named = Named(self)
 
     @property

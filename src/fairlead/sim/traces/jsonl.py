@@ -111,8 +111,10 @@ class Line(Asked, frozen=True, kw_only=True):
 _OF_MEMBER = ("cpus", "gpus", "gpu_milli", "gpu_memory_mib", "gpu_type", "memory_mib", "disk_mib")
 _KEYS = tuple(
     dict.fromkeys(
-        ("id", "submit_s", "run_s", "processors", *Line.__struct_fields__)
-        + Workers.__struct_fields__
+        (
+            *("id", "submit_s", "run_s", "processors"),
+            *(*Line.__struct_fields__, *Workers.__struct_fields__),
+        )
     )
 )
 _HEADERS = msgspec.json.Decoder(Header)
