@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from fairlead.core import models
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import Ledger, Request
 from fairlead.core.speeds import mixed, model_of
 from fairlead.model.base import JobId
 from fairlead.model.jobs import Phase
-from fairlead.model.resources import CPU, GPU, WHOLE_GPU_MILLI, Slot, width_milli
+from fairlead.model.resources import CPU, GPU, WHOLE_GPU_MILLI, Slot, asked_in_all, width_milli
 from fairlead.policy.given import Given
 from fairlead.policy.lines import Claim, Lines, Room, rank_of
 from fairlead.policy.place.fit import Fit
@@ -118,14 +119,14 @@ class Grants:
             found[model] = int(core.ledger.room[row, nodes].clip(min=0).sum())
         going = [job for job in core.jobs.values() if job.phase is Phase.STOPPING]
         for job in (*self.movable.values(), *going):
-            request = core.shapes[job.shape_id]
-            for slot in job.slots:
-                spec = core.nodes[slot.node].spec.devices
-                for at, device in enumerate(slot.devices):
-                    model = spec[device].model
-                    found[model] = found.get(model, 0) + request.milli_of(at)
-                if not slot.devices and not spec:
-                    found[""] = found.get("", 0) + request.host[CPU]
+            for request, slots in core.shapes[job.shape_id].split(job.slots):
+                for slot in slots:
+                    spec = core.nodes[slot.node].spec.devices
+                    for at, device in enumerate(slot.devices):
+                        model = spec[device].model
+                        found[model] = found.get(model, 0) + request.milli_of(at)
+                    if not slot.devices and not spec:
+                        found[""] = found.get("", 0) + request.host[CPU]
         return found
 
     # ---- places -------------------------------------------------------------------------------
@@ -146,7 +147,9 @@ class Grants:
 
     def _widest_first(self, job_id: JobId) -> tuple[int, int]:
         shape = self.core.jobs[job_id].spec.shape
-        each = WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli or shape.cpu_milli
+        each = max(
+            WHOLE_GPU_MILLI * kind.gpus + kind.gpu_milli or kind.cpu_milli for kind in shape.parts()
+        )
         return (-each, -shape.members)
 
     def _fill(
@@ -156,8 +159,9 @@ class Grants:
         core, ledger = self.core, self.core.ledger.copy()
         going = [job for job in core.jobs.values() if job.phase is Phase.STOPPING]
         for job in (*self.movable.values(), *going):
-            for slot in job.slots:
-                ledger.give(slot.node, core.shapes[job.shape_id], slot.devices)
+            for its, slots in core.shapes[job.shape_id].split(job.slots):
+                for slot in slots:
+                    ledger.give(slot.node, its, slot.devices)
         fit = Fit(ledger, self.pipeline.scorer, gpus_last=self.pipeline.fit.gpus_last)
         places: dict[JobId, tuple[Slot, ...]] = {}
         staying = [job_id for job_id in order if self.here.get(job_id) == self.models[job_id]]
@@ -171,23 +175,24 @@ class Grants:
         for job_id in moving:
             job = core.jobs[job_id]
             request = self.pipeline.on_model(core, job, self.models[job_id])
-            there = core.shapes[job.shape_id]
             if job_id in stays and all(
-                ledger.has_room(slot.node, there, slot.devices) for slot in job.slots
+                ledger.has_room(slot.node, its, slot.devices)
+                for its, those in core.shapes[job.shape_id].split(job.slots)
+                for slot in those
             ):
                 places[job_id] = self._hold(ledger, job, job.slots)
                 continue
-            slots = fit.gang(request)
-            if slots is None:
+            found = fit.gang(request)
+            if found is None:
                 without.append(job_id)
             else:
-                places[job_id] = self._hold(ledger, job, slots)
+                places[job_id] = self._hold(ledger, job, found)
         return places, without
 
     def _hold(self, ledger: Ledger, job: Job, slots: tuple[Slot, ...]) -> tuple[Slot, ...]:
-        request = self.core.shapes[job.shape_id]
-        for slot in slots:
-            ledger.take(slot.node, request, slot.devices)
+        for its, those in self.core.shapes[job.shape_id].split(slots):
+            for slot in those:
+                ledger.take(slot.node, its, slot.devices)
         return slots
 
 
@@ -203,17 +208,26 @@ def _place_of(core: Core, job: Job) -> str | None:
 
 def _somewhere(core: Core, job: Job, model: str) -> tuple[Slot, ...]:
     """Return slots that count against quotas as those will that the job gets on a model."""
-    shape = job.spec.shape
-    picks = core.shapes[job.shape_id].picks
-    if not picks:
-        return (Slot(node=0),) * shape.members
-    for index, node in enumerate(core.nodes):
-        for at, device in enumerate(node.spec.devices):
-            if device.model == model:
-                return (Slot(node=index, devices=(at,) * picks),) * shape.members
-    return ()
+    request = core.shapes[job.shape_id]
+    node, device = 0, 0
+    if asked_in_all(request.shape)[GPU]:
+        there = (
+            (index, at)
+            for index, each in enumerate(core.nodes)
+            for at, its in enumerate(each.spec.devices)
+            if its.model == model
+        )
+        found = next(there, None)
+        if found is None:
+            return ()
+        node, device = found
+    picks = (request.of(rank).picks for rank in range(request.members))
+    return tuple([Slot(node=node, devices=(device,) * each) for each in picks])
 
 
 def narrowed(request: Request, model: str) -> Request:
-    """Return a request for one device model alone."""
+    """Return a request for one device model alone; different workers may be bound to others."""
+    if request.parts:
+        shape = models.narrowed(request.shape, (model,))
+        return request if shape is None else Request(shape)
     return Request(replace(request.shape, gpu_models=(model,)))

@@ -87,7 +87,7 @@ def _candidate(
     core: Core, job: Job, models: tuple[str, ...], widths: dict[str, list[int]], now: Ms
 ) -> Candidate:
     spec, live = job.spec, job.phase in LIVE
-    shape = spec.shape
+    shape, kinds = spec.shape, spec.shape.parts()
     total = total_run_ms(job)
     served = job.attained_ms(now)
     done = 0 if job.progress is None else job.progress.steps
@@ -95,7 +95,8 @@ def _candidate(
         job=job.id,
         job_type=spec.kind,
         width_milli=width_milli(shape),
-        gpus_milli=WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli,
+        # Of different workers the most that any of them asks for: what fits so, fits.
+        gpus_milli=max(WHOLE_GPU_MILLI * kind.gpus + kind.gpu_milli for kind in kinds),
         members=shape.members,
         members_max=spec.members_max,
         weight=max(spec.priority, 1),
@@ -110,8 +111,8 @@ def _candidate(
         preemptible=spec.preemptible,
         on=model_of(core, job.slots) if live else None,
         size=0 if not live else len(job.slots) if job.team is None else job.team.size,
-        cpu_milli=shape.cpu_milli,
-        memory_mib=shape.memory_mib,
+        cpu_milli=max(kind.cpu_milli for kind in kinds),
+        memory_mib=max(kind.memory_mib for kind in kinds),
         steps=spec.steps,
         restart_ms=core.policy.restart_ms if spec.restart_ms is None else spec.restart_ms,
         wider=tuple(
@@ -132,8 +133,9 @@ def _known_sizes(job: Job, widths: list[int]) -> list[int]:
 
 def _speed(core: Core, job: Job, model: str, members: int | None = None) -> int | None:
     """Return the speed on a model, 0 where the job does not take it."""
-    shape = job.spec.shape
-    wants = bool(shape.gpus or shape.gpu_milli)
-    if wants != bool(model) or (shape.gpu_models and model not in shape.gpu_models):
+    on_gpus = [kind for kind in job.spec.shape.parts() if kind.gpus or kind.gpu_milli]
+    if bool(on_gpus) != bool(model):
+        return 0
+    if any(kind.gpu_models and model not in kind.gpu_models for kind in on_gpus):
         return 0
     return core.speeds.of(job.spec, model, members)

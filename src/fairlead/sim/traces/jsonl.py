@@ -113,10 +113,18 @@ _OF_MEMBER = (
     *("cpus", "gpus", "gpu_milli", "gpu_parts", "gpu_memory_mib", "gpu_type"),
     *("memory_mib", "disk_mib"),
 )
+_KEYS = tuple(
+    dict.fromkeys(
+        (
+            *("id", "submit_s", "run_s", "processors"),
+            *(*Line.__struct_fields__, *Workers.__struct_fields__),
+        )
+    )
+)
 _HEADERS = msgspec.json.Decoder(Header)
 _LINES = msgspec.json.Decoder(Line)
 _PATH = re.compile(r"(?P<text>.*) - at `\$\.(?P<field>[a-z_]+).*`")
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.*)`")
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`")
 _MISSING = re.compile(r"Object missing required field `(?P<key>.*)`")
 
 
@@ -133,9 +141,8 @@ def parse(path: str, lines: Lines) -> Trace:
         )
     jobs: list[TraceJob] = []
     seen: dict[int | str, int] = {}
-    keys = tuple(Line.__struct_fields__)
     for number, text in lines[1:]:
-        line = _decode(_LINES, path, number, text, keys)
+        line = _decode(_LINES, path, number, text, _KEYS)
         if seen.setdefault(line.id, number) != number:
             raise damaged(
                 path, number, f"the id {line.id} is that of line {seen[line.id]} too", field="id"
