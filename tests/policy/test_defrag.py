@@ -219,3 +219,25 @@ def test_a_policy_that_moves_jobs_by_itself_comes_to_rest():
         settled(life)
     assert len([each for each in life.events if isinstance(each, StopDecided)]) == 1
     assert not any(isinstance(each, ReservationDeleted) for each in life.events)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "fifo",
+        "fifo-strict",
+        "easy",
+        "conservative",
+        "fair",
+        "sjf",
+        "srtf",
+        "las",
+        "priority-preempt",
+    ],
+)
+def test_what_was_decided_comes_about_under_every_policy(policy):
+    life, whole, first = scattered(policy=policy)
+    move_for(life, whole)
+    settled(life)
+    assert life.running() == {first, 3, whole}
+    assert not life.core.promises

@@ -412,6 +412,8 @@ def _restore(core: Core, item: JobImage) -> None:
     if item.promise is not None:
         job.promise = Promise(*item.promise, item.held_until_ms, item.move_for)
         core.promises[job.id] = job
+        if item.move_for is not None:
+            core.moving[job.id] = job
     if job.phase not in LIVE:
         return
     believed = believed_run_ms(job, core.policy)
