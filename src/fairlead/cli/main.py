@@ -55,6 +55,7 @@ COMMANDS = {
     "checkpoint": Entry(
         "fairlead.cli.checkpoint", "checkpoint", "In a job: say that its work is saved."
     ),
+    "speeds": Entry("fairlead.cli.speeds", "speeds", "How fast types of jobs are, on which GPU."),
     "metrics": Entry("fairlead.cli.metrics", "metrics", "Print metrics, for Prometheus."),
     "doctor": Entry("fairlead.cli.service", "doctor", "Check this machine and the service."),
     "report": Entry("fairlead.cli.report", "report", "Make an HTML page of what happened."),

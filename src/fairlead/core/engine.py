@@ -23,7 +23,7 @@ from fairlead.core.ledger import Ledger, Request
 from fairlead.core.named import Named
 from fairlead.core.nodes import Drained, NodeState
 from fairlead.core.shares import Shares, plus
-from fairlead.core.speeds import Speeds
+from fairlead.core.speeds import Speeds, shape_of
 from fairlead.core.status import status_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import (
@@ -202,7 +202,7 @@ class Core:
         assert event.job == self.next_job, f"job ids are dense: {event.job} after {self.next_job}"
         self.next_job += 1
         spec = event.spec
-        job = Job(event.job, spec, self.intern(spec.shape), self.now, self.seq)
+        job = Job(event.job, spec, self.intern(shape_of(self, spec)), self.now, self.seq)
         job.crowd_ms = self.crowd_ms
         self.jobs[job.id] = job
         self.demand.add(job.id, spec.shape)
@@ -250,10 +250,10 @@ class Core:
         job.because = event.because
         job.started, job.exits, job.worst, job.kill, job.broken = set(), {}, None, False, False
         for rank, slot in enumerate(event.slots):
-            node = self.nodes[slot.node]
-            free = self.ledger.has_room(slot.node, request, slot.devices)
+            node, its = self.nodes[slot.node], request.of(rank)
+            free = self.ledger.has_room(slot.node, its, slot.devices)
             assert free, f"job {job.id}: node {node.spec.name} is down or has no room: {event}"
-            self.ledger.take(slot.node, request, slot.devices)
+            self.ledger.take(slot.node, its, slot.devices)
             node.members[job.id, job.attempt, rank] = job
             self._dirty.add(slot.node)
         resize.begin(self, job)
@@ -355,9 +355,9 @@ class Core:
 
     def _release(self, job: Job, event: Event) -> None:
         """Every member is confirmed gone: give everything back, once, and go on."""
-        request = self.shapes[job.shape_id]
-        for slot in job.slots:
-            self.ledger.give(slot.node, request, slot.devices)
+        for its, slots in self.shapes[job.shape_id].split(job.slots):
+            for slot in slots:
+                self.ledger.give(slot.node, its, slot.devices)
         self.account(job, -1, live=-1)
         resize.over(self, job)
         self.named.give(job)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.jobs import Job, Promise, in_time
+from fairlead.core.ledger import Request
 from fairlead.model.base import Ms, NodeId
 from fairlead.model.events import (
     Checkpointed,
@@ -17,7 +20,7 @@ from fairlead.model.events import (
     ReservationSet,
 )
 from fairlead.model.jobs import LIVE, Phase
-from fairlead.model.resources import WHOLE_GPU_MILLI, width_milli
+from fairlead.model.resources import WHOLE_GPU_MILLI, gang_of, width_milli
 
 if TYPE_CHECKING:
     from fairlead.core.engine import Core
@@ -50,10 +53,10 @@ def forecasted(core: Core, event: Forecasted) -> None:
         believe(core, job, core.now if job.started_ms is None else job.started_ms)
         core.wakeups += 1
     elif job.phase is Phase.PENDING:
-        _line_up(core, job)
+        line_up(core, job)
 
 
-def _line_up(core: Core, job: Job) -> None:
+def line_up(core: Core, job: Job) -> None:
     """The place of a waiting job in an order may be another one now."""
     job.token = core.seq
     core.arrivals.append(job.id)
@@ -80,7 +83,7 @@ def promised(core: Core, event: Promised) -> None:
         shares = core.shares  # booked anew before there is a hold, if need be
         forget_promise(core, job)
         start, slots, until = event.start_ms, event.slots, event.until_ms
-        job.promise = Promise(start, slots, run_ms, until, event.move_for)
+        job.promise = Promise(start, slots, run_ms, until, event.ranks, event.move_for)
         core.promises[job.id] = job
         if event.move_for is not None:
             core.moving[job.id] = job
@@ -88,6 +91,15 @@ def promised(core: Core, event: Promised) -> None:
             shares.keep(job)
     else:
         forget_promise(core, job)
+
+
+def request_of(core: Core, job: Job) -> Request:
+    """Return what the slots are for that a waiting job is promised: for all its members, or for
+    those of its different workers that keep theirs."""
+    if job.promise is None or not job.promise.ranks:
+        return core.shapes[job.shape_id]
+    kinds = [job.spec.shape.of(rank) for rank in job.promise.ranks]
+    return Request(gang_of([replace(kind, members=1) for kind in kinds]))
 
 
 def waits(core: Core, job: Job) -> None:
@@ -149,7 +161,7 @@ def promoted(core: Core, event: Promoted) -> None:
     job.promoted_served_ms = job.attained_ms(core.now)
     job.waited_ms, job.pending_ms = 0, core.now
     if job.phase is Phase.PENDING:
-        _line_up(core, job)
+        line_up(core, job)
 
 
 def reservation_set(core: Core, event: ReservationSet) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from fairlead.core.admission import counted
 from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
+from fairlead.core.future import request_of
 from fairlead.core.jobs import Job, Promise, in_time
 from fairlead.core.reserve import limit_of
 from fairlead.model import limits
@@ -78,10 +79,10 @@ def less_promised(core: Core, trial: Trial, node: NodeId, job: Job) -> None:
     for other in firm_jobs(core):
         if other is job or other.promise is None or window(other, other.promise)[0] >= until:
             continue
-        request = core.shapes[other.shape_id]
-        for slot in other.promise.slots:
-            if slot.node == node:
-                trial.move(request, slot.devices, -1)
+        for its, slots in request_of(core, other).split(other.promise.slots):
+            for slot in slots:
+                if slot.node == node:
+                    trial.move(its, slot.devices, -1)
     # What runs there now and is gone by then is no lack; it is nothing for the job either.
     trial.free = _no_new_lack(free, trial.free)
     devices = trial.devices

@@ -374,7 +374,7 @@ class _Search:
         for node in likely:
             if self._open(part, node) and self._fits(part, node):
                 state = trial_of(self.core, self.trials, node)
-                ranked.append((self.fit.score(part.request, state.free), node))
+                ranked.append((self.fit.score(part.request, node, state.free), node))
         ranked.sort()
         if part.request.members > 1:
             return [node for _, node in ranked]
