@@ -57,8 +57,8 @@ def two_that_move() -> Core:
     core, _ = core_of(hosts)
     core.apply(0, Submitted(job=3, spec=JobSpec(shape=Shape(cpu_milli=0, gpus=4))))
     core.apply(0, Promised(3, 0, (Slot(0, (0, 1, 2, 3)),), "", 9))
-    core.apply(0, Promised(1, 0, (Slot(1, (0, 1, 2)),), "", 9, 3))
-    core.apply(0, Promised(2, 0, (Slot(2, (0, 1)),), "", 9, 3))
+    core.apply(0, Promised(1, 0, (Slot(1, (0, 1, 2)),), "", 9, move_for=3))
+    core.apply(0, Promised(2, 0, (Slot(2, (0, 1)),), "", 9, move_for=3))
     return core
 
 

@@ -19,12 +19,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec.structs import replace
-
 from fairlead.core.ends import believed_run_ms, total_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job, Promise
 from fairlead.core.ledger import Request
+from fairlead.core.models import narrowed
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import (
     AnyEvent,
@@ -46,6 +45,7 @@ from fairlead.policy.migrate import (
     in_safe_order,
     shift,
 )
+from fairlead.policy.place.seats import seat
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.reclaim import lost_work, may_stop, restart_ms, tired
 from fairlead.policy.reserved import closed_nodes
@@ -120,7 +120,8 @@ def movers(core: Core, config: PolicyConfig) -> list[Mover]:
         key = job.shape_id, tuple(sorted(_models(core, job)))
         request = requests.get(key)
         if request is None:
-            request = requests[key] = Request(replace(job.spec.shape, gpu_models=key[1]))
+            own = job.spec.shape
+            request = requests[key] = Request(narrowed(own, key[1]) or own)
         found.append(Mover(job, request, lost_work(job, config, core.clock)))
     return found
 
@@ -184,18 +185,13 @@ def served(core: Core, pipeline: Pipeline, way: Way, waiting: Sequence[JobId]) -
     nodes = sorted({slot.node for slot in way.slots} & trials.keys())
     found = []
     for job in [core.pending[job_id] for job_id in waiting[:SERVED_MAX]]:
-        request, taken = core.shares.request(job), 0
+        request = core.shares.request(job)
         if pipeline.over_quota(core, job) or is_firm(job):
             continue
         copies = {node: trials[node].copy() for node in nodes}
-        for trial in copies.values():
-            most = 1 if request.shape.spread == "distinct-nodes" else request.members
-            while taken < request.members and most and trial.fits(request):
-                if trial.take(request) is None:
-                    break
-                taken, most = taken + 1, most - 1
-        if taken == request.members:
-            trials |= copies
+        slots = seat(pipeline.fit, request, copies)
+        if slots is not None:
+            shift(core, trials, request, slots, -1)
             found.append(job)
     return found
 

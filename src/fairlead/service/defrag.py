@@ -149,7 +149,7 @@ class Defrag:
             reason=_kept_out(core, pipeline, job),
             now_ms=core.clock,
             job=job.id or None,
-            gpus=shape.gpus,
+            gpus=max(kind.gpus for kind in shape.parts()),
             nodes=shape.members,
         )
         if found.reason:
