@@ -136,7 +136,7 @@ class Pipeline:
         if core.broken:
             yield from hold(core, self.config.rebuild_ms)
         yield from self._due(core)
-        if core.promises or core.reservations:
+        if core.moving or core.reservations:
             yield from take_steps(core, self.config)
         yield from self._place_all(core)
         if self.preempt is None and not self.sizing:  # one that preempts asks them first
