@@ -32,6 +32,7 @@ class Advice:
         # What earlier plans promised beyond what was received, in millionths of ms.
         self.owed: dict[tuple[JobId, str], int] = {}
         self.seen: Seen = ()  # the state of affairs that it was made for
+        self.there: tuple[int, Seen] = (-1, ())  # what nodes have, as of a layout of the ledger
 
     def copy(self) -> Advice:
         """Return an independent copy."""
@@ -65,12 +66,10 @@ class Advice:
 
 def seen_of(core: Core) -> Seen:
     """Return the state of affairs, the next job first: a plan for another one is stale."""
-    return (
-        core.next_job,
-        len(core.jobs),
-        core.speeds.version,
-        *core.shares.capacity(),
-    )
+    advice, layout = core.advice, core.ledger.layout
+    if advice.there[0] != layout:
+        advice.there = (layout, tuple(core.shares.capacity()))
+    return (core.next_job, len(core.jobs), core.speeds.version, *advice.there[1])
 
 
 def advised(core: Core, event: Advised) -> None:

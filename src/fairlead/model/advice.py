@@ -70,6 +70,9 @@ class Candidate(Record, frozen=True):
     cpu_milli: int = 0  # of one member
     memory_mib: int = 0
     steps: int = 0  # that it makes in all; 0: not known
+    restart_ms: Ms = 0  # what starting again costs it
+    # Speeds with more members than the least, in rising order, where any is known.
+    wider: tuple[tuple[int, tuple[int | None, ...]], ...] = ()
 
 
 class Question(Record, frozen=True):
@@ -84,3 +87,4 @@ class Question(Record, frozen=True):
     weights: tuple[tuple[str, int], ...] = ()  # of queues
     free: tuple[Free, ...] = ()
     prices: tuple[int, ...] = ()  # millionths per GPU hour, in the order of models; 0: not told
+    part_percent: int = 100  # of those that wait: how many are considered, the longest first

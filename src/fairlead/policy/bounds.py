@@ -47,6 +47,8 @@ def may_starve(config: PolicyConfig) -> tuple[str, ...]:
     """Return who may wait for ever under a policy, () where every job gets its turn."""
     if config.plan == ASSIGNMENT:
         return (LONG, WIDE, LOW)
+    if config.plan == "allox":
+        return (LONG, WIDE)
     if config.order == "las":
         # In the highest level who has started stays before who has not.
         return (WIDE,) if config.promote_percent is not None else (LONG, WIDE)
@@ -72,7 +74,7 @@ def protected_after_ms(config: PolicyConfig, job: Job) -> Ms | None:
 
     For least attained service: when the job is back at the top, as things are.
     """
-    if config.plan == ASSIGNMENT:
+    if config.plan in (ASSIGNMENT, "allox"):
         return None
     match config.order:
         case "priority":

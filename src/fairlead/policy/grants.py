@@ -19,7 +19,7 @@ from fairlead.core.ledger import Ledger, Request
 from fairlead.core.speeds import mixed, model_of
 from fairlead.model.base import JobId
 from fairlead.model.jobs import Phase
-from fairlead.model.resources import CPU, WHOLE_GPU_MILLI, Slot, width_milli
+from fairlead.model.resources import CPU, GPU, WHOLE_GPU_MILLI, Slot, width_milli
 from fairlead.policy.given import Given
 from fairlead.policy.lines import Claim, Lines, Room, rank_of
 from fairlead.policy.place.fit import Fit
@@ -59,7 +59,8 @@ class Grants:
         stay = (self._stays(job) for job in self.movable.values())
         self._give(claim for claim in stay if claim is not None)
         changes = any(self.here.get(job) != model for job, model in self.models.items())
-        if changes and not (self.core.reservations or self.core.promises):
+        claimed = self.core.reservations or self.core.promises
+        if changes and not claimed and not self.pipeline.interchangeable(self.core):
             self._try_out()
 
     def _on_model(self, model: str) -> Iterator[Claim]:
@@ -110,20 +111,11 @@ class Grants:
 
     def _room(self) -> Room:
         """Return what is free or becomes so, by model: thousandths of GPUs, or of cores for ""."""
-        found: Room = {}
         core = self.core
-        for index, node in enumerate(core.nodes):
-            if not node.up:
-                continue
-            devices = core.ledger.devices[index]
-            if devices.size:
-                for at, free in enumerate(devices.milli):
-                    if at not in devices.foreign:
-                        model = devices.spec[at].model
-                        found[model] = found.get(model, 0) + max(free, 0)
-            else:
-                free = int(core.ledger.room[CPU, index])
-                found[""] = found.get("", 0) + max(free, 0)
+        found: Room = {}
+        for model, nodes in self.pipeline.nodes_of(core).items():
+            row = GPU if model else CPU
+            found[model] = int(core.ledger.room[row, nodes].clip(min=0).sum())
         going = [job for job in core.jobs.values() if job.phase is Phase.STOPPING]
         for job in (*self.movable.values(), *going):
             request = core.shapes[job.shape_id]
@@ -161,7 +153,7 @@ class Grants:
     def _fill(
         self, order: Sequence[JobId], keep: bool
     ) -> tuple[dict[JobId, tuple[Slot, ...]], list[JobId]]:
-        """Return places in this order, and who found none. `keep`: who stays has its place first."""
+        """Return places in this order, and who found none. `keep`: first who stays."""
         core, ledger = self.core, self.core.ledger.copy()
         going = [job for job in core.jobs.values() if job.phase is Phase.STOPPING]
         for job in (*self.movable.values(), *going):

@@ -133,8 +133,8 @@ def _first(core: Core, line: Line) -> Claim | None:
     while entries:
         rank, job_id = entries[0]
         job = core.pending.get(job_id)
-        if job is not None and job_id in advice.of:
-            if rank_of(core, job, line.model, line.part) == rank:
-                return Claim(rank, True, -line.part, job_id, line.model)
+        known = job is not None and job_id in advice.of
+        if known and rank_of(core, core.jobs[job_id], line.model, line.part) == rank:
+            return Claim(rank, True, -line.part, job_id, line.model)
         heapq.heappop(entries)
     return None

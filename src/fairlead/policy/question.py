@@ -43,14 +43,16 @@ def question(core: Core, now: Ms | None = None) -> Question:
     models = tuple(fastest_first(core, list(amounts)))
     prices = dict(core.policy.prices)
     jobs = [job for _, job in sorted(core.jobs.items()) if job.phase is not Phase.STOPPING]
+    widths = core.speeds.widths() if any(job.spec.members_max for job in jobs) else {}
     return Question(
         now=now,
         lease_ms=core.policy.lease_ms,
         models=models,
         amounts_milli=tuple(amounts[model] for model in models),
         kinds=tuple(kinds),
-        jobs=tuple([_candidate(core, job, models, now) for job in jobs]),
+        jobs=tuple([_candidate(core, job, models, widths, now) for job in jobs]),
         prices=tuple(prices.get(model, 0) for model in models),
+        part_percent=core.policy.part_percent,
         weights=tuple((name, queue.weight) for name, queue in sorted(core.queues.items())),
         free=tuple(_free(core)),
     )
@@ -82,7 +84,9 @@ def _free(core: Core) -> list[Free]:
     return [Free(*key, count=count) for key, count in sorted(found.items())]
 
 
-def _candidate(core: Core, job: Job, models: tuple[str, ...], now: Ms) -> Candidate:
+def _candidate(
+    core: Core, job: Job, models: tuple[str, ...], widths: dict[str, list[int]], now: Ms
+) -> Candidate:
     spec, live = job.spec, job.phase in LIVE
     shape = spec.shape
     total = total_run_ms(job)
@@ -106,17 +110,31 @@ def _candidate(core: Core, job: Job, models: tuple[str, ...], now: Ms) -> Candid
         restarts=job.preemptions,
         preemptible=spec.preemptible,
         on=model_of(core, job.slots) if live else None,
-        size=len(job.slots) if live else 0,
+        size=0 if not live else len(job.slots) if job.team is None else job.team.size,
         cpu_milli=shape.cpu_milli,
         memory_mib=shape.memory_mib,
         steps=spec.steps,
+        restart_ms=core.policy.restart_ms if spec.restart_ms is None else spec.restart_ms,
+        wider=tuple(
+            (members, tuple([_speed(core, job, model, members) for model in models]))
+            for members in _known_sizes(job, widths.get(spec.kind, []))
+        ),
     )
 
 
-def _speed(core: Core, job: Job, model: str) -> int | None:
+def _known_sizes(job: Job, widths: list[int]) -> list[int]:
+    """Return with how many members beyond its least an elastic job's speed may be known."""
+    shape, most = job.spec.shape, job.spec.members_max
+    each = width_milli(shape) // shape.members
+    if not each or not most:
+        return []
+    return [at // each for at in widths if shape.members < at // each <= most and at % each == 0]
+
+
+def _speed(core: Core, job: Job, model: str, members: int | None = None) -> int | None:
     """Return the speed on a model, 0 where the job does not take it."""
     shape = job.spec.shape
     wants = bool(shape.gpus or shape.gpu_milli)
     if wants != bool(model) or (shape.gpu_models and model not in shape.gpu_models):
         return 0
-    return core.speeds.of(job.spec, model)
+    return core.speeds.of(job.spec, model, members)

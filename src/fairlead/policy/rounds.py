@@ -169,9 +169,10 @@ class Rounds:
             return find(request)
         if find(request) is None:
             return None
-        speeds = {model: core.speeds.of(job.spec, model) for model in models}
-        # What is not known comes after what is; a stable sort keeps the order of the models.
-        for model in sorted(models, key=lambda each: -(speeds[each] or 0)):
+        if not pipeline.config.blind:
+            speeds = {model: core.speeds.of(job.spec, model) or 0 for model in models}
+            models = sorted(models, key=lambda each: -speeds[each])  # of equals as they were
+        for model in models:
             if request.models and model not in request.models:
                 continue
             slots = find(pipeline.on_model(core, job, model))

@@ -22,6 +22,7 @@ from fairlead.model.advice import WHOLE
 from fairlead.model.base import JobId, Misuse, Ms, Record, StoreFailed
 from fairlead.model.events import Advised, AnyEvent
 from fairlead.policy.finish import round_start
+from fairlead.policy.ordered import Ordered
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.question import stale
 from fairlead.policy.rounds import Rounds
@@ -143,7 +144,7 @@ class AdviceDesk:
         # Where it is too late for this round: some rounds are shorter than it takes to ask.
         return max(end - ahead, now)
 
-    def rounds(self) -> Rounds | None:
+    def rounds(self) -> Rounds | Ordered | None:
         """Return the part of the policy in force that carries out plans, None if it has none."""
         policy = self.shell.scheduler.policy
         return policy.rounds if isinstance(policy, Pipeline) else None

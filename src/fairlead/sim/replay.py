@@ -248,9 +248,8 @@ class World:
         if deadline <= now:
             self.take_stops(now, inbox)
             if self.reporting and now % self.core.policy.lease_ms == 0:
-                inbox += [
-                    self.report(now, job_id) for job_id in self.ends_of if self.has_pace(job_id)
-                ]
+                counting = (job for job in self.ends_of if self.jobs[job - 1].rates)
+                inbox += [self.report(now, job_id) for job_id in counting]
         if self.next_arrival <= now:
             self.take_arrivals(now, inbox)
         if inbox or deadline <= now:
@@ -352,10 +351,6 @@ class World:
         return {
             nodes[slot.node].spec.devices[each].model for slot in slots for each in slot.devices
         }
-
-    def has_pace(self, job_id: int) -> bool:
-        """Whether a job counts steps."""
-        return bool(self.jobs[job_id - 1].rates)
 
     def report(self, now: Ms, job_id: int) -> Progressed:
         """Return what a running job says of itself."""
@@ -489,7 +484,7 @@ class World:
             self.expect(job_id, end)
             for rank in range(len(event.slots)):
                 apply(now, MemberStarted(job=job_id, attempt=event.attempt, rank=rank))
-            if self.reporting and self.has_pace(job_id):
+            if self.reporting and self.jobs[index].rates:
                 apply(now, self.report(now, job_id))
         return stops
 

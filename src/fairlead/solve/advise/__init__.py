@@ -31,6 +31,9 @@ ADVISERS: dict[str, str] = {
     "gavel-fifo": "fairlead.solve.advise.simple:fifo",
     "gavel-fifo-blind": "fairlead.solve.advise.simple:fifo_blind",
     "gavel-las": "fairlead.solve.advise.simple:las",
+    "allox": "fairlead.solve.advise.allox:match",
+    "sia": "fairlead.solve.advise.elastic:sia",
+    "pollux": "fairlead.solve.advise.elastic:pollux",
 }
 
 

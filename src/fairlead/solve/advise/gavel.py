@@ -99,7 +99,7 @@ def cost_slo(question: Question) -> Advised:
     return _advised("gavel-slo", question, solve, _deadline)
 
 
-# ---- from questions to classes --------------------------------------------------------------------
+# ---- from questions to classes -----------------------------------------------------------------
 
 
 def _advised(
