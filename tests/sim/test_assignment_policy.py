@@ -162,6 +162,14 @@ def test_a_plan_that_was_made_for_another_policy_is_none():
     assert turns.turn(plan(_2="b")) == {2: 1}
 
 
+def test_a_plan_never_puts_a_job_on_a_model_that_it_does_not_take():
+    turns = Turns()
+    picky = JobSpec(shape=Shape(gpus=1, gpu_models=("b", "c")))
+    only = JobSpec(shape=Shape(gpus=1, gpu_models=("b",)))
+    assert turns.turn(Submitted(1, picky), plan(_1="a")) == {1: 1}
+    assert turns.turn(Submitted(2, only), plan(_2="a")) == {}
+
+
 def test_a_job_that_is_given_no_place_at_all_starts_beside_the_plan():
     turns = Turns()
     nowhere = Advised(adviser="assignment", plan=(Share(jobs=(1,), on=()),))
@@ -188,9 +196,9 @@ def test_whom_a_quota_keeps_waiting_is_in_no_question():
 
 
 def test_without_the_solver_the_simulator_goes_on_greedily(tmp_path, monkeypatch):
-    def absent(module: str, package: str):
+    def absent():
         raise Missing("this needs a solver")
 
-    monkeypatch.setattr("fairlead.solve.mip.need", absent)
+    monkeypatch.setattr("fairlead.solve.mip._quiet", absent)
     found = run(tmp_path, cluster("a", "b"), "assignment", hours(1, 2), hours(1, 10))
     assert found.end_ms == [1 * HOUR, 10 * HOUR]

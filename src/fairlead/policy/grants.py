@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from fairlead.core import models
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import Ledger, Request
@@ -28,6 +29,7 @@ from fairlead.policy.question import fastest_first
 if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
 
+NOWHERE = "\0"  # the model of no device
 TRIES = 4  # of which each puts those first that found no place before
 
 
@@ -216,5 +218,9 @@ def _somewhere(core: Core, job: Job, model: str) -> tuple[Slot, ...]:
 
 
 def narrowed(request: Request, model: str) -> Request:
-    """Return a request for one device model alone."""
-    return Request(replace(request.shape, gpu_models=(model,)))
+    """Return a request for one device model alone; if it does not take it, one that fits nowhere.
+
+    What takes one model only, or none, is as it was: a plan that says otherwise is wrong.
+    """
+    shape = models.narrowed(request.shape, (model,))
+    return Request(shape or replace(request.shape, gpu_models=(NOWHERE,)))
