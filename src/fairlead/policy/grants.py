@@ -29,6 +29,7 @@ from fairlead.policy.question import fastest_first
 if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
 
+NOWHERE = "\0"  # the model of no device
 TRIES = 4  # of which each puts those first that found no place before
 
 
@@ -226,8 +227,12 @@ def _somewhere(core: Core, job: Job, model: str) -> tuple[Slot, ...]:
 
 
 def narrowed(request: Request, model: str) -> Request:
-    """Return a request for one device model alone; different workers may be bound to others."""
-    if request.parts:
-        shape = models.narrowed(request.shape, (model,))
-        return request if shape is None else Request(shape)
-    return Request(replace(request.shape, gpu_models=(model,)))
+    """Return a request for one device model alone; if it does not take it, one that fits nowhere.
+
+    What takes one model only, or none, is as it was: a plan that says otherwise is wrong. Different
+    workers may be bound to others.
+    """
+    shape = models.narrowed(request.shape, (model,))
+    if shape is None and request.parts:
+        return request
+    return Request(shape or replace(request.shape, gpu_models=(NOWHERE,)))

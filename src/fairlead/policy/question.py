@@ -28,8 +28,9 @@ def fastest_first(core: Core, models: list[str] | None = None) -> list[str]:
 
 
 def stale(core: Core) -> bool:
-    """Whether something has changed since the plan that holds was made."""
-    return core.advice.seen != seen_of(core)
+    """Whether something has changed since the plan that holds was made, or another made it."""
+    advice = core.advice
+    return advice.seen != seen_of(core) or advice.event.adviser != core.policy.plan
 
 
 def question(core: Core, now: Ms | None = None) -> Question:

@@ -275,7 +275,9 @@ def describe(config: PolicyConfig) -> str:
         )
     else:
         text = _ABOUT[config.order]
-    if config.order in LEASED or config.plan:
+    if config.plan == ASSIGNMENT:
+        text += "; nobody who runs is moved"
+    elif config.order in LEASED or config.plan:
         text += f"; places change hands every {format_duration(config.lease_ms)}"
     elif config.preempt:
         text += "; whoever comes first takes the place of who runs"
