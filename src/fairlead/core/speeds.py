@@ -14,7 +14,7 @@ from fairlead.core import future
 from fairlead.core.jobs import Job, Progress
 from fairlead.model.base import Ms, Record
 from fairlead.model.events import Progressed, SpeedDeleted, SpeedSet
-from fairlead.model.jobs import JobSpec, Phase, Speed
+from fairlead.model.jobs import Forecast, JobSpec, Phase, Speed
 from fairlead.model.resources import Shape, Slot, width_milli
 
 if TYPE_CHECKING:
@@ -184,6 +184,24 @@ def shape_of(core: Core, spec: JobSpec) -> Shape:
         return shape
     asked = shape.gpu_models or {d.model for node in core.nodes for d in node.spec.devices}
     return replace(shape, gpu_models=tuple(sorted(set(asked) - never)) or NOWHERE)
+
+
+def by_speed(core: Core, spec: JobSpec) -> Forecast | None:
+    """Return how long a job takes by its steps and the speed of its type, None if not known.
+
+    Where it may get one of several models, on the slowest of those whose speed is known: what
+    plans for the others would have to be given up where it gets that one.
+    """
+    shape = shape_of(core, spec)
+    wants = bool(shape.gpus or shape.gpu_milli)
+    there = {d.model for node in core.nodes for d in node.spec.devices} if wants else {""}
+    models = there & set(shape.gpu_models) if shape.gpu_models else there
+    known = [speed for model in models if (speed := core.speeds.of(spec, model))]
+    if not spec.steps or not known:
+        return None
+    run_ms = max(spec.steps * NANO // min(known), 1)
+    limit_ms = run_ms if spec.limit_ms is None else spec.limit_ms
+    return Forecast(expected_ms=min(run_ms, limit_ms), model="steps and speed")
 
 
 def reshape(core: Core) -> None:
