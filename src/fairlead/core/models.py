@@ -16,7 +16,10 @@ from fairlead.core.ledger import Request
 from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
 
 if TYPE_CHECKING:
+    from fairlead.core.engine import Core
     from fairlead.core.shares import Shares
+
+APART = "\0apart"  # beside the names of models
 
 
 def accepted(shares: Shares, job: Job) -> list[str]:
@@ -52,10 +55,32 @@ def _short(shares: Shares, job: Job, row: int, amount: int) -> bool:
 
 
 def request(shares: Shares, job: Job) -> Request:
-    """Return the job's request, for the types alone that are open to it."""
+    """Return what a waiting job may be placed by: for the GPU types alone that are open to it.
+
+    Where not anybody may share a GPU with anybody, a part of one is looked for on an empty one;
+    who may join whom is decided elsewhere (policy/together.py).
+    """
     whole = shares.core.shapes[job.shape_id]
-    # Where none is open the job may not start at all (`Shares.block`).
-    return open_to(shares, job, whole) or whole
+    if shares.models:
+        # Where none is open the job may not start at all (`Shares.block`).
+        whole = open_to(shares, job, whole) or whole
+    return apart(shares, whole)
+
+
+def planned(core: Core, job: Job) -> Request:
+    """Return what a job is planned by, whatever its quotas are now: parts of GPUs as `request`."""
+    return apart(core.shares, core.shapes[job.shape_id])
+
+
+def apart(shares: Shares, whole: Request) -> Request:
+    """Return a request for parts of GPUs as one for as many empty ones, where that is the rule."""
+    if not whole.milli or shares.core.policy.share == "any":
+        return whole
+    key = (whole.shape, frozenset((APART,)))
+    found = shares.narrowed.get(key)
+    if found is None:
+        found = shares.narrowed[key] = Request(replace(whole.shape, gpus=1, gpu_milli=0))
+    return found
 
 
 def open_to(shares: Shares, job: Job, whole: Request) -> Request | None:

@@ -42,6 +42,7 @@ from fairlead.policy.repair import hold
 from fairlead.policy.reserved import closed_nodes
 from fairlead.policy.resize import Resize
 from fairlead.policy.rounds import Rounds
+from fairlead.policy.together import Together
 
 
 def _earlier(one: Ms | None, other: Ms | None) -> Ms | None:
@@ -73,6 +74,7 @@ class Pipeline:
         self.preempt = Preempt(self) if config.preempt else None
         self.backfill = Backfill(self) if config.backfill != 0 and not config.preempt else None
         self.rounds = Rounds(self) if config.plan else None
+        self.together = Together(self) if config.share != "any" else None
         self.resize = Resize(self)
         self.reclaim = Reclaim(self)
         self._plans: Plans | None = None
@@ -108,6 +110,8 @@ class Pipeline:
             yield from hold(core, self.config.rebuild_ms)
         yield from self._due(core)
         yield from self._place_all(core)
+        if self.together is not None:
+            yield from self.together.decide(core)
         if self.preempt is None:  # one that preempts asks them first
             yield from self.resize.make_room(core)
         yield from self.reclaim.decide(core, self.resize.served)
@@ -233,6 +237,8 @@ class Pipeline:
         """Return when there is something to decide that no event brings, None if never."""
         at = next_claim(core)
         others = _earlier(self.reclaim.wake_at(core), self.resize.wake_at(core))
+        if self.together is not None:
+            others = _earlier(others, self.together.wake_at(core))
         if self.rounds is not None:
             others = _earlier(others, self.rounds.wake_at(core))
         if self.preempt is not None:

@@ -22,6 +22,7 @@ from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job, Promise
 from fairlead.core.ledger import UP, Request
+from fairlead.core.models import planned
 from fairlead.core.reserve import last_end, limit_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.jobs import LIVE
@@ -231,7 +232,7 @@ class Plans:
     def promise(self, job: Job, promise: Promise) -> None:
         """Claim what a job is promised."""
         start, end = window(job, promise)
-        claim = (self.core.shapes[job.shape_id], promise.slots, start, end)
+        claim = (planned(self.core, job), promise.slots, start, end)
         self.promised[job.id] = found = (claim, firm(job, promise))
         self._of[job.id] = promise
         self._move(found, -1)

@@ -96,6 +96,7 @@ _ORDER_ALIASES: dict[str, dict[str, Any]] = {
 _DEFAULT_MODE = {"fifo": "strict", "sjf": "strict", "qssf": "strict"}
 _PREEMPTIVE = ("srtf", "srsf", "las", "gittins", "edf", "ftf", "themis")
 LEASE_MIN_MS = 1_000
+TRIAL_MIN_MS = 20_000  # two reports of progress, at least
 ROUND_MS = 6 * 60_000  # of plans: Gavel's
 LEVELS_GPU_MS = (3_600_000, 36_000_000)  # las: an hour and ten hours of one GPU
 PROMOTE_PERCENT = 800
@@ -199,6 +200,14 @@ def check(config: PolicyConfig) -> None:
         )
     if config.lease_ms < LEASE_MIN_MS:
         raise Misuse("a lease is at least a second", field="lease", hint='such as "20m"')
+    if config.share != "any" and (config.preempt or config.plan):
+        raise Misuse(
+            "policies that preempt, or carry out plans, do not choose who shares a GPU",
+            field="share",
+            hint='leave share at "any", or choose another policy',
+        )
+    if config.share != "any" and config.trial_ms < TRIAL_MIN_MS:
+        raise Misuse("a trial is at least 20 seconds", field="trial", hint='such as "60s"')
     if config.preempt and config.backfill != 0:
         raise Misuse(
             "a preemptive policy does not backfill: who comes first takes the place of who runs",
@@ -262,6 +271,9 @@ def describe(config: PolicyConfig) -> str:
             f"; others may overtake a job that does not fit, but not once it has waited "
             f"{minutes} min"
         )
+    if config.share != "any":
+        tried = " or tried" if config.share == "trial" else ""
+        text += f"; GPUs are shared by pairs known{tried} to go well"
     if config.estimate == "expected":
         text += "; plans go by predicted run times"
     return f"{text}; {bounds.in_words(config)}; placement: {config.placement}"

@@ -295,6 +295,7 @@ class Resize:
         unit = models.open_to(core.shares, job, self._unit(core, job))
         if unit is None:
             return None
+        unit = models.apart(core.shares, unit)
         spread, mine = unit.shape.spread, {slot.node for slot in job.slots}
         plan = self._plan(core, job)
         until = max(core.ends.get(job.id), core.clock + 1)

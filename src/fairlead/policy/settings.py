@@ -136,6 +136,10 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "max_age": ("max_age_ms", parse_duration_ms),
     "lease": ("lease_ms", parse_duration_ms),
     "auction": ("auction_percent", _whole(1, 100)),
+    "share": ("share", _one_of("any", "known", "trial")),
+    "trial": ("trial_ms", parse_duration_ms),
+    "share_gain": ("gain_percent", _whole(0, 100)),
+    "share_rate": ("rate_percent", _whole(0, 100)),
 }
 KEYS = tuple(_SETTINGS)
 _PREEMPTIVE = "preemptive policies, and for reclaim and within"
@@ -155,6 +159,10 @@ _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "restart_cost": (
         lambda config: config.within != "never" or config.reclaim != "never",
         "reclaim and within",
+    ),
+    **dict.fromkeys(
+        ("trial", "share_gain", "share_rate"),
+        (lambda config: config.share != "any", "share = known and share = trial"),
     ),
     "within": (lambda config: not config.preempt, "orders that do not preempt anyway"),
     "levels": (lambda config: config.order == "las", "las"),
