@@ -166,12 +166,14 @@ class Progress(NamedTuple):
 
 
 class Promise(NamedTuple):
-    """A start that a waiting job was promised: it is kept, or moves earlier."""
+    """A start that a waiting job was promised, or one that is to move: kept, or moved earlier."""
 
     start_ms: Ms
     slots: tuple[Slot, ...]
     run_ms: Ms  # what was believed of its run time
     until_ms: Ms | None = None  # a hold: room that others left for it, kept until then
+    ranks: tuple[int, ...] = ()  # whose slots these are, where not all ranks of different kinds
+    move_for: JobId | None = None  # it moves there to make room for this job; 0: for none yet
 
     @property
     def end_ms(self) -> Ms:

@@ -104,6 +104,8 @@ class JobImage(Record, frozen=True):
     forecast: Forecast | None = None
     promise: tuple[Ms, tuple[Slot, ...], Ms] | None = None
     held_until_ms: Ms | None = None  # the promise is a hold until then
+    held_ranks: tuple[int, ...] = ()
+    move_for: JobId | None = None
     end_ms: Ms = 0  # believed, of a live job
     served_ms: Ms = 0
     preemptions: int = 0
@@ -317,6 +319,8 @@ def _image(core: Core, job: Job) -> JobImage:
         forecast=job.forecast,
         promise=None if job.promise is None else job.promise[:3],
         held_until_ms=None if job.promise is None else job.promise.until_ms,
+        held_ranks=() if job.promise is None else job.promise.ranks,
+        move_for=None if job.promise is None else job.promise.move_for,
         end_ms=core.ends.get(job.id) if job.phase in LIVE else 0,
         served_ms=job.served_ms,
         preemptions=job.preemptions,
@@ -417,10 +421,11 @@ def _restore(core: Core, item: JobImage) -> None:
     job.broken = item.broken
     job.progress = item.progress
     core.jobs[job.id] = job
+    if item.promise is not None:
+        more = (item.held_until_ms, item.held_ranks, item.move_for)
+        job.promise = Promise(*item.promise, *more)
+        core.promises[job.id] = job
     if job.phase not in LIVE:
-        if item.promise is not None:
-            job.promise = Promise(*item.promise, item.held_until_ms)
-            core.promises[job.id] = job
         return
     limit, since = job.spec.limit_ms, job.placed_ms if job.started_ms is None else job.started_ms
     at_limit = limit is not None and item.end_ms >= (since or 0) + limit
@@ -431,7 +436,7 @@ def _restore(core: Core, item: JobImage) -> None:
         core.elastic[job.id] = job
     request = core.shapes[job.shape_id]
     for rank, slot in zip(job.ranks, job.slots, strict=True):
-        core.ledger.take(slot.node, request, slot.devices)
+        core.ledger.take(slot.node, request.of(rank), slot.devices)
         if rank not in job.exits:
             core.nodes[slot.node].members[job.id, job.attempt, rank] = job
     core.account(job, 1, live=1)

@@ -56,6 +56,7 @@ class Speeds:
         self.parted: set[Pair] = set()  # who does not go well together
         self.version = 0  # how often something changed that plans may go by
         self.never: dict[tuple[str, int], set[str]] = {}  # models told to be impossible
+        self._points: tuple[int, dict[str, int]] = (-1, {})
 
     def copy(self) -> Speeds:
         """Return an independent copy."""
@@ -84,6 +85,28 @@ class Speeds:
     def of(self, spec: JobSpec, model: str, members: int | None = None) -> int | None:
         """Return the speed of a job on a device model, by default at its least size."""
         return self.get(key_of(spec, model, members))
+
+    def widths(self) -> dict[str, list[int]]:
+        """Return the widths of which something is known, by job type, rising."""
+        found: dict[str, set[int]] = {}
+        for kind, width, _ in (*self.told, *self.measured):
+            found.setdefault(kind, set()).add(width)
+        return {kind: sorted(each) for kind, each in found.items()}
+
+    def points(self) -> dict[str, int]:
+        """Return for each device model over how many others jobs are faster there, by type."""
+        if self._points[0] != self.version:
+            found: dict[str, int] = {}
+            rows: dict[tuple[str, int], list[tuple[str, int]]] = {}
+            for job_type, width, model in {**self.measured, **self.told}:
+                speed = self.get((job_type, width, model)) or 0
+                rows.setdefault((job_type, width), []).append((model, speed))
+            for row in rows.values():
+                for model, speed in row:
+                    beaten = sum(other < speed for _, other in row)
+                    found[model] = found.get(model, 0) + beaten
+            self._points = (self.version, found)
+        return self._points[1]
 
     def add(self, key: Key, steps: int, ms: Ms, *, first: bool) -> None:
         """So many steps were made in so much time; `first`: by an attempt not measured before."""
@@ -216,7 +239,7 @@ def shape_of(core: Core, spec: JobSpec) -> Shape:
     """Return what a job asks for, less the device models that it is told not to run on."""
     never = core.speeds.never and core.speeds.never.get(key_of(spec, "")[:2])
     shape = spec.shape
-    if not never or not (shape.gpus or shape.gpu_milli):
+    if not never or shape.kinds or not (shape.gpus or shape.gpu_milli):
         return shape
     asked = shape.gpu_models or {d.model for node in core.nodes for d in node.spec.devices}
     return replace(shape, gpu_models=tuple(sorted(set(asked) - never)) or NOWHERE)

@@ -33,6 +33,7 @@ class Level(NamedTuple, Generic[Struct]):
     later: tuple[str, ...] = ()
     below: Mapping[str, Level[Any]] = {}  # of tables under a key
     each: Mapping[str, Level[Any]] = {}  # of the tables in a table of names
+    items: Mapping[str, Level[Any]] = {}  # of the tables in a list
 
 
 def convert(raw: object, level: Level[Struct]) -> Struct:
@@ -45,6 +46,10 @@ def convert(raw: object, level: Level[Struct]) -> Struct:
         tables = canonical.get(key) if isinstance(canonical, Mapping) else None
         for name, table in tables.items() if isinstance(tables, Mapping) else ():
             _strict(table, each.record, f"{key}.{name}")
+    for key, item in level.items.items():
+        tables = canonical.get(key) if isinstance(canonical, Mapping) else None
+        for at, table in enumerate(tables if isinstance(tables, list) else ()):
+            _strict(table, item.record, f"{key}[{at}]")
     return _strict(canonical, level.record)
 
 
@@ -79,6 +84,8 @@ def _canonical(raw: object, level: Level[Any], path: str) -> object:
             value = {
                 one: _canonical(table, each, f"{where}.{one}.") for one, table in value.items()
             }
+        elif (item := level.items.get(name)) and isinstance(value, list):
+            value = [_canonical(one, item, f"{where}[{at}].") for at, one in enumerate(value)]
         found[name] = value
     return found
 
@@ -121,7 +128,7 @@ def _in_words(message: str) -> Misuse:
     """Return msgspec's complaint in the user's words."""
     if missing := _MISSING.fullmatch(message):
         field = ".".join(filter(None, (missing[2], missing[1])))
-        hint = "say what to run" if field == "run" else f"add {field}"
+        hint = f"add {field}"
         return Misuse(f"{field} is missing", field=field, hint=hint)
     parts = _EXPECTED.fullmatch(message)
     assert parts is not None  # its last alternative takes anything

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 
 from fairlead.model.base import JobId, Ms, Record
 from fairlead.model.jobs import Exit, JobSpec
+from fairlead.model.resources import Shape
 
 MemberKey: TypeAlias = tuple[int, int, int]  # job, attempt, rank
 
@@ -41,6 +42,17 @@ class Launch(Record, frozen=True):
     def key(self) -> MemberKey:
         """Return the member's identity."""
         return (self.job, self.attempt, self.rank)
+
+    @property
+    def shape(self) -> Shape:
+        """Return what this member asks for: not every member of a gang need ask for the same."""
+        return self.spec.shape.of(self.rank)
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Return what this member runs."""
+        worker = self.spec.worker(self.rank)
+        return (worker[0].command if worker else ()) or self.spec.command
 
 
 class Membership(Record, frozen=True):

@@ -17,9 +17,10 @@ import msgspec
 from fairlead.core.admission import counted
 from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
+from fairlead.core.future import request_of
 from fairlead.core.jobs import Job, in_time
 from fairlead.core.ledger import Request
-from fairlead.core.models import planned
+from fairlead.core.models import apart, planned
 from fairlead.core.reserve import limit_of
 from fairlead.model.base import JobId, Misuse, Ms, Refused
 from fairlead.model.events import Promised
@@ -70,7 +71,7 @@ class Gate:
         for job in core.promises.values():
             assert job.promise is not None
             start, end = window(job, job.promise)
-            request = planned(core, job)
+            request = apart(core.shares, request_of(core, job))
             self._claims[job.id] = (request, job.promise.slots, start, end)
 
     def _plan(self, tenant: str) -> Plan:

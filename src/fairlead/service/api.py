@@ -24,6 +24,7 @@ from fairlead.policy.registry import describe
 from fairlead.service import (
     checkpoints,
     counting,
+    defrag,
     foresight,
     metrics,
     openapi,
@@ -34,6 +35,7 @@ from fairlead.service import (
     views,
     web,
 )
+from fairlead.service.advice import AdviceDesk
 from fairlead.service.agentlink import AgentLink
 from fairlead.service.commands import Cancel, CancelAll, Submit
 from fairlead.service.etas import EtaDesk
@@ -78,7 +80,7 @@ class Api:
         self.shell, self.store, self.places, self.link = shell, store, places, link
         self.started_ms = shell.now
         self.reasons = views.Reasons()
-        self.etas = EtaDesk(shell)
+        self.etas, self.advice = EtaDesk(shell), AdviceDesk(shell)
         self.watchdog = Watchdog(shell)
         self.metrics = metrics.Metrics(shell)
         self.config_problem = ""  # why what config.toml says of sharing is not in force
@@ -308,6 +310,7 @@ class Api:
             "turns": shell.turns,
             "policy": core.policy,
             "policy_text": describe(core.policy),
+            "plan": self.advice.status(),
             "queues": list(core.queues.values()),
             "users": list(core.users.values()),
             "tenants": list(core.tenants.values()),
@@ -443,6 +446,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *(Endpoint(*each) for each in sharing_api.ROUTES),
     *(Endpoint(*each) for each in counting.ENDPOINTS),
     *(Endpoint(*each) for each in checkpoints.ROUTES),
+    *(Endpoint(*each) for each in defrag.ROUTES),
     *(Endpoint(*each) for each in speeds.ROUTES),
     Endpoint("GET", "/api/v1/history", Api.history, LIST_QUERY),
     Endpoint("GET", "/api/v1/events", Api.stream_events, ("after",)),

@@ -169,7 +169,7 @@ class Agent:
         return True
 
     def _start(self, launch: Launch) -> Start:
-        cpu_milli = launch.spec.shape.cpu_milli
+        cpu_milli = launch.shape.cpu_milli
         state = MemberState(
             job=launch.job, attempt=launch.attempt, rank=launch.rank, state="starting"
         )

@@ -364,7 +364,7 @@ class Host:
             found.append(
                 MemberRecord(
                     state=state,
-                    cpu_milli=work.launch.spec.shape.cpu_milli,
+                    cpu_milli=work.launch.shape.cpu_milli,
                     cores=work.cores,
                 )
             )

@@ -135,7 +135,7 @@ class _Supervisor:
 
     def _confine(self) -> None:
         """Give the member its control groups and cores."""
-        shape = self.spec.shape
+        shape = self.work.launch.shape
         name = files.key_name(self.key)
         self.group = self.cgroups.group(name, shape.cpu_milli, shape.memory_mib)
         groups = self.group.folders if self.group is not None else ()
@@ -190,7 +190,7 @@ class _Supervisor:
             (os.POSIX_SPAWN_DUP2, output, 2),
             (os.POSIX_SPAWN_DUP2, report, REPORT_FD),
         )
-        command, failure = self.spec.command, None
+        command, failure = self.work.launch.command, None
         for program in _programs(command[0], env["PATH"]):
             try:
                 self.main = os.posix_spawn(
@@ -363,7 +363,7 @@ class _Supervisor:
         if self.output.lost_bytes:
             detail = f"{self.output.lost_bytes} bytes of output were lost: the disk is full"
         if code != 0 and self.group is not None and (kills := self.group.oom_kills()):
-            limit = self.spec.shape.memory_mib
+            limit = self.work.launch.shape.memory_mib
             detail = f"used more than its {limit} MiB of memory; {kills} processes killed"
             return Exit(
                 code=code if code > 0 else None,

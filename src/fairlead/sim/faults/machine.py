@@ -131,7 +131,7 @@ class Machine:
         known = [
             MemberRecord(
                 state=MemberState(job=key[0], attempt=key[1], rank=key[2], state="starting"),
-                cpu_milli=folder.launch.spec.shape.cpu_milli,
+                cpu_milli=folder.launch.shape.cpu_milli,
                 cores=folder.cores,
             )
             for key, folder in self.folders.items()
