@@ -139,8 +139,8 @@ class Together:
         found = verdict(core, self.config, model, side_of(job), side_of(other))
         if found.way == "trial" and not job.spec.preemptible:
             return Verdict("", "it is not preemptible, so it cannot be tried beside another")
-        if found.way and other.phase is not Phase.RUNNING:
-            return Verdict("", "the job there does not run yet, or no more")
+        if found.way and other.phase is Phase.STOPPING:
+            return Verdict("", "the job there is about to stop")
         return found
 
     # ---- part ---------------------------------------------------------------------------------
