@@ -7,10 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fairlead.core.jobs import Job
-from fairlead.core.speeds import model_of, progressed, speed_deleted, speed_set
+from fairlead.core.speeds import model_of, parted, progressed, speed_deleted, speed_set
 from fairlead.model.advice import WHOLE, Share
 from fairlead.model.base import JobId, Ms
-from fairlead.model.events import Advised, Event, Progressed, SpeedDeleted, SpeedSet
+from fairlead.model.events import Advised, Event, Parted, Progressed, SpeedDeleted, SpeedSet
 from fairlead.model.jobs import Phase
 
 if TYPE_CHECKING:
@@ -98,5 +98,6 @@ def handlers(core: Core) -> dict[type[Event], Callable[[Any], None]]:
         Progressed: partial(progressed, core),
         SpeedSet: partial(speed_set, core),
         SpeedDeleted: partial(speed_deleted, core),
+        Parted: partial(parted, core),
         Advised: partial(advised, core),
     }

@@ -46,6 +46,7 @@ from fairlead.policy.repair import hold
 from fairlead.policy.reserved import closed_nodes
 from fairlead.policy.resize import Resize
 from fairlead.policy.rounds import Rounds
+from fairlead.policy.together import Together
 
 
 def _earlier(one: Ms | None, other: Ms | None) -> Ms | None:
@@ -96,6 +97,7 @@ class Pipeline:
         self.backfill = Backfill(self) if config.backfill != 0 and not config.preempt else None
         self.rounds = _rounds(self)
         self.sizing = config.plan in SIZING
+        self.together = Together(self) if config.share != "any" else None
         self.resize = Resize(self)
         self.reclaim = Reclaim(self)
         self.defrag = Defrag(self)
@@ -139,6 +141,8 @@ class Pipeline:
         if core.moving or core.reservations:
             yield from take_steps(core, self.config)
         yield from self._place_all(core)
+        if self.together is not None:
+            yield from self.together.decide(core)
         if self.preempt is None and not self.sizing:  # one that preempts asks them first
             yield from self.resize.make_room(core)
         yield from self.reclaim.decide(core, self.resize.served)
@@ -312,6 +316,8 @@ class Pipeline:
         """Return when there is something to decide that no event brings, None if never."""
         at = next_claim(core)
         others = _earlier(self.reclaim.wake_at(core), self.resize.wake_at(core))
+        if self.together is not None:
+            others = _earlier(others, self.together.wake_at(core))
         if self.rounds is not None:
             others = _earlier(others, self.rounds.wake_at(core))
         if self.preempt is not None:

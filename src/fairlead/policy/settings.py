@@ -164,6 +164,10 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "rounds": ("by_model", _or({"by-share": False, "by-model": True}, _one_of("by-share"))),
     "prices": ("prices", _prices),
     "auction": ("auction_percent", _whole(1, 100)),
+    "share": ("share", _one_of("any", "known", "trial")),
+    "trial": ("trial_ms", parse_duration_ms),
+    "share_gain": ("gain_percent", _whole(0, 100)),
+    "share_rate": ("rate_percent", _whole(0, 100)),
     "part": ("part_percent", _whole(1, 100)),
 }
 KEYS = tuple(_SETTINGS)
@@ -188,6 +192,10 @@ _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "restart_cost": (
         lambda config: _counts_losses(config) or config.plan in SIZING,
         "reclaim, within and defrag, sia and pollux",
+    ),
+    **dict.fromkeys(
+        ("trial", "share_gain", "share_rate"),
+        (lambda config: config.share != "any", "share = known and share = trial"),
     ),
     "within": (lambda config: not config.preempt, "orders that do not preempt anyway"),
     "defrag": (lambda config: not config.preempt, "orders that do not preempt anyway"),

@@ -106,6 +106,7 @@ class Line(Asked, frozen=True, kw_only=True):
     job_type: Text = ""
     total_steps: Count | None = None
     rates: dict[Word, Rate | tuple[Rate, ...]] = {}
+    beside: dict[Word, Annotated[float, Meta(gt=0, le=1)]] = {}
 
 
 # What a job of equal members says of them.
@@ -173,6 +174,7 @@ def _job(line: Line) -> TraceJob:
         job_type=line.job_type,
         total_steps=total,
         rates=rates,
+        beside=_beside(line),
         processors=line.processors or 0,
         shape=_shape(line),
         members_max=_members_max(line),
@@ -212,6 +214,14 @@ def _rates(line: Line) -> Rates:
     if not any(rates[0] for _, rates in found):
         raise Misuse("rates: found 0 alone, expected a model on which it runs", field="rates")
     return tuple(found)
+
+
+def _beside(line: Line) -> tuple[tuple[str, int], ...]:
+    """Return the speeds beside others, in thousandths of that alone."""
+    if line.beside and not (line.rates and line.gpu_milli):
+        lacks = "gpu_milli" if line.rates else "rates"
+        raise Misuse(f"found beside without {lacks}, expected both", field="beside")
+    return tuple((kind, max(round(1000 * part), 1)) for kind, part in sorted(line.beside.items()))
 
 
 def _resource(name: str, found: int | Named) -> Resource:
