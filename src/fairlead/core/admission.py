@@ -9,6 +9,7 @@ from fairlead.core.capacity import above, effective, leaves, missing
 from fairlead.core.engine import Core
 from fairlead.core.fits import lacking, largest, members_that_fit
 from fairlead.core.ledger import Request
+from fairlead.core.models import nowhere
 from fairlead.core.named import check_spec
 from fairlead.model import limits
 from fairlead.model.amounts import of, show
@@ -49,6 +50,13 @@ def admit(core: Core, spec: JobSpec) -> None:
     if core.shares.limited:
         check_ever(core, spec)
     check_spec(core, spec)
+    if words := nowhere(core, spec):
+        raise Refused(
+            f"the job could never run: {words}",
+            field="job_type",
+            hint="take another GPU type, or have the speed corrected",
+            code="never-fits",
+        )
 
 
 def _check_rights(core: Core, queue: Queue, spec: JobSpec) -> None:

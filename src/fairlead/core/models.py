@@ -1,4 +1,6 @@
-"""Quotas and limits by GPU type, of jobs that take several types: which are open to a job now.
+"""Which GPU types are open to a job now: by quotas and limits of each type, and by its speeds.
+
+A job never runs on a type on which its speed was told to be zero.
 
 What such a job will hold of each type is not known before its devices are chosen, so it is placed
 only on types of which its queue and its user have room for all of it. A gang of mixed types is
@@ -13,9 +15,11 @@ from msgspec.structs import replace
 
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import Request
+from fairlead.model.jobs import JobSpec
 from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
 
 if TYPE_CHECKING:
+    from fairlead.core.engine import Core
     from fairlead.core.shares import Shares
 
 
@@ -27,11 +31,13 @@ def accepted(shares: Shares, job: Job) -> list[str]:
 
 
 def closed(shares: Shares, job: Job, shape: Shape) -> frozenset[str]:
-    """Return the types of which the job's queue or user has no room for a shape of it now."""
+    """Return the types on which a shape of the job may not be now: it gets nowhere there, or its
+    queue or user has no room."""
+    never = shares.core.speeds.closed(job.spec)
     milli = (WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli) * shape.members
     if not shares.models or not milli or len(shape.gpu_models) == 1:
-        return frozenset()
-    return frozenset(
+        return never
+    return never | frozenset(
         model
         for model, row in shares.models.items()
         if (not shape.gpu_models or model in shape.gpu_models) and _short(shares, job, row, milli)
@@ -60,7 +66,8 @@ def request(shares: Shares, job: Job) -> Request:
 
 def open_to(shares: Shares, job: Job, whole: Request) -> Request | None:
     """Return a request of a job for the types alone that are open to it, None if none is."""
-    shut = closed(shares, job, whole.shape) if shares.models else None
+    asked = shares.models or shares.core.speeds.never
+    shut = closed(shares, job, whole.shape) if asked else None
     if not shut:
         return whole
     key = (whole.shape, shut)
@@ -69,6 +76,22 @@ def open_to(shares: Shares, job: Job, whole: Request) -> Request | None:
         narrow = Request(replace(whole.shape, gpu_models=rest)) if rest else None
         shares.narrowed[key] = narrow
     return shares.narrowed[key]
+
+
+def nowhere(core: Core, spec: JobSpec) -> str:
+    """Return in words that a job runs on no device model that it takes, "" if it does on one."""
+    never = core.speeds.closed(spec)
+    if not never:
+        return ""
+    shape = spec.shape
+    there = {device.model for node in core.nodes for device in node.spec.devices}
+    takes = there & set(shape.gpu_models) if shape.gpu_models else there
+    if not (shape.gpus or shape.gpu_milli):
+        takes = {""}
+    if not takes or takes - never:
+        return ""
+    where = ", ".join(sorted(takes - {""})) or "nodes without GPUs"
+    return f"its speed on {where} was told to be zero, and it takes nothing else that there is"
 
 
 def none_open(shares: Shares, job: Job) -> str:

@@ -433,8 +433,9 @@ class Shares:
         return block
 
     def request(self, job: Job) -> Request:
-        """Return what a waiting job may be placed by now: on GPU types with room in its quotas."""
-        return models.request(self, job) if self.models else self.core.shapes[job.shape_id]
+        """Return what a waiting job may be placed by now: on GPU types that are open to it."""
+        narrow = self.models or self.core.speeds.never
+        return models.request(self, job) if narrow else self.core.shapes[job.shape_id]
 
     def block_more(self, job: Job, shape: Shape) -> Block | None:
         """Return why a live job may not hold so much more; None: it may."""

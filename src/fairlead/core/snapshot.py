@@ -166,8 +166,9 @@ class SpeedsImage(Record, frozen=True):
     def speeds(self) -> Speeds:
         """Return the table of the image."""
         speeds = Speeds()
-        speeds.told, speeds.measured = dict(self.told), dict(self.measured)
-        speeds.version = self.version
+        for key, speed in self.told:
+            speeds.tell(key, speed)
+        speeds.measured, speeds.version = dict(self.measured), self.version
         return speeds
 
 

@@ -37,6 +37,8 @@ class Speeds:
     def __init__(self) -> None:
         self.told: dict[Key, int] = {}
         self.measured: dict[Key, Measured] = {}
+        # Told to be zero, by type and width: there these jobs never run.
+        self.never: dict[tuple[str, int], frozenset[str]] = {}
         self.version = 0  # how often something changed that plans may go by
         self._points: tuple[int, dict[str, int]] = (-1, {})
 
@@ -44,7 +46,7 @@ class Speeds:
         """Return an independent copy."""
         other = Speeds()
         other.told, other.measured = dict(self.told), dict(self.measured)
-        other.version = self.version
+        other.version, other.never = self.version, dict(self.never)
         return other
 
     def get(self, key: Key) -> int | None:
@@ -58,6 +60,25 @@ class Speeds:
     def of(self, spec: JobSpec, model: str, members: int | None = None) -> int | None:
         """Return the speed of a job on a device model, by default at its least size."""
         return self.get(key_of(spec, model, members))
+
+    def tell(self, key: Key, speed: int | None) -> None:
+        """Take in a speed that was told, None: it is told no more."""
+        job_type, width, model = key
+        never = self.never.pop((job_type, width), frozenset()) - {model}
+        if speed is None:
+            self.told.pop(key, None)
+        else:
+            self.told[key] = speed
+            never |= {model} if speed == 0 else frozenset()
+        if never:
+            self.never[job_type, width] = never
+        self.version += 1
+
+    def closed(self, spec: JobSpec) -> frozenset[str]:
+        """Return the device models on which a job never runs; "" stands for nodes without any."""
+        if not self.never:
+            return frozenset()
+        return self.never.get((spec.kind, width_milli(spec.shape)), frozenset())
 
     def points(self) -> dict[str, int]:
         """Return for each device model over how many others jobs are faster there, by type."""
@@ -135,15 +156,13 @@ def _measure(core: Core, job: Job, before: Progress, steps: int, at_ms: Ms) -> N
 def speed_set(core: Core, event: SpeedSet) -> None:
     """Somebody tells a speed."""
     speed: Speed = event.speed
-    core.speeds.told[speed.job_type, speed.width_milli, speed.model] = speed.micro_per_s
-    core.speeds.version += 1
+    core.speeds.tell((speed.job_type, speed.width_milli, speed.model), speed.micro_per_s)
     core.wakeups += 1
 
 
 def speed_deleted(core: Core, event: SpeedDeleted) -> None:
     """A speed is forgotten."""
     key = (event.job_type, event.width_milli, event.model)
-    core.speeds.told.pop(key, None)
+    core.speeds.tell(key, None)
     core.speeds.measured.pop(key, None)
-    core.speeds.version += 1
     core.wakeups += 1

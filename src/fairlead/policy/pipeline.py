@@ -16,6 +16,7 @@ from fairlead.core.engine import Core
 from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import HOST, Request
+from fairlead.core.models import nowhere
 from fairlead.core.shares import QUOTA, Block, plus
 from fairlead.model.amounts import of, show
 from fairlead.model.base import Ms, NodeId
@@ -60,6 +61,7 @@ def _one_gpu(request: Request, each: Collection[tuple[int, ...]]) -> bool:
     return all(need <= most for part in each for need, most in zip(host, part, strict=True))
 
 
+SPEED = "NoSpeed"  # a reason code of `why`: it runs nowhere
 RUN_MIN = 8  # below this many equal jobs in a row, one by one is quicker
 RUN_MAX = 4096
 
@@ -318,6 +320,8 @@ class Pipeline:
         `given`: what a pass has given to others, and has not told the core yet.
         """
         shares = core.shares if given is None else given.shares
+        if core.speeds.never and (words := nowhere(core, job.spec)):
+            return Block(SPEED, words)
         return self.block_of_tenant(core, job, job.spec.shape, given) or shares.block(job)
 
     def block_of_tenant(
