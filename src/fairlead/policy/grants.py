@@ -45,7 +45,7 @@ class Grants:
         """`beginning`: what those leave that are on their way out is given away too."""
         self.core, self.pipeline, self.lines = core, pipeline, lines
         self.movable = {job.id: job for job in movable}
-        stopping = (job for job in core.jobs.values() if job.phase is Phase.STOPPING)
+        stopping = (job for job in live(core) if job.phase is Phase.STOPPING)
         self.going = list(stopping) if beginning else []
         self.here = {job.id: _place_of(core, job) for job in movable}
         self.room = self._room()
@@ -132,7 +132,7 @@ class Grants:
         found: Room = {}
         for model, nodes in self.pipeline.nodes_of(core).items():
             row = GPU if model else CPU
-            found[model] = int(core.ledger.room[row, nodes].clip(min=0).sum())
+            found[model] = int(core.ledger.room[row, nodes].clip(0).sum())
         for job in (*self.movable.values(), *self.going):
             request = core.shapes[job.shape_id]
             each = WHOLE_GPU_MILLI if request.gpus else request.milli
@@ -210,6 +210,12 @@ class Grants:
         for slot in slots:
             ledger.take(slot.node, request, slot.devices)
         return slots
+
+
+def live(core: Core) -> Iterator[Job]:
+    """Return the jobs that hold something."""
+    jobs = core.jobs
+    return (jobs[job_id] for _, job_id in core.ends.sorted)
 
 
 def core_limits(core: Core) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TypeAlias
 
 from fairlead.core.advice import seen_of
 from fairlead.core.ends import total_run_ms
@@ -13,6 +14,8 @@ from fairlead.model.advice import Candidate, Kind, Question
 from fairlead.model.base import Ms
 from fairlead.model.jobs import LIVE, Phase
 from fairlead.model.resources import WHOLE_GPU_MILLI, width_milli
+
+Speeds: TypeAlias = tuple[int | None, ...]
 
 
 def fastest_first(core: Core, models: list[str] | None = None) -> list[str]:
@@ -42,13 +45,20 @@ def question(core: Core, now: Ms | None = None) -> Question:
     models = tuple(fastest_first(core, list(amounts)))
     prices = dict(core.policy.prices)
     jobs = [job for _, job in sorted(core.jobs.items()) if job.phase is not Phase.STOPPING]
+    speeds: dict[tuple[int, str], Speeds] = {}  # by shape and type of jobs
+    for job in jobs:
+        key = (job.shape_id, job.spec.kind)
+        if key not in speeds:
+            speeds[key] = tuple([_speed(core, job, model) for model in models])
     return Question(
         now=now,
         lease_ms=core.policy.lease_ms,
         models=models,
         amounts_milli=tuple(amounts[model] for model in models),
         kinds=tuple(kinds),
-        jobs=tuple([_candidate(core, job, models, now) for job in jobs]),
+        jobs=tuple(
+            [_candidate(core, job, speeds[job.shape_id, job.spec.kind], now) for job in jobs]
+        ),
         prices=tuple(prices.get(model, 0) for model in models),
         weights=tuple((name, queue.weight) for name, queue in sorted(core.queues.items())),
     )
@@ -65,7 +75,7 @@ def _kinds(core: Core) -> list[Kind]:
     return [Kind(*key, count=count) for key, count in sorted(found.items())]
 
 
-def _candidate(core: Core, job: Job, models: tuple[str, ...], now: Ms) -> Candidate:
+def _candidate(core: Core, job: Job, speeds: Speeds, now: Ms) -> Candidate:
     spec, live = job.spec, job.phase in LIVE
     shape = spec.shape
     total = total_run_ms(job)
@@ -80,7 +90,7 @@ def _candidate(core: Core, job: Job, models: tuple[str, ...], now: Ms) -> Candid
         members_max=spec.members_max,
         weight=max(spec.priority, 1),
         entity=spec.queue,
-        micro_per_s=tuple([_speed(core, job, model) for model in models]),
+        micro_per_s=speeds,
         left=max(spec.steps - done, 1) if spec.steps else 0,
         expected_ms=None if total is None else max(total - served, 1),
         submitted_ms=job.submitted_ms,

@@ -21,7 +21,7 @@ from fairlead.model.events import AnyEvent, Placed, StopDecided
 from fairlead.model.jobs import LIVE, Phase
 from fairlead.model.resources import Slot
 from fairlead.policy.finish import HANDOVER, round_start
-from fairlead.policy.grants import Grants
+from fairlead.policy.grants import Grants, live
 from fairlead.policy.lines import Lines
 from fairlead.policy.preempt import free_now, stoppable
 from fairlead.policy.question import fastest_first, stale
@@ -69,7 +69,7 @@ class Rounds:
                         job=job.id, attempt=job.attempt, then=Phase.PENDING, because=because
                     )
             yield from self._take(core, grants)
-        if not (beginning and any(_makes_room(job) for job in core.jobs.values())):
+        if not (beginning and any(_makes_room(job) for job in live(core))):
             yield from self._others(core)
 
     def _take(self, core: Core, grants: Grants) -> Iterator[AnyEvent]:
@@ -106,7 +106,8 @@ class Rounds:
             if pipeline.over_quota(core, job):
                 queue.park(entry, group, queue.gated)
                 continue
-            models = fastest_first(core) if models is None else models
+            if models is None:
+                models = fastest_first(core, list(pipeline.nodes_of(core)))
             slots = self._fastest(core, job, models)
             if slots is not None:
                 because = f"beside the plan, {pipeline.because}"
