@@ -8,12 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairlead.core.admission import admit
 from fairlead.core.engine import Core
 from fairlead.core.invariants import check
 from fairlead.core.turn import Scheduler
 from fairlead.model.advice import WHOLE, Share
-from fairlead.model.base import Refused
 from fairlead.model.events import (
     Advised,
     MemberEnded,
@@ -22,14 +20,12 @@ from fairlead.model.events import (
     Placed,
     PolicySet,
     QueueSet,
-    SpeedDeleted,
     SpeedSet,
     StopDecided,
     Submitted,
 )
 from fairlead.model.jobs import LIVE, Exit, JobSpec, Queue, Speed
 from fairlead.model.resources import Device, Node, Shape
-from fairlead.policy.explain import explain
 from fairlead.policy.registry import build, policy_config
 from fairlead.policy.settings import override
 
@@ -314,18 +310,3 @@ def test_a_job_never_starts_on_a_model_on_which_its_speed_is_zero(policy):
     assert life.on(first) == "fast"
     assert life.on(second) is None
     assert life.on(other) in ("slow", None)  # a strict order waits for the second
-
-
-def test_what_runs_nowhere_is_refused_at_submission_and_why_says_it_of_what_waits():
-    life = Life(("slow", 1))
-    blocking = life.submit()
-    waits = life.submit(job_type="lm")
-    life.turn(*never("lm", "slow"))
-    with pytest.raises(Refused, match="its speed on slow was told to be zero"):
-        admit(life.core, JobSpec(shape=Shape(cpu_milli=0, gpus=1), job_type="lm"))
-    found = explain(life.core, life.scheduler.policy, waits)
-    assert found.reason == "NoSpeed" and "told to be zero" in found.summary
-    life.turn(*[MemberEnded(blocking, 1, Exit(code=0), 0)])
-    assert life.on(waits) is None
-    life.turn(SpeedDeleted(job_type="lm", width_milli=1000, model="slow"))
-    assert life.on(waits) == "slow"

@@ -16,6 +16,7 @@ class Reading(TypedDict):
     throughputs_gpu: str
     job_table: str | None
     speed_up: float
+    profiles: str | None
 
 
 _OPTIONS = (
@@ -23,7 +24,8 @@ _OPTIONS = (
         "--format",
         metavar="NAME",
         help="What the trace is: swf, jsonl, philly, philly-json, pai, openb, openb-packing, "
-        "gavel, muri, chronus, elasticflow, helios, acme or slurm. Default: by its content.",
+        "gavel, muri, chronus, elasticflow, pollux, helios, acme or slurm. Default: by its "
+        "content.",
     ),
     click.option(
         "--throughputs",
@@ -51,6 +53,12 @@ _OPTIONS = (
         default=1.0,
         metavar="X",
         help="Jobs come X times as fast: the times between their arrivals are divided by X.",
+    ),
+    click.option(
+        "--profiles",
+        type=click.Path(),
+        metavar="DIR",
+        help="How fast the applications of Pollux' and Sia's jobs learn, a folder for each.",
     ),
 )
 

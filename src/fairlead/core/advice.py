@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fairlead.core.jobs import Job
-from fairlead.core.speeds import model_of
+from fairlead.core.speeds import model_of, progressed, speed_deleted, speed_set
 from fairlead.model.advice import WHOLE, Share
 from fairlead.model.base import JobId, Ms
-from fairlead.model.events import Advised
+from fairlead.model.events import Advised, Event, Progressed, SpeedDeleted, SpeedSet
 from fairlead.model.jobs import Phase
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ class Advice:
 
 
 def seen_of(core: Core) -> Seen:
-    """Return the state of affairs: a plan that was made for another one is stale."""
+    """Return the state of affairs, the next job first: a plan for another one is stale."""
     advice, layout = core.advice, core.ledger.layout
     if advice.there[0] != layout:
         advice.there = (layout, tuple(core.shares.capacity()))
@@ -73,7 +75,7 @@ def seen_of(core: Core) -> Seen:
 def advised(core: Core, event: Advised) -> None:
     """A plan was made. Jobs that have ended meanwhile are not in it. O(jobs in the plan)."""
     old, advice = core.advice, Advice()
-    advice.event, advice.at_ms, advice.seen = event, core.now, seen_of(core)
+    advice.event, advice.at_ms, advice.seen = event, core.now, event.seen or seen_of(core)
     jobs = core.jobs
     advice.of = {job: share for share in event.plan for job in share.jobs if job in jobs}
     passed = core.now - old.at_ms
@@ -90,3 +92,13 @@ def advised(core: Core, event: Advised) -> None:
                 advice.owed[key] = owed
     core.advice = advice
     core.wakeups += 1
+
+
+def handlers(core: Core) -> dict[type[Event], Callable[[Any], None]]:
+    """Return what applies the events of plans and of the speeds that they go by."""
+    return {
+        Progressed: partial(progressed, core),
+        SpeedSet: partial(speed_set, core),
+        SpeedDeleted: partial(speed_deleted, core),
+        Advised: partial(advised, core),
+    }

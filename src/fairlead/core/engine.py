@@ -13,8 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from fairlead.core import due, future, groups, machines, resize, speeds, watch
-from fairlead.core.advice import Advice, advised
+from fairlead.core import advice, due, future, groups, machines, resize, watch
 from fairlead.core.demand import Demand
 from fairlead.core.desired import desired
 from fairlead.core.ending import after_failure
@@ -24,10 +23,10 @@ from fairlead.core.ledger import Ledger, Request
 from fairlead.core.named import Named
 from fairlead.core.nodes import Drained, NodeState
 from fairlead.core.shares import Shares, plus
+from fairlead.core.speeds import Speeds, shape_of
 from fairlead.core.status import status_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import (
-    Advised,
     AnyEvent,
     Cancelled,
     Checkpointed,
@@ -42,7 +41,6 @@ from fairlead.model.events import (
     Outlived,
     Placed,
     PolicySet,
-    Progressed,
     Promised,
     Promoted,
     QueueDeleted,
@@ -50,8 +48,6 @@ from fairlead.model.events import (
     ReservationDeleted,
     ReservationSet,
     Shrunk,
-    SpeedDeleted,
-    SpeedSet,
     StopDecided,
     Submitted,
     TenantDeleted,
@@ -103,8 +99,8 @@ class Core:
         self.shapes: list[Request] = []
         self.shape_ids: dict[Shape, int] = {}
         self.demand = Demand()
-        self.speeds = speeds.Speeds()
-        self.advice = Advice()
+        self.speeds = Speeds()
+        self.advice = advice.Advice()
         self.fitting: set[Shape] = set()  # shapes known to fit the empty cluster; a cache
         # For policies that keep an order: jobs in the order in which they became pending, and how
         # often something happened that may let a job start that could not before.
@@ -113,7 +109,7 @@ class Core:
         self.wakeups = 0
         self.ends = Ends()
         self.reservations: dict[str, Reservation] = {}
-        self.promises: dict[JobId, Job] = {}  # waiting jobs that were promised a start
+        self.promises: dict[JobId, Job] = {}  # who was promised a start: they wait, or are to move
         self.elastic: dict[JobId, Job] = {}  # live jobs whose gangs may grow and shrink
         self.broken: dict[JobId, Job] = {}  # waiting gangs that lost a member
         self.services: list[int] = []  # of the last jobs that ended well, in GPU-ms or core-ms
@@ -122,7 +118,10 @@ class Core:
         self.limits: list[tuple[Ms, JobId, int]] = []  # heap: time, job, attempt
         self._changed: dict[JobId, Job] = {}
         self._dirty: set[NodeId] = set()
-        self._handlers: dict[type[Event], Callable[[Any], None]] = {
+        self._handlers = self._table()
+
+    def _table(self) -> dict[type[Event], Callable[[Any], None]]:
+        return {
             Submitted: self._submitted,
             Placed: self._placed,
             MemberStarted: self._member_started,
@@ -146,13 +145,10 @@ class Core:
             Promised: partial(future.promised, self),
             Checkpointed: partial(future.checkpointed, self),
             Promoted: partial(future.promoted, self),
-            Progressed: partial(speeds.progressed, self),
-            SpeedSet: partial(speeds.speed_set, self),
-            SpeedDeleted: partial(speeds.speed_deleted, self),
-            Advised: partial(advised, self),
             ReservationSet: partial(future.reservation_set, self),
             ReservationDeleted: partial(future.reservation_deleted, self),
             **self.named.handlers(),
+            **advice.handlers(self),
         }
 
     # ---- change -------------------------------------------------------------------------------
@@ -205,7 +201,7 @@ class Core:
         assert event.job == self.next_job, f"job ids are dense: {event.job} after {self.next_job}"
         self.next_job += 1
         spec = event.spec
-        job = Job(event.job, spec, self.intern(spec.shape), self.now, self.seq)
+        job = Job(event.job, spec, self.intern(shape_of(self, spec)), self.now, self.seq)
         job.crowd_ms = self.crowd_ms
         self.jobs[job.id] = job
         self.demand.add(job.id, spec.shape)
@@ -225,6 +221,7 @@ class Core:
         queue = job.spec.queue
         self.waiting[queue] = self.waiting.get(queue, 0) + 1
         self.shares.wait(job, 1)
+        future.waits(self, job)
         self.arrivals.append(job.id)
         if len(self.arrivals) > 2 * len(self.pending) + 65_536:
             # Past every reader's place, so that each starts afresh with the list of all pending.
@@ -252,10 +249,10 @@ class Core:
         job.because = event.because
         job.started, job.exits, job.worst, job.kill, job.broken = set(), {}, None, False, False
         for rank, slot in enumerate(event.slots):
-            node = self.nodes[slot.node]
-            free = self.ledger.has_room(slot.node, request, slot.devices)
+            node, its = self.nodes[slot.node], request.of(rank)
+            free = self.ledger.has_room(slot.node, its, slot.devices)
             assert free, f"job {job.id}: node {node.spec.name} is down or has no room: {event}"
-            self.ledger.take(slot.node, request, slot.devices)
+            self.ledger.take(slot.node, its, slot.devices)
             node.members[job.id, job.attempt, rank] = job
             self._dirty.add(slot.node)
         resize.begin(self, job)
@@ -357,9 +354,9 @@ class Core:
 
     def _release(self, job: Job, event: Event) -> None:
         """Every member is confirmed gone: give everything back, once, and go on."""
-        request = self.shapes[job.shape_id]
-        for slot in job.slots:
-            self.ledger.give(slot.node, request, slot.devices)
+        for its, slots in self.shapes[job.shape_id].split(job.slots):
+            for slot in slots:
+                self.ledger.give(slot.node, its, slot.devices)
         self.account(job, -1, live=-1)
         resize.over(self, job)
         self.named.give(job)
@@ -380,6 +377,7 @@ class Core:
             self._wait(job)
         else:
             job.ended_ms = job.last_ms
+            future.forget_promise(self, job)
             del self.jobs[job.id]
             if then is Phase.SUCCEEDED:
                 future.served(self, job)

@@ -1,6 +1,4 @@
-"""Which GPU types are open to a job now: by quotas and limits of each type, and by its speeds.
-
-A job never runs on a type on which its speed was told to be zero.
+"""Quotas and limits by GPU type, of jobs that take several types: which are open to a job now.
 
 What such a job will hold of each type is not known before its devices are chosen, so it is placed
 only on types of which its queue and its user have room for all of it. A gang of mixed types is
@@ -9,38 +7,62 @@ therefore never started on the strength of room that two types have together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import Request
-from fairlead.model.jobs import JobSpec
-from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
+from fairlead.model.resources import GPU, Shape, asked_in_all
 
 if TYPE_CHECKING:
-    from fairlead.core.engine import Core
     from fairlead.core.shares import Shares
 
 
 def accepted(shares: Shares, job: Job) -> list[str]:
-    """Return the GPU types that there are and that a job takes."""
-    asked = job.spec.shape.gpu_models
+    """Return the GPU types that there are and that a job takes, where it takes several."""
     there = {device.model for node in shares.core.nodes for device in node.spec.devices}
-    return sorted(there if not asked else there & set(asked))
+    kinds = shares.core.shapes[job.shape_id].shape.parts()
+    return sorted(model for model in there if gpus_of(kinds, model))
+
+
+def flexible(shape: Shape) -> list[Shape]:
+    """Return the kinds of members that are given GPUs of one of several types."""
+    kinds = shape.parts()
+    return [kind for kind in kinds if kind.gpus + kind.gpu_milli and len(kind.gpu_models) != 1]
+
+
+def gpus_of(kinds: Sequence[Shape], model: str = "") -> int:
+    """Return the thousandths of GPUs of all members that take a type, "" for any."""
+    return sum(
+        asked_in_all(kind)[GPU]
+        for kind in kinds
+        if not model or not kind.gpu_models or model in kind.gpu_models
+    )
+
+
+def narrowed(shape: Shape, models: Sequence[str]) -> Shape | None:
+    """Return a shape that takes only these GPU types where it could have several; None: none."""
+    if shape.kinds:
+        kinds = [narrowed(kind, models) for kind in shape.kinds]
+        some = [kind for kind in kinds if kind is not None]
+        return shape.with_kinds(some) if len(some) == len(kinds) else None
+    if not flexible(shape):
+        return shape
+    rest = tuple(each for each in models if not shape.gpu_models or each in shape.gpu_models)
+    return replace(shape, gpu_models=rest) if rest else None
 
 
 def closed(shares: Shares, job: Job, shape: Shape) -> frozenset[str]:
-    """Return the types on which a shape of the job may not be now: it gets nowhere there, or its
-    queue or user has no room."""
-    never = shares.core.speeds.closed(job.spec)
-    milli = (WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli) * shape.members
-    if not shares.models or not milli or len(shape.gpu_models) == 1:
-        return never
-    return never | frozenset(
+    """Return the types of which the job's queue or user has no room for a shape of it now."""
+    kinds = flexible(job.spec.shape) if shares.models else ()
+    if not kinds:
+        return frozenset()
+    return frozenset(
         model
         for model, row in shares.models.items()
-        if (not shape.gpu_models or model in shape.gpu_models) and _short(shares, job, row, milli)
+        if gpus_of(kinds, model) and _short(shares, job, row, gpus_of(shape.parts(), model))
     )
 
 
@@ -66,37 +88,20 @@ def request(shares: Shares, job: Job) -> Request:
 
 def open_to(shares: Shares, job: Job, whole: Request) -> Request | None:
     """Return a request of a job for the types alone that are open to it, None if none is."""
-    asked = shares.models or shares.core.speeds.never
-    shut = closed(shares, job, whole.shape) if asked else None
+    shut = closed(shares, job, whole.shape) if shares.models else None
     if not shut:
         return whole
     key = (whole.shape, shut)
     if key not in shares.narrowed:
-        rest = tuple(model for model in accepted(shares, job) if model not in shut)
-        narrow = Request(replace(whole.shape, gpu_models=rest)) if rest else None
-        shares.narrowed[key] = narrow
+        rest = [each for each in accepted(shares, job) if each not in shut]
+        shape = narrowed(whole.shape, rest) if rest else None
+        shares.narrowed[key] = None if shape is None else Request(shape)
     return shares.narrowed[key]
-
-
-def nowhere(core: Core, spec: JobSpec) -> str:
-    """Return in words that a job runs on no device model that it takes, "" if it does on one."""
-    never = core.speeds.closed(spec)
-    if not never:
-        return ""
-    shape = spec.shape
-    there = {device.model for node in core.nodes for device in node.spec.devices}
-    takes = there & set(shape.gpu_models) if shape.gpu_models else there
-    if not (shape.gpus or shape.gpu_milli):
-        takes = {""}
-    if not takes or takes - never:
-        return ""
-    where = ", ".join(sorted(takes - {""})) or "nodes without GPUs"
-    return f"its speed on {where} was told to be zero, and it takes nothing else that there is"
 
 
 def none_open(shares: Shares, job: Job) -> str:
     """Return in words that no type is open to the job, "" if one is."""
-    shut = closed(shares, job, job.spec.shape)
-    if not shut or any(model not in shut for model in accepted(shares, job)):
+    if open_to(shares, job, shares.core.shapes[job.shape_id]) is not None:
         return ""
+    shut = closed(shares, job, job.spec.shape)
     return f"no room in the quotas for any GPU type that it takes: {', '.join(sorted(shut))}"

@@ -18,7 +18,6 @@ from fairlead.core.engine import Core
 from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import HOST, Columns, Request
-from fairlead.core.models import nowhere
 from fairlead.core.shares import QUOTA, Block, plus
 from fairlead.model.amounts import of, show
 from fairlead.model.base import Ms, NodeId
@@ -26,16 +25,19 @@ from fairlead.model.events import AnyEvent, Placed
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.resources import DIMENSIONS, Shape, Slot
 from fairlead.policy import order
+from fairlead.policy.assigned import ASSIGNMENT, Assigned
 from fairlead.policy.backfill import Backfill
 from fairlead.policy.beside import find
 from fairlead.policy.deadlock.gate import Gate
 from fairlead.policy.deadlock.settle import settle
+from fairlead.policy.defrag import Defrag, take_steps
 from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.fair.turns import Turns
 from fairlead.policy.fence import Fence
 from fairlead.policy.firm import due, is_firm, is_held, kept_of_quota
 from fairlead.policy.given import Given
 from fairlead.policy.grants import narrowed
+from fairlead.policy.ordered import PLANS, SIZING, Ordered
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.plan import Plans, next_claim
@@ -55,6 +57,16 @@ def _earlier(one: Ms | None, other: Ms | None) -> Ms | None:
     return min(one, other)
 
 
+def _rounds(pipeline: Pipeline) -> Rounds | Ordered | None:
+    """Return what carries out the plans of a policy, None if it has none."""
+    plan = pipeline.config.plan
+    if not plan:
+        return None
+    if plan in PLANS:
+        return Ordered(pipeline)
+    return (Assigned if plan == ASSIGNMENT else Rounds)(pipeline)
+
+
 def _one_gpu(request: Request, each: Collection[tuple[int, ...]]) -> bool:
     """Whether a member takes one whole GPU, and of a node no more than its part per GPU."""
     if request.gpus != 1 or request.memory or request.shape.spread != "any":
@@ -63,7 +75,6 @@ def _one_gpu(request: Request, each: Collection[tuple[int, ...]]) -> bool:
     return all(need <= most for part in each for need, most in zip(host, part, strict=True))
 
 
-SPEED = "NoSpeed"  # a reason code of `why`: it runs nowhere
 RUN_MIN = 8  # below this many equal jobs in a row, one by one is quicker
 RUN_MAX = 4096
 
@@ -85,9 +96,11 @@ class Pipeline:
         self.because = f"{config.order}, {config.placement}"
         self.preempt = Preempt(self) if config.preempt else None
         self.backfill = Backfill(self) if config.backfill != 0 and not config.preempt else None
-        self.rounds = Rounds(self) if config.plan else None
+        self.rounds = _rounds(self)
+        self.sizing = config.plan in SIZING
         self.resize = Resize(self)
         self.reclaim = Reclaim(self)
+        self.defrag = Defrag(self)
         self._plans: Plans | None = None
         self.gate = Gate(self)  # to named resources
         self._interchangeable: tuple[tuple[int, int], bool] = ((-1, -1), False)
@@ -99,7 +112,8 @@ class Pipeline:
         if self._core is not core:
             self._core = core
             self.queue = self._queue(self.order)
-            self.fit = Fit(core.ledger, self.scorer)
+            gpus_last = self.config.cpu_only == "last"
+            self.fit = Fit(core.ledger, self.scorer, gpus_last=gpus_last)
             self._layout, self._plans = -1, None
             self._nodes_of, self._interchangeable = (-1, {}), ((-1, -1), False)
             self.gate = Gate(self)
@@ -124,11 +138,15 @@ class Pipeline:
         if core.broken:
             yield from hold(core, self.config.rebuild_ms)
         yield from self._due(core)
+        if core.promises or core.reservations:
+            yield from take_steps(core, self.config)
         yield from self._place_all(core)
-        if self.preempt is None:  # one that preempts asks them first
+        if self.preempt is None and not self.sizing:  # one that preempts asks them first
             yield from self.resize.make_room(core)
         yield from self.reclaim.decide(core, self.resize.served)
-        yield from self.resize.grow(core)
+        yield from self.defrag.decide(core)
+        if not self.sizing:
+            yield from self.resize.grow(core)
 
     def _place_all(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, and what makes room for them."""
@@ -230,7 +248,7 @@ class Pipeline:
     def on_model(self, core: Core, job: Job, model: str) -> Request:
         """Return what a job asks for on one device model alone, "" for nodes without GPUs."""
         request = core.shares.request(job)
-        if not model or request.shape.gpu_models == (model,):
+        if not model or request.shape.kinds or request.shape.gpu_models == (model,):
             return request
         key = (request.shape, model)
         narrow = self._on_model.get(key)
@@ -323,8 +341,6 @@ class Pipeline:
         `given`: what a pass has given to others, and has not told the core yet.
         """
         shares = core.shares if given is None else given.shares
-        if core.speeds.never and (words := nowhere(core, job.spec)):
-            return Block(SPEED, words)
         return self.block_of_tenant(core, job, job.spec.shape, given) or shares.block(job)
 
     def block_of_tenant(

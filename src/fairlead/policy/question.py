@@ -10,10 +10,10 @@ from fairlead.core.ends import total_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.speeds import model_of
-from fairlead.model.advice import Candidate, Kind, Question
+from fairlead.model.advice import Candidate, Free, Kind, Question
 from fairlead.model.base import Ms
 from fairlead.model.jobs import LIVE, Phase
-from fairlead.model.resources import WHOLE_GPU_MILLI, width_milli
+from fairlead.model.resources import CPU, MEMORY, WHOLE_GPU_MILLI, width_milli
 
 Speeds: TypeAlias = tuple[int | None, ...]
 
@@ -45,6 +45,7 @@ def question(core: Core, now: Ms | None = None) -> Question:
     models = tuple(fastest_first(core, list(amounts)))
     prices = dict(core.policy.prices)
     jobs = [job for _, job in sorted(core.jobs.items()) if job.phase is not Phase.STOPPING]
+    widths = core.speeds.widths() if any(job.spec.members_max for job in jobs) else {}
     speeds: dict[tuple[int, str], Speeds] = {}  # by shape and type of jobs
     for job in jobs:
         key = (job.shape_id, job.spec.kind)
@@ -57,10 +58,15 @@ def question(core: Core, now: Ms | None = None) -> Question:
         amounts_milli=tuple(amounts[model] for model in models),
         kinds=tuple(kinds),
         jobs=tuple(
-            [_candidate(core, job, speeds[job.shape_id, job.spec.kind], now) for job in jobs]
+            [
+                _candidate(core, job, models, speeds[job.shape_id, job.spec.kind], widths, now)
+                for job in jobs
+            ]
         ),
         prices=tuple(prices.get(model, 0) for model in models),
+        part_percent=core.policy.part_percent,
         weights=tuple((name, queue.weight) for name, queue in sorted(core.queues.items())),
+        free=tuple(_free(core)),
     )
 
 
@@ -75,7 +81,29 @@ def _kinds(core: Core) -> list[Kind]:
     return [Kind(*key, count=count) for key, count in sorted(found.items())]
 
 
-def _candidate(core: Core, job: Job, speeds: Speeds, now: Ms) -> Candidate:
+def _free(core: Core) -> list[Free]:
+    """Return what is left on the nodes that are up, equal ones together."""
+    found: Counter[tuple[str, tuple[int, ...], int, int]] = Counter()
+    room = core.ledger.room
+    for index, node in enumerate(core.nodes):
+        if node.up:
+            cpu, memory = (max(int(room[row, index]), 0) for row in (CPU, MEMORY))
+            devices = core.ledger.devices[index]
+            each = enumerate(devices.milli)
+            own = [max(milli, 0) for at, milli in each if at not in devices.foreign]
+            model = node.spec.devices[0].model if node.spec.devices else ""
+            found[model, tuple(sorted(own, reverse=True)), cpu, memory] += 1
+    return [Free(*key, count=count) for key, count in sorted(found.items())]
+
+
+def _candidate(
+    core: Core,
+    job: Job,
+    models: tuple[str, ...],
+    speeds: Speeds,
+    widths: dict[str, list[int]],
+    now: Ms,
+) -> Candidate:
     spec, live = job.spec, job.phase in LIVE
     shape = spec.shape
     total = total_run_ms(job)
@@ -99,15 +127,31 @@ def _candidate(core: Core, job: Job, speeds: Speeds, now: Ms) -> Candidate:
         restarts=job.preemptions,
         preemptible=spec.preemptible,
         on=model_of(core, job.slots) if live else None,
-        size=len(job.slots) if live else 0,
+        size=0 if not live else len(job.slots) if job.team is None else job.team.size,
+        cpu_milli=shape.cpu_milli,
+        memory_mib=shape.memory_mib,
         steps=spec.steps,
+        restart_ms=core.policy.restart_ms if spec.restart_ms is None else spec.restart_ms,
+        wider=tuple(
+            (members, tuple([_speed(core, job, model, members) for model in models]))
+            for members in _known_sizes(job, widths.get(spec.kind, []))
+        ),
     )
 
 
-def _speed(core: Core, job: Job, model: str) -> int | None:
+def _known_sizes(job: Job, widths: list[int]) -> list[int]:
+    """Return with how many members beyond its least an elastic job's speed may be known."""
+    shape, most = job.spec.shape, job.spec.members_max
+    each = width_milli(shape) // shape.members
+    if not each or not most:
+        return []
+    return [at // each for at in widths if shape.members < at // each <= most and at % each == 0]
+
+
+def _speed(core: Core, job: Job, model: str, members: int | None = None) -> int | None:
     """Return the speed on a model, 0 where the job does not take it."""
     shape = job.spec.shape
     wants = bool(shape.gpus or shape.gpu_milli)
     if wants != bool(model) or (shape.gpu_models and model not in shape.gpu_models):
         return 0
-    return core.speeds.of(job.spec, model)
+    return core.speeds.of(job.spec, model, members)

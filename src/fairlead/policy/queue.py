@@ -143,16 +143,13 @@ class Queue:
         self._wakeups = -1
         self._quotas: frozenset[str] = frozenset()
         self._policy: PolicyConfig | None = None  # set while there are reservations
-        # Whether queues, whether users have limits of their own, whether types of jobs never run
-        # on some devices.
-        self._limits = (False, False, False)
+        self._limits = (False, False)  # whether queues, whether users have limits of their own
 
     def sync(self, core: Core) -> None:
         """Take in what has happened since the last time."""
         if self._quotas is not core.quota_tenants:
             self._quotas, self._read = core.quota_tenants, -1  # the groups are other ones now
-        limited, typed = core.shares.limited, bool(core.speeds.never)
-        limits = (limited, limited and bool(core.users), typed)
+        limits = (core.shares.limited, core.shares.limited and bool(core.users))
         if self._limits != limits:
             self._limits, self._read = limits, -1
         if (self._policy is not None) != bool(core.reservations):
@@ -207,12 +204,10 @@ class Queue:
 
     def _payer(self, job: Job) -> str:
         """Return by whose limits a job may be kept from starting, "" for nobody's."""
-        of_queue, of_user, of_type = self._limits
-        kind = SEP + job.spec.kind if of_type else ""
+        of_queue, of_user = self._limits
         if not of_queue:
-            return kind
-        user = SEP + job.spec.user if of_user else ""
-        return f"{SEP}{job.spec.queue}{user}{kind}"
+            return ""
+        return f"{SEP}{job.spec.queue}{SEP}{job.spec.user}" if of_user else SEP + job.spec.queue
 
     def entry(self, job: Job) -> Entry:
         """Return the job's place in the order."""

@@ -11,9 +11,11 @@ from fairlead.model.base import Misuse
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.units import format_duration
 from fairlead.policy import bounds, order
+from fairlead.policy.assigned import ASSIGNMENT
 from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.fgd import LeastFragmentsPipeline
 from fairlead.policy.finish import LEASED
+from fairlead.policy.ordered import PLANS, SIZING
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.place.score import FRAGMENTS, PLACEMENTS
 
@@ -74,7 +76,12 @@ POLICIES: dict[str, str] = {
     "maxmin": "whoever is farthest below its entitlement by weighted max-min with quotas",
     "multifactor": "weighted sum of age, fair share, priority, ... (Slurm's multifactor)",
     "fairtree": "users ranked level by level by shares and past use (Slurm's Fair Tree)",
+    ASSIGNMENT: "who waits is matched to kinds of hardware: as many as can be, then least time",
     **{f"gavel-{name}": about for name, about in GAVEL.items()},
+    "allox": "least mean time to the end on devices of different speed: jobs are matched with "
+    "places in the queues of device models; nobody is preempted (AlloX)",
+    "sia": "the best device model and number of members for each elastic job, in rounds (Sia)",
+    "pollux": "the best number of members for each elastic job, all alike, in rounds (Pollux)",
 }
 
 # What a name may be made of: ORDER[-MODE][-TRAIT...]. A mode says what happens around a job that
@@ -111,6 +118,8 @@ _DEFAULT_MODE = {"fifo": "strict", "sjf": "strict", "qssf": "strict"}
 _PREEMPTIVE = ("srtf", "srsf", "las", "gittins", "edf", "ftf", "themis")
 LEASE_MIN_MS = 1_000
 ROUND_MS = 6 * 60_000  # of plans: Gavel's
+ORDERED_MS = 60_000  # of plans for which new jobs wait: AlloX', Pollux' and Sia's
+RESTART_MS = 30_000  # what those who move jobs believe that it costs to start again
 LEVELS_GPU_MS = (3_600_000, 36_000_000)  # las: an hour and ten hours of one GPU
 PROMOTE_PERCENT = 800
 BACKFILL_MAX = 1_000_000
@@ -140,11 +149,17 @@ def policy_config(text: str) -> PolicyConfig:
 
 def _planned(name: str) -> dict[str, Any] | None:
     """Return the fields of a policy that carries out plans, None for another."""
-    if name not in POLICIES or not name.startswith("gavel-"):
+    if name == ASSIGNMENT:
+        return {"order": "fifo", "overtake_ms": None, "plan": name}
+    if name not in POLICIES or not name.startswith(("gavel-", *PLANS)):
         return None
     overtake = 0 if name.startswith("gavel-fifo") else None
-    config = {"order": "fifo", "overtake_ms": overtake, "plan": name, "lease_ms": ROUND_MS}
-    return {**config, "blind": name in BLIND}
+    settings = {"order": "fifo", "overtake_ms": overtake, "plan": name, "lease_ms": ROUND_MS}
+    if name in PLANS:
+        settings["lease_ms"] = ORDERED_MS
+    if name in SIZING:
+        settings["restart_ms"] = RESTART_MS
+    return {**settings, "blind": name in BLIND}
 
 
 def _settings(name: str) -> dict[str, Any] | None:
@@ -248,7 +263,9 @@ _ABOUT = {
 
 def describe(config: PolicyConfig) -> str:
     """Return what a configuration does, with its starvation bound."""
-    if config.order == "priority":
+    if config.plan:
+        text = POLICIES[config.plan]
+    elif config.order == "priority":
         per_hour = config.ageing_per_hour
         text = f"highest priority first; waiting adds {per_hour} points an hour"
     elif config.order == "fair":
@@ -258,7 +275,7 @@ def describe(config: PolicyConfig) -> str:
         )
     else:
         text = _ABOUT[config.order]
-    if config.order in LEASED:
+    if config.order in LEASED or config.plan:
         text += f"; places change hands every {format_duration(config.lease_ms)}"
     elif config.preempt:
         text += "; whoever comes first takes the place of who runs"
@@ -280,4 +297,6 @@ def describe(config: PolicyConfig) -> str:
         )
     if config.estimate == "expected":
         text += "; plans go by predicted run times"
+    if config.defrag != "never":
+        text += "; jobs move for a blocked one where that saves more than it costs"
     return f"{text}; {bounds.in_words(config)}; placement: {config.placement}"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.speeds import model_of
+from fairlead.model.advice import Question
 from fairlead.model.base import Ms
 from fairlead.model.events import AnyEvent, Placed, StopDecided
 from fairlead.model.jobs import LIVE, Phase
@@ -24,7 +25,7 @@ from fairlead.policy.finish import HANDOVER, round_start
 from fairlead.policy.grants import Grants, live
 from fairlead.policy.lines import Lines
 from fairlead.policy.preempt import free_now, stoppable
-from fairlead.policy.question import fastest_first, stale
+from fairlead.policy.question import fastest_first, question, stale
 
 if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
@@ -33,8 +34,11 @@ if TYPE_CHECKING:
 class Rounds:
     """The part of a pipeline that carries out plans."""
 
+    at_once = False  # whether plans are wanted as soon as things change, or for each round
+
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
+        self.awaited = False  # whether a plan that is due will be there soon, says the world
         self._core: Core | None = None
         self._lines = Lines()
 
@@ -42,6 +46,10 @@ class Rounds:
         """Whether to ask for a plan now: a round begins, and things have changed since the last."""
         lease = core.policy.lease_ms
         return bool(core.jobs) and core.clock == round_start(core.clock, lease) and stale(core)
+
+    def question(self, core: Core, now: Ms | None = None) -> Question:
+        """Return what to ask, by default as of the turn."""
+        return question(core, now)
 
     def wake_at(self, core: Core) -> Ms | None:
         """Return when the next round begins in which somebody's place may be another one."""
@@ -103,6 +111,8 @@ class Rounds:
             if strict and queue.stuck and entry > min(queue.stuck.values()):
                 return
             job = core.pending[entry[2]]
+            if self.held_back(core, job):
+                return
             if pipeline.over_quota(core, job):
                 queue.park(entry, group, queue.gated)
                 continue
@@ -116,6 +126,10 @@ class Rounds:
                 queue.park(entry, group, queue.stuck)
             else:
                 queue.park(entry, group, queue.gated)
+
+    def held_back(self, core: Core, job: Job) -> bool:
+        """Whether a job beside the plan, and all after it, wait for the next one."""
+        return False
 
     def _fastest(self, core: Core, job: Job, models: list[str]) -> tuple[Slot, ...] | None:
         """Return places on the fastest model that has some; a gang is on one, if that can be."""

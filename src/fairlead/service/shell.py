@@ -23,7 +23,7 @@ from fairlead.core.turn import Policy, Scheduler, Store, Turn
 from fairlead.model.base import JobId, Misuse, Ms, NodeId, StoreFailed
 from fairlead.model.events import AnyEvent, MemberEnded, NodeJoined, NodeLost
 from fairlead.model.jobs import PolicyConfig
-from fairlead.model.messages import Desired, Report
+from fairlead.model.messages import Desired, Progress, Report
 from fairlead.service.commands import Batch, Command
 from fairlead.service.forecasts import Forecasts
 
@@ -65,6 +65,8 @@ class Shell:
         self.stopped = False
         # Told of the events of every durable turn; what they do must be quick and never fail.
         self.listeners: list[Callable[[Core, Sequence[AnyEvent]], None]] = []
+        self.over: list[Callable[[Core, Job], None]] = []  # told of every job that has ended
+        self.timed: list[Callable[[float], None]] = []  # told how many seconds a turn took
         self._build, self._poke = build, poke
         self._inbox: list[Asked] = []
         self._reports: dict[str, Report] = {}  # the latest of each node, for ever
@@ -112,6 +114,14 @@ class Shell:
             return desired
         forget = reconcile(core, report)[1]
         return msgspec.structs.replace(desired, forget=forget)
+
+    def said(self, job: Job) -> Progress | None:
+        """Return what the first member of a live job has said last of how far it is."""
+        rank = job.ranks[0]
+        report = self._reports.get(self.core.nodes[job.slot(rank).node].spec.name)
+        key = (job.id, job.attempt, rank)
+        members = () if report is None else report.members
+        return next((each.progress for each in members if each.key == key), None)
 
     def planned(self, command: Command) -> list[AnyEvent]:
         """Return the events that a command would become now; nothing comes of it. Raises Misuse."""
@@ -203,6 +213,7 @@ class Shell:
             raise SystemExit(EXIT_BUG) from error
 
     def _run_turn(self, events: list[AnyEvent]) -> None:
+        began = time.perf_counter()
         inbox, self._inbox = self._inbox, []
         asked = self._plan(inbox, events)
         reports = [self._reports[name] for name in sorted(self._fresh)]
@@ -223,9 +234,13 @@ class Shell:
         for job in ending:
             if job.id not in self.core.jobs:
                 self.forecasts.ended(self.core.now, job)
+                for hear in self.over:
+                    hear(self.core, job)
         self._tell(turn, reports)
         if self.core.seq - self._snapshot_seq >= SNAPSHOT_EVENTS:
             self.snapshot()
+        for observe in self.timed:
+            observe(time.perf_counter() - began)
         self._set_timer()
 
     def _plan(self, inbox: Sequence[Asked], events: list[AnyEvent]) -> list[Asked]:

@@ -7,7 +7,6 @@ from fairlead.core.turn import Policy
 from fairlead.model.events import AnyEvent
 from fairlead.model.jobs import PolicyConfig
 from fairlead.policy.pipeline import Pipeline
-from fairlead.policy.question import question
 from fairlead.solve.advise import adviser
 
 
@@ -24,4 +23,4 @@ class Advising:
         if rounds is None or not rounds.due(core):
             return None
         self.asked += 1
-        return self.adviser(question(core))
+        return self.adviser(rounds.question(core))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import time
@@ -95,6 +96,7 @@ def _quiet() -> Any:
     try:
         os.dup2(nowhere, 1)
         highspy.Highs()
+        ctypes.CDLL(None).fflush(None)
     finally:
         os.dup2(out, 1)
         os.close(out)
