@@ -36,9 +36,19 @@ TRIES = 4  # of which each puts those first that found no place before
 class Grants:
     """What one round gives to whom."""
 
-    def __init__(self, core: Core, pipeline: Pipeline, lines: Lines, movable: list[Job]) -> None:
+    def __init__(
+        self,
+        core: Core,
+        pipeline: Pipeline,
+        lines: Lines,
+        movable: Sequence[Job],
+        beginning: bool,
+    ) -> None:
+        """`beginning`: what those leave that are on their way out is given away too."""
         self.core, self.pipeline, self.lines = core, pipeline, lines
         self.movable = {job.id: job for job in movable}
+        stopping = (job for job in live(core) if job.phase is Phase.STOPPING)
+        self.going = list(stopping) if beginning else []
         self.here = {job.id: _place_of(core, job) for job in movable}
         self.room = self._room()
         self.models: dict[JobId, str] = {}
@@ -104,12 +114,19 @@ class Grants:
             width = width_milli(job.spec.shape)
             if claim.job_id in self.models or width > room.get(claim.model, 0):
                 continue
+            if claim.moves and not self._takes(job, claim.model):
+                continue
             if limited or job.spec.counted:
                 if self.pipeline.block(core, job, self.given) is not None:
                     continue
                 self.given.move(job, _somewhere(core, job, claim.model), 1, 1)
             room[claim.model] -= width
             self.models[claim.job_id] = claim.model
+
+    def _takes(self, job: Job, model: str) -> bool:
+        """Whether a job may be on a model now, by what it asks for, its speed, and quotas."""
+        request = self.core.shares.request(job)
+        return not model or not request.models or model in request.models
 
     def _room(self) -> Room:
         """Return what is free or becomes so, by model: thousandths of GPUs, or of cores for ""."""
@@ -118,8 +135,7 @@ class Grants:
         for model, nodes in self.pipeline.nodes_of(core).items():
             row = GPU if model else CPU
             found[model] = int(core.ledger.room[row, nodes].clip(min=0).sum())
-        going = [job for job in core.jobs.values() if job.phase is Phase.STOPPING]
-        for job in (*self.movable.values(), *going):
+        for job in (*self.movable.values(), *self.going):
             for request, slots in core.shapes[job.shape_id].split(job.slots):
                 for slot in slots:
                     spec = core.nodes[slot.node].spec.devices
@@ -133,7 +149,7 @@ class Grants:
     # ---- places -------------------------------------------------------------------------------
 
     def _try_out(self) -> None:
-        order = sorted(self.models, key=lambda job_id: (self._widest_first(job_id), job_id))
+        order = self.widest_first()
         places, without = self._fill(order, keep=True)
         for _ in range(TRIES):
             if not without:
@@ -146,20 +162,23 @@ class Grants:
             del self.models[job_id]
         self.places = places
 
-    def _widest_first(self, job_id: JobId) -> tuple[int, int]:
-        shape = self.core.jobs[job_id].spec.shape
-        each = max(
-            WHOLE_GPU_MILLI * kind.gpus + kind.gpu_milli or kind.cpu_milli for kind in shape.parts()
-        )
-        return (-each, -shape.members)
+    def widest_first(self) -> list[JobId]:
+        """Return who was given something, the widest members first, then the most."""
+
+        def width(job_id: JobId) -> tuple[int, ...]:
+            shape = self.core.jobs[job_id].spec.shape
+            each = max(kind.gpus * WHOLE_GPU_MILLI + kind.gpu_milli for kind in shape.parts())
+            cores = max(kind.cpu_milli for kind in shape.parts())
+            return (-each, -cores, -shape.members, job_id)
+
+        return sorted(self.models, key=width)
 
     def _fill(
         self, order: Sequence[JobId], keep: bool
     ) -> tuple[dict[JobId, tuple[Slot, ...]], list[JobId]]:
         """Return places in this order, and who found none. `keep`: first who stays."""
         core, ledger = self.core, self.core.ledger.copy()
-        going = [job for job in core.jobs.values() if job.phase is Phase.STOPPING]
-        for job in (*self.movable.values(), *going):
+        for job in (*self.movable.values(), *self.going):
             for its, slots in core.shapes[job.shape_id].split(job.slots):
                 for slot in slots:
                     ledger.give(slot.node, its, slot.devices)
@@ -195,6 +214,12 @@ class Grants:
             for slot in those:
                 ledger.take(slot.node, its, slot.devices)
         return slots
+
+
+def live(core: Core) -> Iterator[Job]:
+    """Return the jobs that hold something."""
+    jobs = core.jobs
+    return (jobs[job_id] for _, job_id in core.ends.sorted)
 
 
 def core_limits(core: Core) -> bool:
