@@ -133,7 +133,7 @@ class Ordered:
     def _left_out(self, core: Core, begun: Ms, room: Room) -> list[tuple[Job, str]]:
         """Return jobs that may start beside the plan, on models that have room for them."""
         made, late = core.advice.at_ms, begun - self.pipeline.config.lease_ms
-        known = made if made >= late else begun
+        known = made if made > late else begun
         if max(room.values(), default=0) <= 0:
             return []
         jobs = [
