@@ -154,6 +154,10 @@ class Client:
         """Return the answer to a GET below /api/v1 whose body may take for ever."""
         return self._open("GET", API + path + query_string(query), timeout_s=None)
 
+    def plain(self, target: str) -> bytes:
+        """Return the whole body of the answer to a GET, as it is."""
+        return b"".join(self._open("GET", target, timeout_s=TIMEOUT_S).pieces())
+
     def _open(
         self,
         method: str,

@@ -54,6 +54,7 @@ COMMANDS = {
     "checkpoint": Entry(
         "fairlead.cli.checkpoint", "checkpoint", "In a job: say that its work is saved."
     ),
+    "metrics": Entry("fairlead.cli.metrics", "metrics", "Print metrics, for Prometheus."),
     "doctor": Entry("fairlead.cli.service", "doctor", "Check this machine and the service."),
     "report": Entry("fairlead.cli.report", "report", "Make an HTML page of what happened."),
     "store": Entry("fairlead.cli.store", "store", "Check, rebuild or export the database."),

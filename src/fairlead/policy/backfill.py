@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
-from fairlead.core.jobs import Job
+from fairlead.core.jobs import Job, Promise
+from fairlead.core.reserve import limit_of
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import AnyEvent, Placed, Promised
 from fairlead.model.resources import Slot
 from fairlead.policy.beside import left_alone
-from fairlead.policy.firm import is_firm
+from fairlead.policy.firm import firm, is_firm
 from fairlead.policy.plan import Plan, Shadow, next_claim
 from fairlead.policy.queue import ANY, Entry, Group, GroupId, merged
 
@@ -292,12 +293,32 @@ class Backfill:
                 yield Promised(job=job.id, start_ms=core.clock, because="its nodes are gone")
             return
         start, slots = found
-        if old is not None and (start, run_ms) == (old.start_ms, old.run_ms):
+        same = old is not None and (start, run_ms) == (old.start_ms, old.run_ms)
+        if old is not None and (same or _pushes(core, job, Promise(start, slots, run_ms))):
             plans.promise(job, old)
             return
         late = old is not None and start > old.start_ms
         why = "a node has changed, or others run longer than was believed" if late else ""
         yield Promised(job=job.id, start_ms=start, slots=slots, because=why)
+
+
+def _pushes(core: Core, job: Job, promise: Promise) -> bool:
+    """Whether a firm promise would push aside others that stand before it.
+
+    It fits behind them by what is believed of them, but whoever could still be there by its limit
+    would have to wait for it: so it does not move there.
+    """
+    if not firm(job, promise):
+        return False
+    nodes = {slot.node for slot in promise.slots}
+    others = (each for each in core.promises.values() if each is not job and not is_firm(each))
+    return any(
+        other.promise is not None
+        and other.promise.start_ms < promise.start_ms
+        and other.promise.start_ms + limit_of(other) > promise.start_ms
+        and any(slot.node in nodes for slot in other.promise.slots)
+        for other in others
+    )
 
 
 def promised_start(core: Core, pipeline: Pipeline, job: JobId) -> Ms | None:

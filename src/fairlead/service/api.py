@@ -25,6 +25,7 @@ from fairlead.service import (
     checkpoints,
     counting,
     foresight,
+    metrics,
     openapi,
     reservations_api,
     sharing_api,
@@ -79,6 +80,7 @@ class Api:
         self.reasons = views.Reasons()
         self.etas, self.advice = EtaDesk(shell), AdviceDesk(shell)
         self.watchdog = Watchdog(shell)
+        self.metrics = metrics.Metrics(shell)
         self.config_problem = ""  # why what config.toml says of sharing is not in force
         self._document = b""
 
@@ -94,6 +96,11 @@ class Api:
         handler = endpoint.handler
 
         async def answer(request: Request) -> Response:
+            found = await handled(request)
+            self.metrics.answered(request.method, found.status_code)
+            return found
+
+        async def handled(request: Request) -> Response:
             try:
                 return await handler(self, request)
             except (Misuse, StoreFailed) as error:
@@ -440,5 +447,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/api/v1/status", Api.show_status),
     Endpoint("GET", "/healthz", Api.check_health),
     Endpoint("GET", "/readyz", Api.check_ready),
+    Endpoint("GET", "/metrics", metrics.show_metrics),
     Endpoint("GET", "/openapi.json", Api.show_openapi),
 )

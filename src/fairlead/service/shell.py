@@ -65,6 +65,8 @@ class Shell:
         self.stopped = False
         # Told of the events of every durable turn; what they do must be quick and never fail.
         self.listeners: list[Callable[[Core, Sequence[AnyEvent]], None]] = []
+        self.over: list[Callable[[Core, Job], None]] = []  # told of every job that has ended
+        self.timed: list[Callable[[float], None]] = []  # told how many seconds a turn took
         self._build, self._poke = build, poke
         self._inbox: list[Asked] = []
         self._reports: dict[str, Report] = {}  # the latest of each node, for ever
@@ -203,6 +205,7 @@ class Shell:
             raise SystemExit(EXIT_BUG) from error
 
     def _run_turn(self, events: list[AnyEvent]) -> None:
+        began = time.perf_counter()
         inbox, self._inbox = self._inbox, []
         asked = self._plan(inbox, events)
         reports = [self._reports[name] for name in sorted(self._fresh)]
@@ -223,9 +226,13 @@ class Shell:
         for job in ending:
             if job.id not in self.core.jobs:
                 self.forecasts.ended(self.core.now, job)
+                for hear in self.over:
+                    hear(self.core, job)
         self._tell(turn, reports)
         if self.core.seq - self._snapshot_seq >= SNAPSHOT_EVENTS:
             self.snapshot()
+        for observe in self.timed:
+            observe(time.perf_counter() - began)
         self._set_timer()
 
     def _plan(self, inbox: Sequence[Asked], events: list[AnyEvent]) -> list[Asked]:

@@ -193,7 +193,7 @@ class Foresight:
     def _preempted(self, at: Ms, event: StopDecided) -> None:
         job, config = event.job, self.policy
         attempt = self.oracles.live[job]
-        allowed = config.preempt
+        allowed = config.preempt or bool(config.plan)
         if event.beneficiary is None and self.oracles.named.deadlocked(event):
             self.preempted[job] = event.attempt
             return  # one of those that wait for each other has to go, whatever protects it
@@ -219,6 +219,8 @@ class Foresight:
     def batch(self) -> None:
         """A batch is durable and applied: whoever had to go made room for somebody."""
         victims, self.victims = self.victims, []
+        if self.policy.plan:
+            return  # who was stopped goes elsewhere itself, or its time is over
         if victims and not any(map(self._fits, self._waiting(victims))):
             raise Violation("preempted-in-vain", f"{victims}: nobody fits there", victims[0])
 

@@ -12,6 +12,7 @@ from fairlead.model.jobs import FORECAST_PERCENTS, Forecast, JobSpec, PolicyConf
 from fairlead.model.limits import EXIT_REQUEUE
 from fairlead.model.resources import Device, Node, Shape, Spread
 from fairlead.policy.finish import LEASED
+from fairlead.policy.place.score import PLACEMENTS
 from fairlead.policy.registry import POLICIES, policy_config
 from fairlead.sim.faults import menu_sharing
 from fairlead.sim.faults.plan import (
@@ -30,10 +31,10 @@ HOUR: Ms = 3_600_000
 MINUTE: Ms = 60_000
 KINDS: tuple[IncidentKind, ...] = get_args(IncidentKind)
 MOST = {"agent-restart": 20, "supervisor-kill": 8, "foreign": 8, "crash": 8, "reserve": 6}
+MOST["advice"] = 20
 ATTEMPTS_PLANNED = 4
 FATES_MAX = 24
 TENANTS = ("ada", "bob", "eve")
-PLACEMENTS = ("best-fit", "worst-fit", "dot-product", "l2")
 
 
 def draw(seed: int, hours: float = 1.0) -> Plan:
@@ -306,8 +307,11 @@ def _policy(rng: Random) -> PolicyConfig:
         deadlock=rng.choice(("avoid", "detect", "ordered")),
         half_life_ms=rng.choice((MINUTE, HOUR, 7 * 24 * HOUR)),
     )
+    if config.plan:
+        config = replace(config, lease_ms=rng.choice((10_000, MINUTE, 20 * MINUTE)))
     if not config.preempt:
-        least, most = rng.choice((0, 0, 10_000, MINUTE)), rng.choice((None, None, 1, 3))
+        least = rng.choice((0, 0, 10_000, MINUTE))
+        most = rng.choice((1, 3, 10) if config.plan else (None, None, 1, 3))
         return replace(config, min_run_ms=least, preemptions_max=most)
     turns = config.order in ("las", *LEASED)
     if config.order in LEASED:

@@ -9,11 +9,14 @@ import msgspec
 
 from fairlead.model.base import JobId, Record
 from fairlead.model.events import (
+    Advised,
     Forecasted,
     PolicySet,
     QueueSet,
     ReservationDeleted,
     ResourceSet,
+    SpeedDeleted,
+    SpeedSet,
     TenantSet,
     UserDeleted,
     UserSet,
@@ -60,7 +63,7 @@ class Cancel(Ask, frozen=True, tag="cancel"):
 
 
 class Configure(Ask, frozen=True, tag="configure"):
-    """Set a policy, a tenant, a queue or a user, predict a run time, delete a reservation."""
+    """Set a policy, a tenant, a queue or a user, predict, plan, delete a reservation."""
 
     event: (
         PolicySet
@@ -69,6 +72,9 @@ class Configure(Ask, frozen=True, tag="configure"):
         | UserSet
         | UserDeleted
         | Forecasted
+        | Advised
+        | SpeedSet
+        | SpeedDeleted
         | ReservationDeleted
         | ResourceSet
     )

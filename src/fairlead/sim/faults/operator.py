@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from fairlead.model.advice import Share
 from fairlead.model.events import (
+    Advised,
     Forecasted,
     PolicySet,
     QueueSet,
     ReservationDeleted,
     ResourceSet,
+    SpeedDeleted,
+    SpeedSet,
     TenantSet,
     UserDeleted,
     UserSet,
 )
-from fairlead.model.jobs import Phase, Queue
+from fairlead.model.jobs import Phase, Queue, Speed
+from fairlead.model.resources import width_milli
 from fairlead.sim.faults.client import Call
 from fairlead.sim.faults.machine import Machine
 from fairlead.sim.faults.network import SLOW_MS, Ask, Cancel, Configure, GiveUp, Reserve
@@ -26,6 +32,10 @@ from fairlead.store.memory import Fault
 
 if TYPE_CHECKING:
     from fairlead.sim.faults.world import World
+
+
+MODELS = ("A100", "H100", "")  # those of the menu; "": nodes without GPUs
+PLANNED = 0.8  # of all jobs
 
 
 class Operator:
@@ -60,6 +70,8 @@ class Operator:
             "reserve": self._reserve,
             "unreserve": self._unreserve,
             "forecast": self._forecast,
+            "advice": self._advice,
+            "speed": self._speed,
         }
 
     @property
@@ -99,6 +111,9 @@ class Operator:
             self._call(Configure(number=self._number(), event=UserDeleted(name=name)))
         for name in list(self.world.oracles.shadow.reservations):
             self._delete(name)
+        for job_type, width, model in self.world.oracles.shadow.speeds.told:
+            forget = SpeedDeleted(job_type=job_type, width_milli=width, model=model)
+            self._call(Configure(number=self._number(), event=forget))
 
     def tidy(self) -> None:
         """Give up dead machines, take quotas back, cancel what the other machines cannot run.
@@ -254,6 +269,32 @@ class Operator:
     def _delete(self, name: str) -> None:
         event = ReservationDeleted(name=name)
         self._call(Configure(number=self._number(), event=event))
+
+    def _advice(self, incident: Incident) -> None:
+        """Somebody makes a plan, with jobs and models that there are not among the others."""
+        rng = Random(incident.amount)
+        models = [*MODELS, "K80"]
+        jobs = [job for job in self.world.oracles.shadow.jobs if rng.random() < PLANNED]
+        plan = []
+        for job in (*jobs, self.world.oracles.shadow.next_job + 7):
+            on = {model: rng.choice((0, 1, 250_000, 500_000)) for model in models}
+            plan.append(Share(jobs=(job,), on=tuple(on.items()), members=rng.choice((0, 0, 2))))
+        event = Advised(adviser="anybody", plan=tuple(plan), gap_ppm=rng.choice((None, 0)))
+        self._call(Configure(number=self._number(), event=event))
+
+    def _speed(self, incident: Incident) -> None:
+        jobs = list(self.world.oracles.shadow.jobs.values())
+        if not jobs:
+            return
+        rng = Random(incident.amount)
+        job = rng.choice(jobs)
+        speed = Speed(
+            job_type=job.spec.kind,
+            width_milli=width_milli(job.spec.shape),
+            model=rng.choice(MODELS),
+            micro_per_s=rng.choice((0, 1, 1_000_000, 1_000_000_000)),
+        )
+        self._call(Configure(number=self._number(), event=SpeedSet(speed=speed)))
 
     def _forecast(self, incident: Incident) -> None:
         count = self.world.oracles.submitted

@@ -40,6 +40,8 @@ IncidentKind: TypeAlias = Literal[
     "reserve",  # nodes or parts of them are reserved, now or soon, for a while or until told
     "unreserve",  # the n-th reservation known is deleted
     "forecast",  # the n-th job is predicted anew, right or wildly wrong
+    "advice",  # a plan is made: some jobs get shares of time on models, others none
+    "speed",  # somebody tells how fast a type of jobs is on a model, now and then not at all
 ]
 
 
