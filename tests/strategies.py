@@ -42,6 +42,10 @@ POLICIES = (
     *("fifo-skip+fgd", "priority+fgd-floored"),
 )
 SPREADS = ("any", "same-node", "distinct-nodes")
+CLOSE = (
+    *(("", ""), ("", ""), ("", ""), ("node", ""), ("rack", ""), ("switch", "")),
+    *(("", "node"), ("", "rack"), ("switch", "rack"), ("rack", "rack")),
+)
 
 
 def node(name: str = "n0", cpus: int = 8, memory: int = 32_000, gpus: int = 0, **more) -> Node:
@@ -127,6 +131,8 @@ def nodes(draw, name: str = "n0", *, boot: str = "") -> Node:
         disk_mib=draw(st.sampled_from([0, 100_000])),
         devices=tuple(draw(st.lists(devices, max_size=4))),
         boot=boot,
+        rack=draw(st.sampled_from(["", "r1", "r1", "r2"])),
+        switch=draw(st.sampled_from(["", "s1", "s1", "s2"])),
     )
 
 
@@ -148,12 +154,15 @@ def shapes(draw, *, members: int = 3) -> Shape:
         more["gpu_memory_mib"] = draw(st.sampled_from([0, 0, 8000, 30_000, 80_000]))
         more["gpu_models"] = draw(st.sampled_from([(), (), ("A",), ("A", "B")]))
     cpu = draw(st.sampled_from([0, 1, 500, 1000, 2000, 3000]))
+    within, near = draw(st.sampled_from(CLOSE))
     return Shape(
         cpu_milli=cpu if cpu or gpu != "none" else 1,
         memory_mib=draw(st.sampled_from([0, 0, 1000, 5000])),
         disk_mib=draw(st.sampled_from([0, 0, 0, 40_000])),
         members=draw(st.integers(1, members)),
         spread=draw(st.sampled_from(SPREADS)),
+        within=within,
+        near=near,
         **more,
     )
 

@@ -333,3 +333,49 @@ def test_five_thousand_equal_requests_cost_little():
         parse_body(body, ANN)
         costs.append(time.process_time() - before)
     assert min(costs) < 0.12  # measured: 0.02; far less than per-key Python would take
+
+
+@pytest.mark.parametrize(
+    ("asked", "close"),
+    [
+        ("rack", ("rack", "")),
+        ({"required": "switch"}, ("switch", "")),
+        ({"preferred": "rack"}, ("", "rack")),
+        ("preferred:node", ("", "node")),
+        ("required:switch, preferred:rack", ("switch", "rack")),
+        ({"required": "rack", "preferred": "rack"}, ("rack", "rack")),
+        ("", ("", "")),
+    ],
+)
+def test_topology_says_what_is_required_and_what_is_preferred(asked, close):
+    shape = spec_of(members=4, topology=asked).shape
+    assert (shape.within, shape.near) == close
+    alone = spec_of(topology=asked).shape  # one member is always close to itself
+    assert (alone.within, alone.near) == ("", "")
+    elastic = spec_of(members="1-4", topology=asked).shape
+    assert (elastic.within, elastic.near) == close
+
+
+@pytest.mark.parametrize(
+    ("asked", "message", "hint"),
+    [
+        ("rak", "topology has no level 'rak'", "did you mean rack?"),
+        ("zone", "topology has no level 'zone'", "the levels are node, rack, switch"),
+        ({"required": "Rack"}, "no level 'Rack'", "did you mean rack?"),
+        ({"preffered": "rack"}, "unknown key topology.preffered", "did you mean preferred?"),
+        ("prefered:rack", "topology has no key 'prefered'", "did you mean preferred?"),
+        ("rack,switch", "says twice what is required", "the levels are"),
+        ({}, "topology says nothing", 'write for example "rack"'),
+        ({"required": "rack", "preferred": "switch"}, "which is wider", "a closer one"),
+        (7, "expected text", ""),
+    ],
+)
+def test_a_topology_that_cannot_be_is_refused_in_words(asked, message, hint):
+    no = misuse_of({"run": "x", "members": 4, "topology": asked})
+    assert message in no.message and hint in no.hint
+    assert no.field.startswith("topology")
+
+
+def test_members_on_one_node_and_on_distinct_nodes_cannot_be():
+    no = misuse_of({"run": "x", "nodes": 2, "topology": "node"})
+    assert "one node and on distinct nodes" in no.message

@@ -9,11 +9,14 @@ and restricted models that is necessary, and `pick` decides exactly.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from fairlead.core.links import links_of
+from fairlead.core.tree import Domain, domains
 from fairlead.model.resources import DIMENSIONS, GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Node, Shape, Slot
 
 Columns: TypeAlias = npt.NDArray[np.int64]
@@ -38,8 +41,8 @@ class Request:
     """A shape compiled for the ledger: the rows it needs, and how it takes devices."""
 
     __slots__ = (
-        *("gpus", "held", "host", "members", "memory", "milli", "models", "need", "picks"),
-        *("shape", "simple"),
+        *("gpus", "held", "host", "members", "memory", "milli", "models", "need", "parts"),
+        *("picks", "shape", "simple", "tree"),
     )
 
     def __init__(self, shape: Shape) -> None:
@@ -58,17 +61,46 @@ class Request:
             if self.memory:
                 need.append((SHARE_MEMORY, self.memory))
         self.need = tuple(need)
+        # Of a gang with different workers one for each kind, rank by rank; its own are empty then.
+        self.parts: tuple[Request, ...] = tuple(Request(kind) for kind in shape.kinds)
+        self.tree = self.members > 1 and bool(shape.within or shape.near)  # where they are counts
         # Rows alone decide, and how often it fits a node is a division.
-        self.simple = not self.milli and not self.models and not (self.gpus and self.memory)
+        plain = not self.milli and not self.models and not (self.gpus and self.memory)
+        self.simple = plain and not self.parts
+
+    def of(self, rank: int) -> Request:
+        """Return what the member with a rank asks for."""
+        for part in self.parts:
+            if rank < part.members:
+                return part
+            rank -= part.members
+        return self
+
+    def split(self, slots: Sequence[Slot]) -> Iterable[tuple[Request, Sequence[Slot]]]:
+        """Yield the slots of each kind of workers; `slots` are those of all ranks.
+
+        Of a gang of equal members they may be those of some.
+        """
+        if not self.parts:
+            return ((self, slots),)
+        return self._split(slots)
+
+    def _split(self, slots: Sequence[Slot]) -> Iterator[tuple[Request, Sequence[Slot]]]:
+        assert len(slots) in (0, self.members), "which of them these are is not known"
+        first = 0
+        for part in self.parts:
+            yield part, slots[first : first + part.members]
+            first += part.members
 
 
 class Devices:
     """The GPUs of one node: what is free of each, and whether others occupy it."""
 
-    __slots__ = ("foreign", "memory", "milli", "size", "spec")
+    __slots__ = ("foreign", "links", "memory", "milli", "size", "spec")
 
     def __init__(self, node: Node) -> None:
         self.spec = node.devices
+        self.links = links_of(node) if len(node.devices) > 1 else None  # None: all are alike
         self.size = [device.memory_mib for device in node.devices]
         self.milli = [WHOLE_GPU_MILLI] * len(node.devices)
         self.memory = list(self.size)
@@ -78,6 +110,7 @@ class Devices:
         """Return an independent copy, for trying things out."""
         other = Devices.__new__(Devices)
         other.spec, other.size, other.foreign = self.spec, self.size, self.foreign
+        other.links = self.links
         other.milli, other.memory = self.milli.copy(), self.memory.copy()
         return other
 
@@ -88,10 +121,13 @@ class Devices:
     def pick(self, request: Request) -> tuple[int, ...] | None:
         """Choose devices for one member; None if none fit.
 
-        Whole devices: lowest index first. A share: the fullest device that has room for both its
-        time and its memory, ties by lowest index.
+        Whole devices: those closest together, where all are alike lowest index first. A share: the
+        fullest device that has room for both its time and its memory, ties by lowest index.
         """
         if request.gpus:
+            if self.links is not None:
+                free = (index for index in range(len(self.milli)) if self.free(index, request))
+                return self.links.pick(tuple(free), request.gpus)
             chosen: list[int] = []
             for index in range(len(self.milli)):
                 if self.free(index, request):
@@ -155,6 +191,7 @@ class Ledger:
         self.foreign: Columns = np.zeros_like(self.capacity)
         self.room: Columns = np.zeros((ROWS, 16), np.int64)
         self.devices: list[Devices] = []
+        self.domains: list[tuple[Domain, ...]] = []  # that each node is in, by LEVELS
         # Nodes in the order in which they changed. Whoever caches something per node reads on
         # from where it stopped (`changes` counts all entries ever made).
         self.touched: list[int] = []
@@ -168,7 +205,7 @@ class Ledger:
         other.capacity, other.foreign = self.capacity.copy(), self.foreign.copy()
         other.room = self.room.copy()
         other.devices = [each.copy() if each.size else each for each in self.devices]
-        other.layout = self.layout
+        other.layout, other.domains = self.layout, self.domains.copy()
         return other
 
     @property
@@ -189,10 +226,11 @@ class Ledger:
         if node == self.count:
             self.count += 1
             self.devices.append(Devices(spec))
+            self.domains.append(domains(spec))
             if self.count > self.capacity.shape[1]:
                 self._grow()
         devices = Devices(spec)
-        self.devices[node] = devices
+        self.devices[node], self.domains[node] = devices, domains(spec)
         capacity = (
             spec.cpu_milli,
             spec.memory_mib,
@@ -268,9 +306,11 @@ class Ledger:
             self._touch(node)
 
     def add_held(
-        self, usage: list[int], request: Request, slots: tuple[Slot, ...], sign: int = 1
+        self, usage: list[int], request: Request, slots: Sequence[Slot], sign: int = 1
     ) -> None:
         """Add to usage, in the order of DIMENSIONS, what members on these slots hold together."""
+        for part, its in request.split(slots) if request.parts else ():
+            self.add_held(usage, part, its, sign)
         members = sign * len(slots)
         for row, amount in request.held:
             usage[row] += members * amount

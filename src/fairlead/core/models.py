@@ -7,34 +7,62 @@ therefore never started on the strength of room that two types have together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import Request
-from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
+from fairlead.model.resources import GPU, Shape, asked_in_all
 
 if TYPE_CHECKING:
     from fairlead.core.shares import Shares
 
 
 def accepted(shares: Shares, job: Job) -> list[str]:
-    """Return the GPU types that there are and that a job takes."""
-    asked = job.spec.shape.gpu_models
+    """Return the GPU types that there are and that a job takes, where it takes several."""
     there = {device.model for node in shares.core.nodes for device in node.spec.devices}
-    return sorted(there if not asked else there & set(asked))
+    kinds = shares.core.shapes[job.shape_id].shape.parts()
+    return sorted(model for model in there if gpus_of(kinds, model))
+
+
+def flexible(shape: Shape) -> list[Shape]:
+    """Return the kinds of members that are given GPUs of one of several types."""
+    kinds = shape.parts()
+    return [kind for kind in kinds if kind.gpus + kind.gpu_milli and len(kind.gpu_models) != 1]
+
+
+def gpus_of(kinds: Sequence[Shape], model: str = "") -> int:
+    """Return the thousandths of GPUs of all members that take a type, "" for any."""
+    return sum(
+        asked_in_all(kind)[GPU]
+        for kind in kinds
+        if not model or not kind.gpu_models or model in kind.gpu_models
+    )
+
+
+def narrowed(shape: Shape, models: Sequence[str]) -> Shape | None:
+    """Return a shape that takes only these GPU types where it could have several; None: none."""
+    if shape.kinds:
+        kinds = [narrowed(kind, models) for kind in shape.kinds]
+        some = [kind for kind in kinds if kind is not None]
+        return shape.with_kinds(some) if len(some) == len(kinds) else None
+    if not flexible(shape):
+        return shape
+    rest = tuple(each for each in models if not shape.gpu_models or each in shape.gpu_models)
+    return replace(shape, gpu_models=rest) if rest else None
 
 
 def closed(shares: Shares, job: Job, shape: Shape) -> frozenset[str]:
     """Return the types of which the job's queue or user has no room for a shape of it now."""
-    milli = (WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli) * shape.members
-    if not shares.models or not milli or len(shape.gpu_models) == 1:
+    kinds = flexible(job.spec.shape) if shares.models else ()
+    if not kinds:
         return frozenset()
     return frozenset(
         model
         for model, row in shares.models.items()
-        if (not shape.gpu_models or model in shape.gpu_models) and _short(shares, job, row, milli)
+        if gpus_of(kinds, model) and _short(shares, job, row, gpus_of(shape.parts(), model))
     )
 
 
@@ -65,15 +93,15 @@ def open_to(shares: Shares, job: Job, whole: Request) -> Request | None:
         return whole
     key = (whole.shape, shut)
     if key not in shares.narrowed:
-        rest = tuple(model for model in accepted(shares, job) if model not in shut)
-        narrow = Request(replace(whole.shape, gpu_models=rest)) if rest else None
-        shares.narrowed[key] = narrow
+        rest = [each for each in accepted(shares, job) if each not in shut]
+        shape = narrowed(whole.shape, rest) if rest else None
+        shares.narrowed[key] = None if shape is None else Request(shape)
     return shares.narrowed[key]
 
 
 def none_open(shares: Shares, job: Job) -> str:
     """Return in words that no type is open to the job, "" if one is."""
-    shut = closed(shares, job, job.spec.shape)
-    if not shut or any(model not in shut for model in accepted(shares, job)):
+    if open_to(shares, job, shares.core.shapes[job.shape_id]) is not None:
         return ""
+    shut = closed(shares, job, job.spec.shape)
     return f"no room in the quotas for any GPU type that it takes: {', '.join(sorted(shut))}"

@@ -14,6 +14,7 @@ from fairlead.model.jobs import PolicyConfig
 from fairlead.model.limits import PRIORITY_MIN
 from fairlead.model.units import format_duration
 from fairlead.policy import order
+from fairlead.policy.assigned import ASSIGNMENT
 from fairlead.policy.fair.orders import NAMES as FAIR
 
 LONG, WIDE = "long jobs", "wide jobs"
@@ -44,6 +45,8 @@ _WHEN = {  # under which condition, where not always
 
 def may_starve(config: PolicyConfig) -> tuple[str, ...]:
     """Return who may wait for ever under a policy, () where every job gets its turn."""
+    if config.plan == ASSIGNMENT:
+        return (LONG, WIDE, LOW)
     if config.plan == "allox":
         return (LONG, WIDE)
     if config.order == "las":
@@ -71,7 +74,7 @@ def protected_after_ms(config: PolicyConfig, job: Job) -> Ms | None:
 
     For least attained service: when the job is back at the top, as things are.
     """
-    if config.plan == "allox":
+    if config.plan in (ASSIGNMENT, "allox"):
         return None
     match config.order:
         case "priority":

@@ -17,6 +17,7 @@ import msgspec
 from fairlead.core.admission import counted
 from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
+from fairlead.core.future import request_of
 from fairlead.core.jobs import Job, in_time
 from fairlead.core.ledger import Request
 from fairlead.core.reserve import limit_of
@@ -69,7 +70,7 @@ class Gate:
         for job in core.promises.values():
             assert job.promise is not None
             start, end = window(job, job.promise)
-            self._claims[job.id] = (core.shapes[job.shape_id], job.promise.slots, start, end)
+            self._claims[job.id] = (request_of(core, job), job.promise.slots, start, end)
 
     def _plan(self, tenant: str) -> Plan:
         owns = any(tenant in each.tenants for each in self.core.reservations.values())

@@ -16,4 +16,6 @@ class LeastFragmentsPipeline(Pipeline):
         super().bind(core)
         if fresh:
             floored = self.config.placement == "fgd-floored"
-            self.fit = LeastFragments(core.ledger, LiveShapes(core), floored=floored)
+            self.fit = LeastFragments(
+                core.ledger, LiveShapes(core), floored=floored, gpus_last=self.fit.gpus_last
+            )

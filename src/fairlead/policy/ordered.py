@@ -20,14 +20,14 @@ from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import Request
 from fairlead.core.speeds import model_of
-from fairlead.model.advice import Share
+from fairlead.model.advice import Question, Share
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import AnyEvent, Grown, Placed, Shrunk, StopDecided
 from fairlead.model.jobs import LIVE, Phase
 from fairlead.model.resources import CPU, width_milli
 from fairlead.policy.finish import HANDOVER, round_start
 from fairlead.policy.preempt import stoppable
-from fairlead.policy.question import stale
+from fairlead.policy.question import question, stale
 from fairlead.policy.roomier import may_resize
 
 if TYPE_CHECKING:
@@ -48,14 +48,21 @@ class Target(NamedTuple):
 class Ordered:
     """The part of a pipeline that carries out plans in their own order."""
 
+    at_once = False  # it asks when a round begins
+
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
+        self.awaited = False  # whether a plan will be there soon, says the world; not heeded
         self._narrow: dict[tuple[Request, str], Request] = {}
 
     def due(self, core: Core) -> bool:
         """Whether to ask for a plan now: a round begins, and things have changed since the last."""
         lease = core.policy.lease_ms
         return bool(core.jobs) and core.clock == round_start(core.clock, lease) and stale(core)
+
+    def question(self, core: Core, now: Ms | None = None) -> Question:
+        """Return what to ask, by default as of the turn."""
+        return question(core, now)
 
     def wake_at(self, core: Core) -> Ms | None:
         """Return when the next round begins in which somebody's place may be another one."""

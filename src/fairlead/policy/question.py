@@ -9,10 +9,22 @@ from fairlead.core.ends import total_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.speeds import model_of
-from fairlead.model.advice import Candidate, Kind, Question
+from fairlead.model.advice import Candidate, Free, Kind, Question
 from fairlead.model.base import Ms
 from fairlead.model.jobs import LIVE, Phase
-from fairlead.model.resources import WHOLE_GPU_MILLI, width_milli
+from fairlead.model.resources import CPU, MEMORY, WHOLE_GPU_MILLI, width_milli
+
+
+def fastest_first(core: Core, models: list[str] | None = None) -> list[str]:
+    """Return device models, by default those that are up, what is faster for most jobs first.
+
+    A model has a point for each other one than which a type of jobs is faster on it.
+    """
+    if models is None:
+        there = (device.model for node in core.nodes if node.up for device in node.spec.devices)
+        models = list(dict.fromkeys(there))
+    points = core.speeds.points()
+    return sorted(models, key=lambda model: (-points.get(model, 0), model))
 
 
 def stale(core: Core) -> bool:
@@ -27,7 +39,8 @@ def question(core: Core, now: Ms | None = None) -> Question:
     amounts: Counter[str] = Counter()
     for kind in kinds:
         amounts[kind.model] += kind.count * (kind.gpus * WHOLE_GPU_MILLI or kind.cpu_milli)
-    models = tuple(sorted(amounts))
+    models = tuple(fastest_first(core, list(amounts)))
+    prices = dict(core.policy.prices)
     jobs = [job for _, job in sorted(core.jobs.items()) if job.phase is not Phase.STOPPING]
     widths = core.speeds.widths() if any(job.spec.members_max for job in jobs) else {}
     return Question(
@@ -37,8 +50,10 @@ def question(core: Core, now: Ms | None = None) -> Question:
         amounts_milli=tuple(amounts[model] for model in models),
         kinds=tuple(kinds),
         jobs=tuple([_candidate(core, job, models, widths, now) for job in jobs]),
+        prices=tuple(prices.get(model, 0) for model in models),
         part_percent=core.policy.part_percent,
         weights=tuple((name, queue.weight) for name, queue in sorted(core.queues.items())),
+        free=tuple(_free(core)),
     )
 
 
@@ -51,6 +66,21 @@ def _kinds(core: Core) -> list[Kind]:
             model = spec.devices[0].model if spec.devices else ""
             found[model, len(spec.devices), spec.cpu_milli, spec.memory_mib] += 1
     return [Kind(*key, count=count) for key, count in sorted(found.items())]
+
+
+def _free(core: Core) -> list[Free]:
+    """Return what is left on the nodes that are up, equal ones together."""
+    found: Counter[tuple[str, tuple[int, ...], int, int]] = Counter()
+    room = core.ledger.room
+    for index, node in enumerate(core.nodes):
+        if node.up:
+            cpu, memory = (max(int(room[row, index]), 0) for row in (CPU, MEMORY))
+            devices = core.ledger.devices[index]
+            each = enumerate(devices.milli)
+            own = [max(milli, 0) for at, milli in each if at not in devices.foreign]
+            model = node.spec.devices[0].model if node.spec.devices else ""
+            found[model, tuple(sorted(own, reverse=True)), cpu, memory] += 1
+    return [Free(*key, count=count) for key, count in sorted(found.items())]
 
 
 def _candidate(
@@ -80,6 +110,9 @@ def _candidate(
         preemptible=spec.preemptible,
         on=model_of(core, job.slots) if live else None,
         size=0 if not live else len(job.slots) if job.team is None else job.team.size,
+        cpu_milli=shape.cpu_milli,
+        memory_mib=shape.memory_mib,
+        steps=spec.steps,
         restart_ms=core.policy.restart_ms if spec.restart_ms is None else spec.restart_ms,
         wider=tuple(
             (members, tuple([_speed(core, job, model, members) for model in models]))

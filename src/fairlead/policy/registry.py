@@ -11,6 +11,7 @@ from fairlead.model.base import Misuse
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.units import format_duration
 from fairlead.policy import bounds, order
+from fairlead.policy.assigned import ASSIGNMENT
 from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.fgd import LeastFragmentsPipeline
 from fairlead.policy.finish import LEASED
@@ -20,7 +21,21 @@ from fairlead.policy.place.score import FRAGMENTS, PLACEMENTS
 
 GAVEL = {
     "maxmin": "equal normalised speeds for all, on the devices that suit each (Gavel's max-min)",
+    "waterfill": "the same, then as much more for each as costs nobody (water filling)",
+    "tree": "water filling among queues by their weights, then among the jobs of each",
+    "tree-fifo": "water filling among queues by their weights, in each first come, first served",
+    "makespan": "all jobs done as soon as can be; needs the steps of jobs",
+    "ftf": "the worst finish-time fairness as low as can be; needs the steps of jobs",
+    "throughput": "the greatest sum of normalised speeds; slow jobs may starve",
+    "cost": "the most steps for the money, by prices; dear jobs may starve",
+    "slo": "the most steps for the money, with all deadlines kept",
+    "fifo": "first come, first served, each on the fastest kind of device that is free; strict",
+    "fifo-blind": "first come, first served, on what is faster for most jobs; strict",
+    "las": "equal time for all, as if all kinds of devices were equally fast",
 }
+PRICED = ("gavel-cost", "gavel-slo")
+BLIND = ("gavel-las", "gavel-fifo-blind")
+BY_STEPS = ("gavel-makespan", "gavel-ftf", "gavel-slo")  # they go by what is left to do
 
 POLICIES: dict[str, str] = {
     "fifo": "first come, first served; the first that does not fit blocks all others (strict)",
@@ -61,6 +76,7 @@ POLICIES: dict[str, str] = {
     "maxmin": "whoever is farthest below its entitlement by weighted max-min with quotas",
     "multifactor": "weighted sum of age, fair share, priority, ... (Slurm's multifactor)",
     "fairtree": "users ranked level by level by shares and past use (Slurm's Fair Tree)",
+    ASSIGNMENT: "who waits is matched to kinds of hardware: as many as can be, then least time",
     **{f"gavel-{name}": about for name, about in GAVEL.items()},
     "allox": "least mean time to the end on devices of different speed: jobs are matched with "
     "places in the queues of device models; nobody is preempted (AlloX)",
@@ -133,14 +149,17 @@ def policy_config(text: str) -> PolicyConfig:
 
 def _planned(name: str) -> dict[str, Any] | None:
     """Return the fields of a policy that carries out plans, None for another."""
+    if name == ASSIGNMENT:
+        return {"order": "fifo", "overtake_ms": None, "plan": name}
     if name not in POLICIES or not name.startswith(("gavel-", *PLANS)):
         return None
-    settings = {"order": "fifo", "overtake_ms": None, "plan": name, "lease_ms": ROUND_MS}
+    overtake = 0 if name.startswith("gavel-fifo") else None
+    settings = {"order": "fifo", "overtake_ms": overtake, "plan": name, "lease_ms": ROUND_MS}
     if name in PLANS:
         settings["lease_ms"] = ORDERED_MS
     if name in SIZING:
         settings["restart_ms"] = RESTART_MS
-    return settings
+    return {**settings, "blind": name in BLIND}
 
 
 def _settings(name: str) -> dict[str, Any] | None:
@@ -278,4 +297,6 @@ def describe(config: PolicyConfig) -> str:
         )
     if config.estimate == "expected":
         text += "; plans go by predicted run times"
+    if config.defrag != "never":
+        text += "; jobs move for a blocked one where that saves more than it costs"
     return f"{text}; {bounds.in_words(config)}; placement: {config.placement}"

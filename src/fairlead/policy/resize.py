@@ -33,6 +33,7 @@ from fairlead.model.base import JobId, Ms
 from fairlead.model.events import AnyEvent, Grown, Promised, Shrunk
 from fairlead.model.resources import Slot
 from fairlead.policy.firm import is_firm, is_held
+from fairlead.policy.place.seats import nearest
 from fairlead.policy.plan import Plan, Walled
 from fairlead.policy.queue import Entry, GroupId
 from fairlead.policy.roomier import Needed, Roomier, excess, may_resize, steps
@@ -309,7 +310,8 @@ class Resize:
         spread, mine = unit.shape.spread, {slot.node for slot in job.slots}
         plan = self._plan(core, job)
         until = max(core.ends.get(job.id), core.clock + 1)
-        for node in self.pipeline.fit.in_order(unit):
+        nodes = self.pipeline.fit.in_order(unit)
+        for node in nearest(core.ledger, unit.shape, job.slots, nodes):
             if closed is not None and closed[node]:
                 continue
             if (spread == "same-node") != (node in mine) and spread != "any":

@@ -2,23 +2,30 @@
 
 Its answer goes through a turn like any other fact. While it is late, dead or not installed the plan
 before holds, and what that does not know of runs beside it: the service never waits for a plan.
+Policies that want plans at once are told to expect one, and hold others back for it; as soon as an
+answer is late, and until one is not, they are told to expect none.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
 
 import msgspec
 
+from fairlead.core.advice import seen_of
 from fairlead.core.engine import Core
 from fairlead.model.advice import WHOLE
 from fairlead.model.base import JobId, Misuse, Ms, Record, StoreFailed
 from fairlead.model.events import Advised, AnyEvent
 from fairlead.policy.finish import round_start
-from fairlead.policy.question import question, stale
+from fairlead.policy.ordered import Ordered
+from fairlead.policy.pipeline import Pipeline
+from fairlead.policy.question import stale
+from fairlead.policy.rounds import Rounds
 from fairlead.service.child import Child, ChildFailed
 from fairlead.service.commands import Batch
 from fairlead.service.shell import Shell
@@ -27,6 +34,8 @@ from fairlead.solve.advise.child import Asked, Said
 AHEAD = 10  # asked that part of a round before the next begins,
 AHEAD_MIN_MS: Ms = 5_000  # or so long before, in the middle of a round at the earliest
 DEADLINE_MIN_S = 10.0  # a child is not killed before: it takes a while to start
+LATE_S = 3.0  # so long a policy that wants plans at once holds others back for one
+PAUSE_MS: Ms = 200  # between two plans that are wanted at once
 
 log = logging.getLogger("fairlead.service")
 
@@ -58,6 +67,17 @@ def check(plan: Advised) -> None:
         seen.update(share.jobs)
 
 
+class Nothing:
+    """A turn for those that a plan has kept waiting."""
+
+    def plan(self, batch: Batch) -> Sequence[AnyEvent]:
+        """Ask for nothing."""
+        return []
+
+    def answer(self, core: Core) -> None:
+        """There is nothing to tell."""
+
+
 class PlanStatus(Record, frozen=True):
     """What users are told of the plan that holds."""
 
@@ -77,8 +97,11 @@ class AdviceDesk:
         self.shell = shell
         self.child = Child("fairlead.solve.advise.child")
         self.problem = ""
+        self.prompt = True  # the last answer was not late
+        self._asked_ms: Ms = 0
         self._timer: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
+        self._letting_go: asyncio.Task[None] | None = None
         shell.listeners.append(self._happened)
 
     async def close(self) -> None:
@@ -110,27 +133,41 @@ class AdviceDesk:
         """Return when to ask for the next plan, None while nobody wants one."""
         core, now = self.shell.core, self.shell.now
         lease = core.policy.lease_ms
-        if not core.policy.plan or not core.jobs or not stale(core):
+        rounds = self.rounds()
+        if rounds is None or not core.jobs or not stale(core):
             return None
+        if rounds.at_once:
+            return max(now, self._asked_ms + PAUSE_MS) if rounds.due(core) else None
         end = round_start(now, lease) + lease
         ahead = min(max(lease // AHEAD, AHEAD_MIN_MS), lease // 2)
         # Where it is too late for this round: some rounds are shorter than it takes to ask.
         return max(end - ahead, now)
 
+    def rounds(self) -> Rounds | Ordered | None:
+        """Return the part of the policy in force that carries out plans, None if it has none."""
+        policy = self.shell.scheduler.policy
+        return policy.rounds if isinstance(policy, Pipeline) else None
+
     async def ask(self) -> None:
         """Ask, and put the answer through a turn; a failure is said, and changes nothing."""
-        core = self.shell.core
-        name, lease = core.policy.plan, core.policy.lease_ms
-        asked = Asked(adviser=name, question=question(core, self.shell.now))
+        core, rounds = self.shell.core, self.rounds()
+        if rounds is None:
+            return
+        name, lease, seen = core.policy.plan, core.policy.lease_ms, seen_of(core)
+        asked = Asked(adviser=name, question=rounds.question(core, self.shell.now))
         line = msgspec.json.encode(asked) + b"\n"
-        began = time.monotonic()
+        began, self._asked_ms = time.monotonic(), self.shell.now
+        late = asyncio.get_running_loop().call_later(LATE_S, self._late)
         try:
-            body = await self.child.ask(line, max(lease / AHEAD / 1000, DEADLINE_MIN_S))
+            round_s = 0 if rounds.at_once else lease / AHEAD / 1000
+            body = await self.child.ask(line, max(round_s, DEADLINE_MIN_S))
             said = msgspec.json.decode(body, type=Said)
             if said.plan is None:
                 raise ChildFailed(said.problem)
             took = int((time.monotonic() - began) * 1_000_000)
-            await self.shell.ask(Advise(msgspec.structs.replace(said.plan, took_us=took)))
+            await self.shell.ask(
+                Advise(msgspec.structs.replace(said.plan, took_us=took, seen=seen))
+            )
         except (ChildFailed, msgspec.MsgspecError, Misuse, StoreFailed) as error:
             self._failed(f"no plan by {name}: {error}")
         except Exception as error:
@@ -141,16 +178,24 @@ class AdviceDesk:
             if self.problem:
                 log.info("plans by %s are made again", name)
             self.problem = ""
+            self.prompt = time.monotonic() - began < LATE_S
+        finally:
+            late.cancel()
+        self._expect()
+        if self.problem and rounds.at_once:
+            await self._let_go()
 
     # ---- within -------------------------------------------------------------------------------
 
     def _happened(self, core: Core, events: Sequence[AnyEvent]) -> None:
         """Something may have changed that a plan goes by."""
+        self._expect()
         if self._timer is None and self._asking is None:
             self.wake()
 
     def wake(self) -> None:
         """See to it that the next plan is asked for in time. Needs a running event loop."""
+        self._expect()
         at = self.ask_at()
         if at is not None:
             delay = (at - self.shell.now) / 1000
@@ -165,6 +210,9 @@ class AdviceDesk:
     async def _ask_then_wake(self) -> None:
         end = round_start(self.shell.now, self.shell.core.policy.lease_ms)
         end += self.shell.core.policy.lease_ms
+        rounds = self.rounds()
+        if rounds is not None and rounds.at_once:
+            end = self.shell.now + PAUSE_MS
         try:
             await self.ask()
         finally:
@@ -177,7 +225,24 @@ class AdviceDesk:
         self._timer = None
         self.wake()
 
+    def _expect(self) -> None:
+        """Tell the policy whether a plan that it wants will be there soon."""
+        rounds = self.rounds()
+        if rounds is not None:
+            rounds.awaited = self.prompt
+
+    def _late(self) -> None:
+        """An answer has not come in time: nobody is to wait for it."""
+        self._failed(f"no plan by {self.shell.core.policy.plan} within {LATE_S:g} s")
+        self._expect()
+        self._letting_go = asyncio.get_running_loop().create_task(self._let_go())
+
+    async def _let_go(self) -> None:
+        with contextlib.suppress(StoreFailed):
+            await self.shell.ask(Nothing())
+
     def _failed(self, why: str) -> None:
+        self.prompt = False
         if why != self.problem:
             log.warning("%s; the plan before holds, other jobs run beside it", why)
         self.problem = why

@@ -24,11 +24,13 @@ from fairlead.policy.registry import describe
 from fairlead.service import (
     checkpoints,
     counting,
+    defrag,
     foresight,
     metrics,
     openapi,
     reservations_api,
     sharing_api,
+    speeds,
     stream,
     views,
     web,
@@ -189,10 +191,12 @@ class Api:
         if wait_s:
             await self.shell.ended(job_id, wait_s)
         status = self.status(job_id)
-        story = self.store.story(job_id)
+        story = self.store.story(job_id, progress=False)
         spec = self.store.spec_of(job_id)
         body = self._view(status, self._waits(status.phase is Phase.PENDING))
         body["spec"] = None if spec is None else views.spec_of(spec)
+        job = self.shell.core.jobs.get(job_id)
+        body["progress"] = None if job is None else speeds.progress(self.shell, job)
         body["events"] = [stream.event_view(*each) for each in story]
         body["now_ms"] = self.shell.now
         return web.respond(body)
@@ -442,6 +446,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *(Endpoint(*each) for each in sharing_api.ROUTES),
     *(Endpoint(*each) for each in counting.ENDPOINTS),
     *(Endpoint(*each) for each in checkpoints.ROUTES),
+    *(Endpoint(*each) for each in defrag.ROUTES),
+    *(Endpoint(*each) for each in speeds.ROUTES),
     Endpoint("GET", "/api/v1/history", Api.history, LIST_QUERY),
     Endpoint("GET", "/api/v1/events", Api.stream_events, ("after",)),
     Endpoint("GET", "/api/v1/status", Api.show_status),

@@ -68,10 +68,9 @@ def solve(
     found: Callable[[Floats], None] | None = None,
 ) -> Result:
     """Solve a model; `found` is told each better plan of an integer program as it comes."""
-    highspy = need("highspy", "highspy (HiGHS)")
+    highspy = _quiet()
     if clock.over():
         return Result("limit", None, INFINITE, -INFINITE, None)
-    _silence(highspy)
     engine = highspy.Highs()
     engine.setOptionValue("output_flag", False)
     engine.setOptionValue("threads", 1)
@@ -89,22 +88,20 @@ def solve(
 
 
 @cache
-def _silence(highspy: Any) -> None:
-    """Let HiGHS print its greeting, once per process, where nobody reads it.
-
-    It does so when it is first made, before any option can be set, on the stdout of the process:
-    among results that programs read.
-    """
+def _quiet() -> Any:
+    """Return HiGHS. Where it is used first it prints who it is, whatever it is told."""
+    highspy = need("highspy", "highspy (HiGHS)")
     sys.stdout.flush()
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
+    out, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     try:
+        os.dup2(nowhere, 1)
         highspy.Highs()
         ctypes.CDLL(None).fflush(None)
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(out, 1)
+        os.close(out)
         os.close(nowhere)
+    return highspy
 
 
 def _whole(model: Model) -> bool:

@@ -21,7 +21,7 @@ from fairlead.core.ledger import Columns, Devices, Ledger, Request
 from fairlead.model.resources import CPU, WHOLE_GPU_MILLI, Slot
 from fairlead.policy.place.fgd import NO, Fragments, Kind, Task, Workload, task_of
 from fairlead.policy.place.fit import Fit
-from fairlead.policy.place.score import BestFit, weights
+from fairlead.policy.place.score import BestFit
 from fairlead.policy.place.trial import Trial
 
 # How often the weights have changed, and the weights.
@@ -32,11 +32,18 @@ KEPT = 1024  # shapes whose keys are kept
 class LeastFragments(Fit):
     """Answers where members fit with the least growth of fragmentation."""
 
-    def __init__(self, ledger: Ledger, popular: Popular, *, floored: bool = False) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        popular: Popular,
+        *,
+        floored: bool = False,
+        gpus_last: bool = True,
+    ) -> None:
         """`floored`: compare the published score of 0..100 instead of the raw difference."""
-        super().__init__(ledger, BestFit())
+        super().__init__(ledger, BestFit(), gpus_last=gpus_last)
         self._popular, self._floored = popular, floored
-        self._version = -1
+        self._version = self._made = -1
         self._fragments: Fragments
         self._best: dict[Request, tuple[Columns, int]] = {}  # keys, and the changes they know
         self._mended = 0
@@ -99,6 +106,8 @@ class LeastFragments(Fit):
         if self._floored:
             grown = self._fragments.floored(grown)
         least: Columns = grown.min(axis=1)
+        if self._last is not None and not request.picks:
+            least = np.where(least == NO, NO, least + self._last[nodes])
         return least
 
     def _keys_of_nodes(self, request: Request, nodes: Columns) -> Columns:
@@ -129,9 +138,9 @@ class LeastFragments(Fit):
         """Bring the fragments up to the ledger and the popularity of classes."""
         ledger = self.ledger
         version, popular = self._popular()
-        if self._layout != ledger.layout or self._version != version:
-            self._layout, self._version = ledger.layout, version
-            self._weights = weights(ledger.capacity[:, : ledger.count], self.scorer.bits)
+        self._lay_out()
+        if self._made != ledger.layout or self._version != version:
+            self._made, self._version = ledger.layout, version
             self._fragments = _fragments(ledger, popular)
             self._best.clear()
         elif self._mended < ledger.forgotten:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 from fairlead.model.resources import DIMENSIONS, WHOLE_GPU_MILLI, Node, Shape
 
@@ -61,12 +62,83 @@ class Load:
 
 def can_ever_run(shape: Shape, nodes: Sequence[Node]) -> bool:
     """Whether the whole gang fits these machines when nobody else is there."""
-    each = [_copies(shape, node) for node in nodes]
+    if shape.kinds:
+        return _place_rest(shape, nodes, [Load() for _ in nodes], [])
+    return all_fit(shape, nodes, [_copies(shape, node) for node in nodes])
+
+
+def all_fit(shape: Shape, nodes: Sequence[Node], counts: Sequence[int]) -> bool:
+    """Whether the whole gang fits where so many members fit on each of these machines."""
+    parts: dict[tuple[str, ...], list[int]] = {}
+    for node, count in zip(nodes, counts, strict=True):
+        parts.setdefault(_part(node, shape.within) if shape.within else (), []).append(count)
     if shape.spread == "same-node":
-        return max(each, default=0) >= shape.members
-    if shape.spread == "distinct-nodes":
-        return sum(count > 0 for count in each) >= shape.members
-    return sum(each) >= shape.members
+        return max(counts, default=0) >= shape.members
+    most = 1 if shape.spread == "distinct-nodes" else shape.members
+    each = [sum(min(count, most) for count in part) for part in parts.values()]
+    return max(each, default=0) >= shape.members
+
+
+def close_enough(shape: Shape, nodes: Sequence[Node]) -> bool:
+    """Whether members on these machines are as close together as the shape requires."""
+    return not shape.within or len({_part(node, shape.within) for node in nodes}) <= 1
+
+
+def _part(node: Node, level: str) -> tuple[str, ...]:
+    """Return what a machine shares with those that are as close as a level says."""
+    if level == "switch" and node.switch:
+        return (node.switch,)
+    if level != "node" and node.rack:
+        return (node.switch, node.rack)
+    return (node.switch, node.rack, node.name)
+
+
+def _place_rest(
+    shape: Shape, nodes: Sequence[Node], loads: Sequence[Load], used: list[int]
+) -> bool:
+    """Whether the members from the next rank on find places, by trying all of them."""
+    if len(used) == shape.members:
+        return True
+    member = shape.of(len(used))
+    for index, (node, load) in enumerate(zip(nodes, loads, strict=True)):
+        if shape.spread == "same-node" and used and index != used[0]:
+            continue
+        if shape.spread == "distinct-nodes" and index in used:
+            continue
+        if not close_enough(shape, [nodes[each] for each in {*used, index}]):
+            continue
+        sizes = [device.memory_mib for device in node.devices]
+        for devices in _device_choices(member, node, load):
+            load.add(member, devices, sizes, 1)
+            sound = not load.excess(node, member, devices)
+            if sound and _place_rest(shape, nodes, loads, [*used, index]):
+                return True
+            load.add(member, devices, sizes, -1)
+    return False
+
+
+def _device_choices(shape: Shape, node: Node, load: Load) -> Iterator[tuple[int, ...]]:
+    """Yield all devices of a machine that a member could be given, those of equal use once."""
+    suited = [
+        index
+        for index, device in enumerate(node.devices)
+        if device.memory_mib >= shape.gpu_memory_mib
+        and (not shape.gpu_models or device.model in shape.gpu_models)
+    ]
+    seen = set()
+    for chosen in combinations(suited, shape.gpus or int(shape.gpu_milli > 0)):
+        uses = sorted(
+            (
+                node.devices[d].model,
+                node.devices[d].memory_mib,
+                load.milli.get(d, 0),
+                load.memory.get(d, 0),
+            )
+            for d in chosen
+        )
+        if str(uses) not in seen:
+            seen.add(str(uses))
+            yield chosen
 
 
 def _copies(shape: Shape, node: Node) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.model.base import Misuse
 from fairlead.sim.traces import (
@@ -26,7 +27,7 @@ from fairlead.sim.traces import (
 )
 from fairlead.sim.traces.lines import Lines, damaged, read_lines, shown
 from fairlead.sim.traces.table import header
-from fairlead.sim.workload import Trace
+from fairlead.sim.workload import Trace, in_order
 
 
 class Format(msgspec.Struct, frozen=True):
@@ -66,15 +67,41 @@ def read(
     throughputs: str | Path | None = None,
     throughputs_gpu: str = gavel.GPU,
     job_table: str | Path | None = None,
+    speed_up: float = 1.0,
     profiles: str | Path | None = None,
 ) -> Trace:
     """Return the trace in a file, compressed or not; Misuse names the line that is damaged.
 
     `format` is a name of FORMATS (default: what the content looks like). `throughputs` is a table
     for traces that count steps: jobs run as fast as its `throughputs_gpu` lets them. `job_table`
-    says when the tasks of a PAI trace were submitted, and by whom. `profiles` is a folder with how
-    fast the applications of a Pollux trace learn.
+    says when the tasks of a PAI trace were submitted, and by whom. With `speed_up` jobs come so
+    many times as fast. `profiles` is a folder with how fast the applications of a Pollux trace
+    learn.
     """
+    found = _read(path, format, throughputs, throughputs_gpu, job_table, profiles)
+    return found if speed_up == 1 else _sooner(found, speed_up)
+
+
+def _sooner(trace: Trace, times: float) -> Trace:
+    """Return the trace with its jobs coming so many times as fast; all else stays as long."""
+    jobs = []
+    for job in trace.jobs:
+        submit_ms = round(job.submit_ms / times)
+        deadline_ms = job.deadline_ms
+        if deadline_ms is not None:
+            deadline_ms += submit_ms - job.submit_ms
+        jobs.append(replace(job, submit_ms=submit_ms, deadline_ms=deadline_ms))
+    return replace(trace, jobs=in_order(trace.path, jobs))
+
+
+def _read(
+    path: str | Path,
+    format: str | None,
+    throughputs: str | Path | None,
+    throughputs_gpu: str,
+    job_table: str | Path | None,
+    profiles: str | Path | None,
+) -> Trace:
     if format is not None and format not in FORMATS:
         near = difflib.get_close_matches(format, FORMATS, n=1, cutoff=0.4)
         raise Misuse(

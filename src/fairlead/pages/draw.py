@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from fairlead.model import limits
 from fairlead.model.base import Ms
-from fairlead.report.figures import held_ms, quantile, use_over_time
-from fairlead.report.history import Attempt, History, JobStory
+from fairlead.pages.figures import held_ms, quantile, use_over_time
+from fairlead.pages.history import Attempt, History, JobStory
 
 GUTTER = 96  # left of every drawing, for names
 WIDTH = 904  # of the drawing itself

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fairlead.model.base import Ms
-from fairlead.report.history import History, JobStory, Member
+from fairlead.pages.history import History, JobStory, Member
 
 TENANTS_SHOWN_MAX = 8
 OTHERS = "all others"
