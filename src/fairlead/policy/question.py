@@ -14,6 +14,8 @@ from fairlead.model.base import Ms
 from fairlead.model.jobs import LIVE, Phase
 from fairlead.model.resources import CPU, MEMORY, WHOLE_GPU_MILLI, width_milli
 
+SIZING = ("sia", "pollux")  # plans that say how many members elastic jobs are to have
+
 
 def fastest_first(core: Core, models: list[str] | None = None) -> list[str]:
     """Return device models, by default those that are up, what is faster for most jobs first.
@@ -28,8 +30,14 @@ def fastest_first(core: Core, models: list[str] | None = None) -> list[str]:
 
 
 def stale(core: Core) -> bool:
-    """Whether something has changed since the plan that holds was made."""
-    return core.advice.seen != seen_of(core)
+    """Whether another plan may be better than the one that holds, since something has changed.
+
+    Where a plan says sizes and somebody waits, time alone is enough: a job may be resized or moved
+    later that was too young for it to be worth a restart.
+    """
+    if core.advice.seen != seen_of(core):
+        return True
+    return core.policy.plan in SIZING and bool(core.pending)
 
 
 def question(core: Core, now: Ms | None = None) -> Question:
