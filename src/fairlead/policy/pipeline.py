@@ -37,11 +37,12 @@ from fairlead.policy.fence import Fence
 from fairlead.policy.firm import due, is_firm, is_held, kept_of_quota
 from fairlead.policy.given import Given
 from fairlead.policy.grants import narrowed
-from fairlead.policy.ordered import PLANS, SIZING, Ordered
+from fairlead.policy.ordered import PLANS, Ordered
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.plan import Plans, next_claim
 from fairlead.policy.preempt import Preempt
+from fairlead.policy.question import SIZING
 from fairlead.policy.queue import Entry, Group, Queue
 from fairlead.policy.reclaim import Reclaim
 from fairlead.policy.repair import hold

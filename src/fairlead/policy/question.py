@@ -16,6 +16,7 @@ from fairlead.model.jobs import LIVE, Phase
 from fairlead.model.resources import CPU, MEMORY, WHOLE_GPU_MILLI, width_milli
 
 Speeds: TypeAlias = tuple[int | None, ...]
+SIZING = ("sia", "pollux")  # plans that say how many members elastic jobs are to have
 
 
 def fastest_first(core: Core, models: list[str] | None = None) -> list[str]:
@@ -31,9 +32,16 @@ def fastest_first(core: Core, models: list[str] | None = None) -> list[str]:
 
 
 def stale(core: Core) -> bool:
-    """Whether something has changed since the plan that holds was made, or another made it."""
+    """Whether another plan may be better than the one that holds, since something has changed.
+
+    So is one that another policy's adviser made. Where a plan says sizes and somebody waits, time
+    alone is enough: a job may be resized or moved later that was too young for it to be worth a
+    restart.
+    """
     advice = core.advice
-    return advice.seen != seen_of(core) or advice.event.adviser != core.policy.plan
+    if advice.seen != seen_of(core) or advice.event.adviser != core.policy.plan:
+        return True
+    return core.policy.plan in SIZING and bool(core.pending)
 
 
 def question(core: Core, now: Ms | None = None) -> Question:
