@@ -115,7 +115,8 @@ def apart(shares: Shares, whole: Request) -> Request:
 def _apart(shape: Shape) -> Shape:
     if shape.kinds:
         return shape.with_kinds([_apart(kind) for kind in shape.kinds])
-    return replace(shape, gpus=1, gpu_milli=0) if shape.gpu_milli else shape
+    gpus = shape.gpus + len(shape.shares)
+    return replace(shape, gpus=gpus, gpu_milli=0, gpu_parts=()) if shape.gpu_milli else shape
 
 
 def open_to(shares: Shares, job: Job, whole: Request) -> Request | None:
