@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations, product
+from itertools import combinations, permutations, product
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -56,18 +56,17 @@ def exhaustive(nodes: list[Node], shape: Shape) -> bool:
             if (not kind.gpu_models or device.model in kind.gpu_models)
             and device.memory_mib >= kind.gpu_memory_mib
         ]
-        if kind.gpus:
-            whole = [
-                i for i in suited if cards[node][i] == [1000, nodes[node].devices[i].memory_mib]
-            ]
-            for chosen in combinations(whole, kind.gpus):
-                yield [(i, 1000, nodes[node].devices[i].memory_mib) for i in chosen]
-        elif kind.gpu_milli:
-            for i in suited:
-                if cards[node][i][0] >= kind.gpu_milli and cards[node][i][1] >= kind.gpu_memory_mib:
-                    yield [(i, kind.gpu_milli, kind.gpu_memory_mib)]
-        else:
-            yield []
+        whole = [i for i in suited if cards[node][i] == [1000, nodes[node].devices[i].memory_mib]]
+        for chosen in combinations(whole, kind.gpus):
+            first = [(i, 1000, nodes[node].devices[i].memory_mib) for i in chosen]
+            rest = [i for i in suited if i not in chosen]
+            for others in permutations(rest, len(kind.shares)):
+                parts = list(zip(others, kind.shares, strict=True))
+                if all(
+                    cards[node][i][0] >= milli and cards[node][i][1] >= kind.gpu_memory_mib
+                    for i, milli in parts
+                ):
+                    yield first + [(i, milli, kind.gpu_memory_mib) for i, milli in parts]
 
     def place(rank: int, used: list[int]) -> bool:
         if rank == len(members):
