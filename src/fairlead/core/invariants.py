@@ -224,6 +224,9 @@ def _check_shares(core: Core) -> None:
 def _check_future(core: Core) -> None:
     """7. Promises are of jobs that wait, or are to move, and whole; exactly what lives is believed
     to end sometime."""
+    promised = [job for job in core.jobs.values() if job.promise is not None]
+    moving = {job.id for job in promised if job.promise and job.promise.move_for is not None}
+    assert moving == core.moving.keys(), f"who is to move: {moving}, not {list(core.moving)}"
     for job_id, job in core.promises.items():
         moves = job.promise is not None and job.promise.move_for is not None
         known = core.jobs if moves else core.pending

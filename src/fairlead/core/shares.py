@@ -433,7 +433,7 @@ class Shares:
 
     def request(self, job: Job) -> Request:
         """Return what a waiting job may be placed by now: on GPU types with room in its quotas."""
-        return models.request(self, job) if self.models else self.core.shapes[job.shape_id]
+        return models.request(self, job)
 
     def block_more(self, job: Job, shape: Shape) -> Block | None:
         """Return why a live job may not hold so much more; None: it may."""

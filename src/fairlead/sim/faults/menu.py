@@ -178,6 +178,7 @@ def _job(rng: Random, name: str, shape: Shape, load: float, until: Ms) -> JobPla
         members_max=_most(rng, shape),
         deadline_ms=EPOCH_MS + rng.randrange(2 * until) if rng.random() < 0.3 else None,
         preemptible=rng.random() < 0.85,
+        job_type=rng.choice(("", "bert", "gpt")),
         steps=usual // 100 if usual % 2 else 0,  # it reports one in 100 ms (machine.py)
     )
     cancel = round(rng.expovariate(1 / (5 * MINUTE))) if rng.random() < 0.25 else None
@@ -352,6 +353,9 @@ def _policy(rng: Random) -> PolicyConfig:
     if not config.preempt:
         least = rng.choice((0, 0, 10_000, MINUTE))
         most = rng.choice((1, 3, 10) if config.plan else (None, None, 1, 3))
+        if not config.plan and config.defrag == "never":
+            share = rng.choice(("any", "any", "known", "trial"))
+            config = replace(config, share=share, trial_ms=rng.choice((20_000, MINUTE)))
         return replace(config, min_run_ms=least, preemptions_max=most)
     turns = config.order in ("las", *LEASED)
     if config.order in LEASED:
