@@ -99,7 +99,7 @@ def test_ids_may_be_numbers_or_words_and_order_ties():
     ("body", "message", "field", "hint"),
     [
         (job(gpu=1), 'unknown key "gpu"', "gpu", "did you mean gpus?"),
-        (job(wombat=1), 'unknown key "wombat"', "wombat", "the keys are id, submit_s"),
+        (job(wombat=1), 'unknown key "wombat"', "wombat", "the keys are cpus, memory_mib"),
         ({"id": 1, "submit_s": 0}, "found no run_s", "run_s", ""),
         (job(run_s=-1), 'run_s: found "-1"; expected `float` >= 0', "run_s", ""),
         (job(submit_s="soon"), "submit_s: found", "submit_s", ""),
@@ -109,7 +109,7 @@ def test_ids_may_be_numbers_or_words_and_order_ties():
         (job(priority=101), "priority: found", "priority", ""),
         (job(members=0), "members: found", "members", ""),
         (job(limit_s=0), "limit_s: found", "limit_s", ""),
-        (job(gpus=1, gpu_milli=500), "both gpus and gpu_milli", "gpu_milli", ""),
+        (job(gpu_parts=[500], gpu_milli=500), "gpu_milli and gpu_parts", "gpu_parts", ""),
         (job(gpu_memory_mib=5), "without GPUs", "gpus", "add gpus"),
         (job(processors=2, gpus=1), "found processors and gpus", "processors", "cores"),
         (job(processors=2, members=2), "found processors and members", "processors", ""),

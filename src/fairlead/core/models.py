@@ -115,8 +115,7 @@ def apart(shares: Shares, whole: Request) -> Request:
 def _apart(shape: Shape) -> Shape:
     if shape.kinds:
         return shape.with_kinds([_apart(kind) for kind in shape.kinds])
-    gpus = shape.gpus + len(shape.shares)
-    return replace(shape, gpus=gpus, gpu_milli=0, gpu_parts=()) if shape.gpu_milli else shape
+    return replace(shape, gpus=shape.devices, gpu_milli=0, gpu_parts=()) if shape.shares else shape
 
 
 def open_to(shares: Shares, job: Job, whole: Request) -> Request | None:

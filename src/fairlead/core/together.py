@@ -21,8 +21,9 @@ def side_of(job: Job) -> Side:
 
 
 def may_share(job: Job) -> bool:
-    """Whether a job takes a part of one GPU. Members of a gang have each a GPU of its own."""
-    return job.spec.shape.gpu_milli > 0 and job.spec.shape.members == 1 and job.team is None
+    """Whether a job takes a part of one GPU alone. Members of a gang have a GPU each."""
+    shape = job.spec.shape
+    return bool(shape.shares) and shape.devices == shape.members == 1 and job.team is None
 
 
 def beside(core: Core, job: Job) -> list[Job]:
