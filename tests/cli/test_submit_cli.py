@@ -128,7 +128,7 @@ def test_an_array_is_answered_by_one_summary(cli, service):
         (["-t", "30"], "--time-limit: the duration 30 has no unit", '"30m" (minutes)'),
         (["-c", "-1"], "--cpus: a number of CPUs cannot be negative", "0.5"),
         (["-c", "9" * 30], "--cpus: 9999", "ask for less"),
-        (["-g", "1.5"], "--gpus: 1.5 GPUs", "write 1 or 2"),
+        (["--gpu-split", "1.5"], "--gpu-split", "up to 1: [1, 0.5]"),
         (["-p", "urgent"], "--priority: there is no priority 'urgent'", "low, normal, high"),
         (["-p", "101"], "--priority: the priority 101 is out of range", "0 to 100"),
         (["--signal", "TREM"], "--signal: there is no signal 'TREM'", "did you mean TERM?"),

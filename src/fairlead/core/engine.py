@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from fairlead.core import advice, due, future, groups, machines, resize, watch
+from fairlead.core import advice, due, future, groups, machines, resize, together, watch
 from fairlead.core.demand import Demand
 from fairlead.core.desired import desired
 from fairlead.core.ending import after_failure
@@ -110,6 +110,7 @@ class Core:
         self.ends = Ends()
         self.reservations: dict[str, Reservation] = {}
         self.promises: dict[JobId, Job] = {}  # who was promised a start: they wait, or are to move
+        self.moving: dict[JobId, Job] = {}  # of these who is to move, or was stopped to be moved
         self.elastic: dict[JobId, Job] = {}  # live jobs whose gangs may grow and shrink
         self.broken: dict[JobId, Job] = {}  # waiting gangs that lost a member
         self.services: list[int] = []  # of the last jobs that ended well, in GPU-ms or core-ms
@@ -256,6 +257,7 @@ class Core:
             node.members[job.id, job.attempt, rank] = job
             self._dirty.add(slot.node)
         resize.begin(self, job)
+        together.disturbed(self, job)
         self.account(job, 1, live=1)
         self.named.take(job)
         future.believe(self, job, self.now)
@@ -358,6 +360,7 @@ class Core:
             for slot in slots:
                 self.ledger.give(slot.node, its, slot.devices)
         self.account(job, -1, live=-1)
+        together.disturbed(self, job)
         resize.over(self, job)
         self.named.give(job)
         self.ends.drop(job.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TypeAlias
 
 from fairlead.core.advice import seen_of
 from fairlead.core.ends import total_run_ms
@@ -13,6 +14,9 @@ from fairlead.model.advice import Candidate, Free, Kind, Question
 from fairlead.model.base import Ms
 from fairlead.model.jobs import LIVE, Phase
 from fairlead.model.resources import CPU, MEMORY, WHOLE_GPU_MILLI, width_milli
+
+Speeds: TypeAlias = tuple[int | None, ...]
+SIZING = ("sia", "pollux")  # plans that say how many members elastic jobs are to have
 
 
 def fastest_first(core: Core, models: list[str] | None = None) -> list[str]:
@@ -28,8 +32,16 @@ def fastest_first(core: Core, models: list[str] | None = None) -> list[str]:
 
 
 def stale(core: Core) -> bool:
-    """Whether something has changed since the plan that holds was made."""
-    return core.advice.seen != seen_of(core)
+    """Whether another plan may be better than the one that holds, since something has changed.
+
+    So is one that another policy's adviser made. Where a plan says sizes and somebody waits, time
+    alone is enough: a job may be resized or moved later that was too young for it to be worth a
+    restart.
+    """
+    advice = core.advice
+    if advice.seen != seen_of(core) or advice.event.adviser != core.policy.plan:
+        return True
+    return core.policy.plan in SIZING and bool(core.pending)
 
 
 def question(core: Core, now: Ms | None = None) -> Question:
@@ -43,13 +55,23 @@ def question(core: Core, now: Ms | None = None) -> Question:
     prices = dict(core.policy.prices)
     jobs = [job for _, job in sorted(core.jobs.items()) if job.phase is not Phase.STOPPING]
     widths = core.speeds.widths() if any(job.spec.members_max for job in jobs) else {}
+    speeds: dict[tuple[int, str], Speeds] = {}  # by shape and type of jobs
+    for job in jobs:
+        key = (job.shape_id, job.spec.kind)
+        if key not in speeds:
+            speeds[key] = tuple([_speed(core, job, model) for model in models])
     return Question(
         now=now,
         lease_ms=core.policy.lease_ms,
         models=models,
         amounts_milli=tuple(amounts[model] for model in models),
         kinds=tuple(kinds),
-        jobs=tuple([_candidate(core, job, models, widths, now) for job in jobs]),
+        jobs=tuple(
+            [
+                _candidate(core, job, models, speeds[job.shape_id, job.spec.kind], widths, now)
+                for job in jobs
+            ]
+        ),
         prices=tuple(prices.get(model, 0) for model in models),
         part_percent=core.policy.part_percent,
         weights=tuple((name, queue.weight) for name, queue in sorted(core.queues.items())),
@@ -84,7 +106,12 @@ def _free(core: Core) -> list[Free]:
 
 
 def _candidate(
-    core: Core, job: Job, models: tuple[str, ...], widths: dict[str, list[int]], now: Ms
+    core: Core,
+    job: Job,
+    models: tuple[str, ...],
+    speeds: Speeds,
+    widths: dict[str, list[int]],
+    now: Ms,
 ) -> Candidate:
     spec, live = job.spec, job.phase in LIVE
     shape, kinds = spec.shape, spec.shape.parts()
@@ -101,7 +128,7 @@ def _candidate(
         members_max=spec.members_max,
         weight=max(spec.priority, 1),
         entity=spec.queue,
-        micro_per_s=tuple([_speed(core, job, model) for model in models]),
+        micro_per_s=speeds,
         left=max(spec.steps - done, 1) if spec.steps else 0,
         expected_ms=None if total is None else max(total - served, 1),
         submitted_ms=job.submitted_ms,
