@@ -19,6 +19,7 @@ from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import HOST, Columns, Request
 from fairlead.core.shares import QUOTA, Block, plus
+from fairlead.core.speeds import NOWHERE
 from fairlead.model.amounts import of, show
 from fairlead.model.base import Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed
@@ -255,6 +256,8 @@ class Pipeline:
         request = core.shares.request(job)
         if not model or request.shape.kinds or request.shape.gpu_models == (model,):
             return request
+        if request.models and model not in request.models:
+            model = NOWHERE[0]  # it takes no such GPUs, or no quota is open for them now
         key = (request.shape, model)
         narrow = self._on_model.get(key)
         if narrow is None:
