@@ -32,6 +32,21 @@ def test_the_table_says_where_each_number_comes_from(cli, service):
     assert '"speeds"' in cli("speeds", "--json").out
 
 
+def test_pairs_that_share_a_gpu_are_listed_below(cli, service):
+    pair = {"types": ["a", "b"], "widths_milli": [500, 250], "on": "T4", "of_alone": [0.7, 0.65]}
+    pairs = [
+        {**pair, "shares": True, "parted": False},
+        {**pair, "shares": False, "parted": True, "of_alone": None},
+        {**pair, "shares": False, "parted": False},
+    ]
+    service.answers["GET /api/v1/speeds"] = lambda request: {"speeds": [cell()], "pairs": pairs}
+    *_, title, header, one, two, three = cli("speeds").out.splitlines()
+    assert (title, header.split()[:4]) == ("sharing a GPU:", ["TYPES", "WIDTHS", "ON", "OF"])
+    assert one.split() == [*"a|b", "0.5", "|", "0.25", "T4", "0.70", "|", "0.65", "yes"]
+    assert two.split()[-2:] == ["-", "parted"]
+    assert three.split()[-1] == "no"
+
+
 def test_set_and_forget_send_what_was_said_and_nothing_else(cli, service):
     service.answers["POST /api/v1/speeds"] = lambda request: cell(source="told")
     done = cli("speeds", "set", "bert", "3.25", "--on", "A100")

@@ -118,6 +118,28 @@ def test_two_jobs_report_and_what_is_not_measured_is_filled_or_said_to_be_unknow
     told(desk_at, story)
 
 
+def test_a_job_of_a_type_that_is_known_is_forecast_by_its_steps(desk_at):
+    async def story(desk, machine):
+        for model, rate in (("A100", 10), ("T4", 2.5)):
+            await desk.call("POST", SPEEDS, {"job_type": "bert", "on": model, "rate": rate})
+        wanted = [
+            ({"gpus": "A100:1"}, 1000, None, 100_000),
+            ({"gpus": 1}, 1000, None, 400_000),  # whichever it gets: the slower one
+            ({"gpus": 1}, 1000, "1m", 60_000),
+            ({"gpus": 2}, 1000, None, None),  # another width, another speed
+            ({"gpus": 1}, None, None, None),
+        ]
+        for resources, steps, limit, expected in wanted:
+            body = {"job_type": "bert", "resources": resources, "steps": steps, "time_limit": limit}
+            job = await machine.submit(**{k: v for k, v in body.items() if v is not None})
+            shown = (await desk.call("GET", f"{JOBS}/{job}/forecast")).json["forecast"]
+            assert shown == (
+                None if expected is None else {"expected_ms": expected, "model": "steps and speed"}
+            )
+
+    told(desk_at, story)
+
+
 def test_a_lone_measurement_compares_with_nothing_and_says_so(desk_at):
     async def story(desk, machine):
         await machine.submit(job_type="bert", resources={"gpus": "T4:1"})

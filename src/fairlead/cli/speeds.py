@@ -11,6 +11,7 @@ from fairlead.cli.client import connect
 from fairlead.model.units import format_cpus
 
 _HEADER = ("TYPE", "WIDTH", "ON", "STEPS/S", "FROM", "RUNS", "RANGE", "NOTE")
+_PAIRS = ("TYPES", "WIDTHS", "ON", "OF ALONE", "SHARES")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _ON = click.option("--on", metavar="MODEL", help="On this type of GPU, or cpu.")
 _GPUS = click.option("--gpus", metavar="N", help="Of jobs with so many GPUs [1].")
@@ -49,6 +50,9 @@ def speeds(context: click.Context, as_json: bool) -> None:
         print("no speeds are known: no job has reported its steps, and nobody told any")
         return
     print(output.table(_HEADER, rows, right=("STEPS/S", "RUNS")))
+    if answer.get("pairs"):
+        print("\nsharing a GPU:")
+        print(output.table(_PAIRS, [_pair(each) for each in answer["pairs"]]))
 
 
 @speeds.command("set")
@@ -108,6 +112,17 @@ def _width(cell: dict[str, Any]) -> str:
     unit = "core" if cell["on"] == "cpu" else "GPU"
     milli = cell["width_milli"]
     return f"{format_cpus(milli)} {unit}{'' if milli == 1000 else 's'}"
+
+
+def _pair(pair: dict[str, Any]) -> tuple[str, ...]:
+    rates = pair["of_alone"]
+    return (
+        " | ".join(pair["types"]),
+        " | ".join(format_cpus(each) for each in pair["widths_milli"]),
+        pair["on"],
+        "-" if rates is None else " | ".join(f"{each:.2f}" for each in rates),
+        "yes" if pair["shares"] else "parted" if pair["parted"] else "no",
+    )
 
 
 def _range(cell: dict[str, Any]) -> str:

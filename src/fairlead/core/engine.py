@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from fairlead.core import advice, due, future, groups, machines, resize, watch
+from fairlead.core import advice, due, future, groups, machines, resize, together, watch
 from fairlead.core.demand import Demand
 from fairlead.core.desired import desired
 from fairlead.core.ending import after_failure
@@ -257,6 +257,7 @@ class Core:
             node.members[job.id, job.attempt, rank] = job
             self._dirty.add(slot.node)
         resize.begin(self, job)
+        together.disturbed(self, job)
         self.account(job, 1, live=1)
         self.named.take(job)
         future.believe(self, job, self.now)
@@ -359,6 +360,7 @@ class Core:
             for slot in slots:
                 self.ledger.give(slot.node, its, slot.devices)
         self.account(job, -1, live=-1)
+        together.disturbed(self, job)
         resize.over(self, job)
         self.named.give(job)
         self.ends.drop(job.id)

@@ -162,6 +162,7 @@ class Progress(NamedTuple):
     from_ms: Ms
     # By that all its attempts together are believed to take so long; None: it is not known.
     total_ms: Ms | None = None
+    disturbed: bool = False  # others came to its device or left it since: it begins anew
 
 
 class Promise(NamedTuple):

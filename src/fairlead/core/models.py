@@ -17,7 +17,10 @@ from fairlead.core.ledger import Request
 from fairlead.model.resources import GPU, Shape, asked_in_all
 
 if TYPE_CHECKING:
+    from fairlead.core.engine import Core
     from fairlead.core.shares import Shares
+
+APART = "\0apart"  # beside the names of models
 
 
 def accepted(shares: Shares, job: Job) -> list[str]:
@@ -80,10 +83,39 @@ def _short(shares: Shares, job: Job, row: int, amount: int) -> bool:
 
 
 def request(shares: Shares, job: Job) -> Request:
-    """Return the job's request, for the types alone that are open to it."""
+    """Return what a waiting job may be placed by: for the GPU types alone that are open to it.
+
+    Where not anybody may share a GPU with anybody, a part of one is looked for on an empty one;
+    who may join whom is decided elsewhere (policy/together.py).
+    """
     whole = shares.core.shapes[job.shape_id]
-    # Where none is open the job may not start at all (`Shares.block`).
-    return open_to(shares, job, whole) or whole
+    if shares.models:
+        # Where none is open the job may not start at all (`Shares.block`).
+        whole = open_to(shares, job, whole) or whole
+    return apart(shares, whole)
+
+
+def planned(core: Core, job: Job) -> Request:
+    """Return what a job is planned by, whatever its quotas are now: parts of GPUs as `request`."""
+    return apart(core.shares, core.shapes[job.shape_id])
+
+
+def apart(shares: Shares, whole: Request) -> Request:
+    """Return a request for parts of GPUs as one for as many empty ones, where that is the rule."""
+    if shares.core.policy.share == "any":
+        return whole
+    key = (whole.shape, frozenset((APART,)))
+    found = shares.narrowed.get(key)
+    if found is None:
+        shape = _apart(whole.shape)
+        found = shares.narrowed[key] = whole if shape == whole.shape else Request(shape)
+    return found
+
+
+def _apart(shape: Shape) -> Shape:
+    if shape.kinds:
+        return shape.with_kinds([_apart(kind) for kind in shape.kinds])
+    return replace(shape, gpus=1, gpu_milli=0) if shape.gpu_milli else shape
 
 
 def open_to(shares: Shares, job: Job, whole: Request) -> Request | None:

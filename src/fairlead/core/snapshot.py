@@ -12,8 +12,9 @@ from fairlead.core.advice import Advice
 from fairlead.core.jobs import Job, Progress, Promise
 from fairlead.core.named import Ask, Holding
 from fairlead.core.nodes import NodeState
-from fairlead.core.speeds import Key, Measured, Speeds, shape_of
+from fairlead.core.speeds import Key, Measured, Pair, Speeds, shape_of
 from fairlead.core.team import Team
+from fairlead.core.together import Side
 from fairlead.model.base import JobId, Ms, Record
 from fairlead.model.events import Advised
 from fairlead.model.jobs import (
@@ -154,20 +155,28 @@ class SpeedsImage(Record, frozen=True):
 
     told: tuple[tuple[Key, int], ...] = ()
     measured: tuple[tuple[Key, Measured], ...] = ()
+    together: tuple[tuple[tuple[Key, Side], Measured], ...] = ()
+    parted: tuple[Pair, ...] = ()
     version: int = 0
 
     @classmethod
     def of(cls, speeds: Speeds) -> SpeedsImage | None:
         """Return the image of a table, None of one that never had anything."""
-        if not speeds.version:
+        if not (speeds.version or speeds.measured or speeds.together or speeds.parted):
             return None
-        told, measured = sorted(speeds.told.items()), sorted(speeds.measured.items())
-        return cls(told=tuple(told), measured=tuple(measured), version=speeds.version)
+        return cls(
+            told=tuple(sorted(speeds.told.items())),
+            measured=tuple(sorted(speeds.measured.items())),
+            together=tuple(sorted(speeds.together.items())),
+            parted=tuple(sorted(speeds.parted)),
+            version=speeds.version,
+        )
 
     def speeds(self) -> Speeds:
         """Return the table of the image."""
         speeds = Speeds()
         speeds.told, speeds.measured = dict(self.told), dict(self.measured)
+        speeds.together, speeds.parted = dict(self.together), set(self.parted)
         speeds.version = self.version
         speeds.renew()
         return speeds

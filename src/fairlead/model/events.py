@@ -314,6 +314,18 @@ class SpeedDeleted(Event, frozen=True, tag="speed-deleted"):
     model: str
 
 
+class Parted(Event, frozen=True, tag="parted"):
+    """Decided: two jobs that share a GPU do not go well together; their types share no more.
+
+    `job` is stopped for it; on this device model, and until their speeds are forgotten.
+    """
+
+    job: JobId
+    other: JobId
+    model: str
+    because: str = ""
+
+
 class Advised(Event, frozen=True, tag="advised"):
     """A plan has been made, an outside fact: it holds until the next one.
 
@@ -364,5 +376,6 @@ AnyEvent: TypeAlias = (
     | Progressed
     | SpeedSet
     | SpeedDeleted
+    | Parted
     | Advised
 )

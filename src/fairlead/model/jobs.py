@@ -281,6 +281,13 @@ class PolicyConfig(Record, frozen=True):
     # or grant in one global order alone.
     deadlock: Literal["avoid", "detect", "ordered"] = "avoid"
     restart_ms: Ms = 0  # what starting again is believed to cost a job that was preempted
+    # Jobs that ask for a part of a GPU share one with any others, with one that is known to go well
+    # beside them, or also on trial: for trial_ms, and then parted unless it goes well. Well: they
+    # gain so much over one alone, and neither is slower than so much of its speed alone.
+    share: Literal["any", "known", "trial"] = "any"
+    trial_ms: Ms = 60_000
+    gain_percent: int = 10
+    rate_percent: int = 40
     # Who plans, by name (fairlead.solve.advise): which job is to have how much of its time on which
     # kind of device. Plans are carried out in rounds of lease_ms; what no plan knows of comes
     # after, by `order`. "": nobody. `by_model`: model by model, whoever is left may have what is

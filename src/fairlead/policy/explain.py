@@ -7,6 +7,7 @@ from fairlead.core.engine import Core
 from fairlead.core.fits import lacking, members_that_fit
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import Request
+from fairlead.core.models import planned
 from fairlead.model.base import JobId, Ms, Record
 from fairlead.model.jobs import LIVE, Phase
 from fairlead.policy import bounds, explain_tree, order
@@ -80,7 +81,7 @@ class _Shapes:
         return found
 
     def _look(self, job: Job) -> _Look:
-        request = self.core.shapes[job.shape_id]
+        request = planned(self.core, job)
         if self.pipeline.fit.gang(request) is not None:
             held = held_up(self.core, self.pipeline, job, self.now)
             return _Look(fits=held is None, words=held.summary if held else "", held=held)
@@ -260,6 +261,8 @@ def _lines(
     promised = promised_in_words(core, pipeline, job, now)
     if promised is not None:
         lines.append(promised)
+    if pipeline.together is not None and not look.fits:
+        lines += pipeline.together.why_not(core, job)
     lines += bounds.lines(config, job, now)
     if not look.fits and look.held is None:
         lines += _holders(core, now)

@@ -23,7 +23,7 @@ from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import UP, Request
 from fairlead.core.reserve import limit_of
-from fairlead.core.tree import Domain
+from fairlead.core.tree import Domain, together
 from fairlead.model.base import JobId, NodeId
 from fairlead.model.resources import GPU, LEVELS, WHOLE_GPU_MILLI, Slot, asked_in_all
 from fairlead.policy.fence import Fence
@@ -295,6 +295,9 @@ class _Search:
         self, part: _Part, node: NodeId, cost: int, moves: int
     ) -> Sequence[tuple[Mover, ...]]:
         """Return who could leave a node so that it takes the next members, the cheapest first."""
+        nodes = (node, *(slot.node for slot in part.slots))
+        if not together(self.core.ledger, part.request.shape, nodes):
+            return ()
         if self._fits(part, node):
             return ((),)
         candidates = [each for each in self.here.get(node, ()) if each.job.id not in self.gone]
@@ -483,7 +486,7 @@ class _Search:
 
 def _needed(request: Request) -> Iterator[tuple[int, int]]:
     """Yield what one member takes of each resource, GPUs first."""
-    milli = WHOLE_GPU_MILLI * request.gpus + request.milli
+    milli = WHOLE_GPU_MILLI * request.gpus + sum(request.shares)
     if milli:
         yield GPU, milli
     yield from request.held

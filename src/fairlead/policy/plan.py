@@ -23,6 +23,7 @@ from fairlead.core.engine import Core
 from fairlead.core.future import request_of
 from fairlead.core.jobs import Job, Promise
 from fairlead.core.ledger import UP, Request
+from fairlead.core.models import apart
 from fairlead.core.reserve import last_end, limit_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.jobs import LIVE
@@ -235,7 +236,8 @@ class Plans:
     def promise(self, job: Job, promise: Promise) -> None:
         """Claim what a job is promised."""
         start, end = window(job, promise)
-        claim = (request_of(self.core, job), promise.slots, start, end)
+        request = apart(self.core.shares, request_of(self.core, job))
+        claim = (request, promise.slots, start, end)
         self.promised[job.id] = found = (claim, firm(job, promise))
         self._of[job.id] = promise
         self._move(found, -1)

@@ -15,7 +15,7 @@ from fairlead.policy.assigned import ASSIGNMENT
 from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.fgd import LeastFragmentsPipeline
 from fairlead.policy.finish import LEASED
-from fairlead.policy.ordered import PLANS, SIZING
+from fairlead.policy.ordered import PLANS
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.place.score import FRAGMENTS, PLACEMENTS
 
@@ -117,9 +117,10 @@ _ORDER_ALIASES: dict[str, dict[str, Any]] = {
 _DEFAULT_MODE = {"fifo": "strict", "sjf": "strict", "qssf": "strict"}
 _PREEMPTIVE = ("srtf", "srsf", "las", "gittins", "edf", "ftf", "themis")
 LEASE_MIN_MS = 1_000
+TRIAL_MIN_MS = 20_000  # two reports of progress, at least
 ROUND_MS = 6 * 60_000  # of plans: Gavel's
 ORDERED_MS = 60_000  # of plans for which new jobs wait: AlloX', Pollux' and Sia's
-RESTART_MS = 30_000  # what those who move jobs believe that it costs to start again
+RESTART_MS = 30_000  # what sia, which moves jobs, believes that it costs to start again
 LEVELS_GPU_MS = (3_600_000, 36_000_000)  # las: an hour and ten hours of one GPU
 PROMOTE_PERCENT = 800
 BACKFILL_MAX = 1_000_000
@@ -157,7 +158,7 @@ def _planned(name: str) -> dict[str, Any] | None:
     settings = {"order": "fifo", "overtake_ms": overtake, "plan": name, "lease_ms": ROUND_MS}
     if name in PLANS:
         settings["lease_ms"] = ORDERED_MS
-    if name in SIZING:
+    if name == "sia":
         settings["restart_ms"] = RESTART_MS
     return {**settings, "blind": name in BLIND}
 
@@ -230,6 +231,14 @@ def check(config: PolicyConfig) -> None:
         )
     if config.lease_ms < LEASE_MIN_MS:
         raise Misuse("a lease is at least a second", field="lease", hint='such as "20m"')
+    if config.share != "any" and (config.preempt or config.plan or config.defrag != "never"):
+        raise Misuse(
+            "policies that preempt, carry out plans or move jobs do not choose who shares a GPU",
+            field="share",
+            hint='leave share at "any", or choose another policy',
+        )
+    if config.share != "any" and config.trial_ms < TRIAL_MIN_MS:
+        raise Misuse("a trial is at least 20 seconds", field="trial", hint='such as "60s"')
     if config.preempt and config.backfill != 0:
         raise Misuse(
             "a preemptive policy does not backfill: who comes first takes the place of who runs",
@@ -275,7 +284,9 @@ def describe(config: PolicyConfig) -> str:
         )
     else:
         text = _ABOUT[config.order]
-    if config.order in LEASED or config.plan:
+    if config.plan == ASSIGNMENT:
+        text += "; nobody who runs is moved"
+    elif config.order in LEASED or config.plan:
         text += f"; places change hands every {format_duration(config.lease_ms)}"
     elif config.preempt:
         text += "; whoever comes first takes the place of who runs"
@@ -295,6 +306,9 @@ def describe(config: PolicyConfig) -> str:
             f"; others may overtake a job that does not fit, but not once it has waited "
             f"{minutes} min"
         )
+    if config.share != "any":
+        tried = " or tried" if config.share == "trial" else ""
+        text += f"; GPUs are shared by pairs known{tried} to go well"
     if config.estimate == "expected":
         text += "; plans go by predicted run times"
     if config.defrag != "never":

@@ -307,6 +307,7 @@ class Resize:
             return None
         if model and unit.shape.gpu_models != (model,):
             unit = Request(msgspec.structs.replace(unit.shape, gpu_models=(model,)))
+        unit = models.apart(core.shares, unit)
         spread, mine = unit.shape.spread, {slot.node for slot in job.slots}
         plan = self._plan(core, job)
         until = max(core.ends.get(job.id), core.clock + 1)

@@ -16,7 +16,7 @@ from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import UP, Request
-from fairlead.core.models import narrowed
+from fairlead.core.models import narrowed, planned
 from fairlead.core.reserve import limit_of
 from fairlead.model.base import JobId, NodeId
 from fairlead.model.jobs import Phase
@@ -76,7 +76,7 @@ class Room:
         self, core: Core, fit: Fit, job: Job, stopping: Iterable[Job], model: str = ""
     ) -> None:
         self.core, self.fit = core, fit
-        self.request: Request = core.shapes[job.shape_id]
+        self.request: Request = planned(core, job)
         if model:  # on GPUs of this type alone
             self.request = Request(narrowed(job.spec.shape, (model,)) or job.spec.shape)
         self.fence = Fence(core, job, min(core.clock + limit_of(job), FAR))
@@ -148,7 +148,7 @@ class Room:
             amounts, there = [0] * (GPU + 1), False
             for its, slots in self.core.shapes[job.shape_id].split(job.staying):
                 count = sum(slot.node == node for slot in slots)
-                each = (*its.host, WHOLE_GPU_MILLI * its.gpus + its.milli)
+                each = (*its.host, WHOLE_GPU_MILLI * its.gpus + sum(its.shares))
                 amounts = [have + count * more for have, more in zip(amounts, each, strict=True)]
                 there = there or count > 0
             if there:

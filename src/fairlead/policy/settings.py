@@ -21,7 +21,6 @@ from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.fair.orders import PAST
 from fairlead.policy.fair.terms import TERMS
 from fairlead.policy.finish import LEASED
-from fairlead.policy.ordered import SIZING
 from fairlead.policy.registry import BACKFILL_MAX, PRICED, check, policy_config
 
 Setting: TypeAlias = str | int | bool | Sequence[str]
@@ -164,6 +163,10 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "rounds": ("by_model", _or({"by-share": False, "by-model": True}, _one_of("by-share"))),
     "prices": ("prices", _prices),
     "auction": ("auction_percent", _whole(1, 100)),
+    "share": ("share", _one_of("any", "known", "trial")),
+    "trial": ("trial_ms", parse_duration_ms),
+    "share_gain": ("gain_percent", _whole(0, 100)),
+    "share_rate": ("rate_percent", _whole(0, 100)),
     "part": ("part_percent", _whole(1, 100)),
 }
 KEYS = tuple(_SETTINGS)
@@ -186,8 +189,12 @@ _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "min_run": (lambda config: _may_preempt(config), _PREEMPTIVE),
     "preemptions_max": (lambda config: _may_preempt(config), _PREEMPTIVE),
     "restart_cost": (
-        lambda config: _counts_losses(config) or config.plan in SIZING,
-        "reclaim, within and defrag, sia and pollux",
+        lambda config: _counts_losses(config) or config.plan == "sia",
+        "reclaim, within, defrag and sia",
+    ),
+    **dict.fromkeys(
+        ("trial", "share_gain", "share_rate"),
+        (lambda config: config.share != "any", "share = known and share = trial"),
     ),
     "within": (lambda config: not config.preempt, "orders that do not preempt anyway"),
     "defrag": (lambda config: not config.preempt, "orders that do not preempt anyway"),

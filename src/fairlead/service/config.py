@@ -88,6 +88,10 @@ class PolicyTable(Closed, frozen=True):
     lease: str | None = None  # of ftf and themis
     auction: int | None = None  # of themis: per cent
     part: int | None = None  # of allox: per cent
+    share: str | None = None  # who shares a GPU: "any", "known" or "trial"
+    trial: str | None = None  # for how long it is tried
+    share_gain: int | None = None  # per cent over one alone, of both together
+    share_rate: int | None = None  # per cent of its speed alone that each is to keep
 
 
 class NodeTable(Closed, frozen=True):

@@ -126,7 +126,7 @@ class Shell:
     def planned(self, command: Command) -> list[AnyEvent]:
         """Return the events that a command would become now; nothing comes of it. Raises Misuse."""
         now = self.now
-        return self.forecasts.attach(now, command.plan(Batch(self.core, now)))
+        return self.forecasts.attach(now, self.core, command.plan(Batch(self.core, now)))
 
     # ---- out ----------------------------------------------------------------------------------
 
@@ -256,7 +256,7 @@ class Shell:
                 future.set_exception(error)
             else:
                 asked.append((command, future))
-        events += self.forecasts.attach(self.now, batch.events)
+        events += self.forecasts.attach(self.now, self.core, batch.events)
         return asked
 
     def _ending(self, events: Sequence[AnyEvent]) -> list[Job]:

@@ -12,13 +12,15 @@ from starlette.responses import Response
 
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
-from fairlead.core.speeds import Key
+from fairlead.core.speeds import Key, pair_of
+from fairlead.core.together import Side
 from fairlead.model.base import Misuse, Refused
 from fairlead.model.document import Closed, Level, convert
 from fairlead.model.events import AnyEvent, SpeedDeleted, SpeedSet
 from fairlead.model.jobs import LIVE, Phase, Speed
 from fairlead.model.resources import WHOLE_GPU_MILLI
 from fairlead.model.units import parse_cpu_milli
+from fairlead.policy.together import WHOLE, rates_of, verdict
 from fairlead.service import web
 from fairlead.service.commands import Batch
 
@@ -258,6 +260,27 @@ def progress(shell: Shell, job: Job) -> dict[str, Any] | None:
     }
 
 
+def pairs(core: Core) -> list[dict[str, Any]]:
+    """Return what is known of types that share a GPU: their speeds there, and what follows."""
+    speeds = core.speeds
+    found = {pair_of(key[2], key[:2], side) for key, side in speeds.together} | speeds.parted
+    return [_pair(core, *each) for each in sorted(found)]
+
+
+def _pair(core: Core, model: str, one: Side, other: Side) -> dict[str, Any]:
+    rates = rates_of(core, model, one, other)
+    way, words, _ = verdict(core, core.policy, model, one, other)
+    return {
+        "on": model,
+        "types": [one[0], other[0]],
+        "widths_milli": [one[1], other[1]],
+        "of_alone": None if rates is None else [rate / WHOLE for rate in rates],
+        "shares": core.policy.share == "any" or way == "good",
+        "parted": pair_of(model, one, other) in core.speeds.parted,
+        "words": words,
+    }
+
+
 # ---- endpoints --------------------------------------------------------------------------------
 
 
@@ -265,7 +288,9 @@ async def list_speeds(api: Api, request: Request) -> Response:
     """List how fast types of jobs are on which device: told, measured, or filled in between."""
     web.Query(request, ())
     cells, spread = table(api.shell.core)
-    return web.respond({"speeds": cells, "spread": spread, "now_ms": api.shell.now})
+    core = api.shell.core
+    body = {"speeds": cells, "spread": spread, "pairs": pairs(core), "share": core.policy.share}
+    return web.respond({**body, "now_ms": api.shell.now})
 
 
 async def set_speed(api: Api, request: Request) -> Response:

@@ -42,6 +42,7 @@ from fairlead.policy.deadlock.settle import DEADLOCK
 from fairlead.policy.registry import BY_STEPS, build, policy_config
 from fairlead.sim.advice import Advising
 from fairlead.sim.cluster import Cluster
+from fairlead.sim.company import Company
 from fairlead.sim.outcome import DEFAULT_RULES, Outcome, Rules, of_jobs
 from fairlead.sim.pace import Pace
 from fairlead.sim.ruled import as_ruled
@@ -200,6 +201,7 @@ class World:
         # Jobs say how far they are when they start and when a round begins.
         measuring = rules.speeds == "measured" or config.plan in BY_STEPS
         self.reporting = bool(config.plan) and measuring
+        self.company = Company(self, config.share)
         queues = sorted({job.spec.queue for job in self.jobs})
         self.scheduler.turn(
             0,
@@ -253,7 +255,9 @@ class World:
         if self.next_arrival <= now:
             self.take_arrivals(now, inbox)
         if inbox or deadline <= now:
+            self.company.before(now, inbox)
             self.turn(now, inbox)
+            self.company.after(now)
 
     def one_by_one(self, now: Ms) -> None:
         """Let the scheduler decide after every single event of an instant.

@@ -53,6 +53,8 @@ class TraceJob(Record, frozen=True):
     job_type: str = ""
     total_steps: int = 0
     rates: Rates = ()
+    # Beside a job of that type on one GPU it is so fast, in thousandths of its speed alone.
+    beside: tuple[tuple[str, int], ...] = ()
 
     def place_in_order(self) -> tuple[Ms, bool, int | str]:
         """Return the sort key (submit, id): numbers before words."""
@@ -76,7 +78,7 @@ class SimJob(msgspec.Struct, frozen=True):
     """One accepted job: the job as the scheduler sees it, and the truth that only the world knows.
 
     `run_ms` is how long it runs if nobody stops it, an elastic one with its least members;
-    the scheduler sees `spec.expected_ms`. `speedups` and `rates` as in TraceJob.
+    the scheduler sees `spec.expected_ms`. `speedups`, `rates` and `beside` as in TraceJob.
     """
 
     id: int | str
@@ -87,6 +89,7 @@ class SimJob(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...] = ()
     total_steps: int = 0
     rates: Rates = ()
+    beside: tuple[tuple[str, int], ...] = ()
 
 
 class Workload(msgspec.Struct, frozen=True):
@@ -164,7 +167,7 @@ def fit(
         if refusals[kind]:
             rejected[refusals[kind]] += 1
         else:
-            truth = (job.speedups, job.steps, job.total_steps if rates else 0, rates)
+            truth = (job.speedups, job.steps, job.total_steps if rates else 0, rates, job.beside)
             jobs.append(SimJob(job.id, job.submit_ms, job.run_ms, spec, *truth))
     if not jobs:
         (reason, count), *_ = rejected.most_common(1)

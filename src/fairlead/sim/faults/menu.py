@@ -122,12 +122,19 @@ def _shape(rng: Random, nodes: tuple[Node, ...]) -> Shape:
         else:
             milli = rng.choice((100, 250, 300, 500, 1000))
             memory = rng.choice((0, 2_000, 10_000, 30_000))
+    parts: tuple[int, ...] = ()
+    if (gpus or milli) and len(node.devices) > max(gpus, 1) and drawn.random() < 0.25:
+        milli = milli or drawn.choice((250, 500))  # beside whole GPUs, or on two of them
+        if not gpus and milli > 1:
+            parts = (milli - milli // 3, milli // 3)
+        memory = min(memory, 10_000)
     return Shape(
         cpu_milli=max(100, node.cpu_milli // part - rng.choice((0, 0, 500))),
         memory_mib=rng.choice((0, node.memory_mib // part, 512)),
         disk_mib=rng.choice((0, 0, node.disk_mib // 4)),
         gpus=gpus,
         gpu_milli=milli,
+        gpu_parts=parts,
         gpu_memory_mib=memory,
         gpu_models=(node.devices[0].model,) if (gpus or milli) and rng.random() < 0.3 else (),
         members=members,
@@ -171,6 +178,7 @@ def _job(rng: Random, name: str, shape: Shape, load: float, until: Ms) -> JobPla
         members_max=_most(rng, shape),
         deadline_ms=EPOCH_MS + rng.randrange(2 * until) if rng.random() < 0.3 else None,
         preemptible=rng.random() < 0.85,
+        job_type=rng.choice(("", "bert", "gpt")),
         steps=usual // 100 if usual % 2 else 0,  # it reports one in 100 ms (machine.py)
     )
     cancel = round(rng.expovariate(1 / (5 * MINUTE))) if rng.random() < 0.25 else None
@@ -345,6 +353,9 @@ def _policy(rng: Random) -> PolicyConfig:
     if not config.preempt:
         least = rng.choice((0, 0, 10_000, MINUTE))
         most = rng.choice((1, 3, 10) if config.plan else (None, None, 1, 3))
+        if not config.plan and config.defrag == "never":
+            share = rng.choice(("any", "any", "known", "trial"))
+            config = replace(config, share=share, trial_ms=rng.choice((20_000, MINUTE)))
         return replace(config, min_run_ms=least, preemptions_max=most)
     turns = config.order in ("las", *LEASED)
     if config.order in LEASED:
