@@ -154,7 +154,7 @@ def test_a_pair_that_goes_badly_is_parted_after_the_window_and_not_tried_again()
     assert life.scheduler.policy.wake_at(life.core) == life.now + EVERY
     life.run(EVERY)
     assert (first.phase, second.phase) == (Phase.RUNNING, Phase.PENDING)
-    words = f"shared a GPU with job {first.id} (a): 0.55 and 0.45 of their speeds alone"
+    words = f"shared a GPU with job {first.id} (a): 0.45 and 0.55 of their speeds alone"
     assert words in second.because and "110 % together and 40 % each" in second.because
     assert second.preemptions == 1
     life.run(20 * WINDOW)
