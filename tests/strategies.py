@@ -144,12 +144,17 @@ def clusters(least: int = 1, most: int = 5) -> st.SearchStrategy[list[Node]]:
 
 @st.composite
 def shapes(draw, *, members: int = 3) -> Shape:
-    gpu = draw(st.sampled_from(["none", "none", "whole", "share"]))
+    gpu = draw(st.sampled_from(["none", "none", "whole", "share", "several"]))
     more: dict[str, object] = {}
     if gpu == "whole":
         more["gpus"] = draw(st.integers(1, 3))
     elif gpu == "share":
         more["gpu_milli"] = draw(st.sampled_from([1, 250, 500, 700, 1000]))
+    elif gpu == "several":
+        parts = draw(st.sampled_from([(500,), (500, 250), (700, 300), (400, 400, 1)]))
+        more["gpus"] = draw(st.integers(1 if len(parts) == 1 else 0, 2))
+        more["gpu_milli"] = sum(parts)
+        more["gpu_parts"] = parts if len(parts) > 1 else ()
     if gpu != "none":
         more["gpu_memory_mib"] = draw(st.sampled_from([0, 0, 8000, 30_000, 80_000]))
         more["gpu_models"] = draw(st.sampled_from([(), (), ("A",), ("A", "B")]))

@@ -6,6 +6,7 @@ Slow and obvious. fairlead.policy.place must give the same answers.
 from __future__ import annotations
 
 import copy
+import itertools
 from fractions import Fraction
 
 from fairlead.model.resources import Device, Node, Shape, Slot
@@ -17,14 +18,15 @@ class Gpu:
         self.free_milli, self.free_memory = 1000, device.memory_mib
         self.foreign = False
 
-    def suits(self, shape: Shape) -> bool:
+    def suits(self, shape: Shape, place: int = 0) -> bool:
         if shape.gpu_models and self.model not in shape.gpu_models:
             return False
         if self.foreign:
             return False
-        if shape.gpus:
+        if place < shape.gpus:
             return self.free_milli == 1000 and self.size >= shape.gpu_memory_mib
-        return self.free_milli >= shape.gpu_milli and self.free_memory >= shape.gpu_memory_mib
+        share = shape.shares[place - shape.gpus]
+        return self.free_milli >= share and self.free_memory >= shape.gpu_memory_mib
 
 
 class Machine:
@@ -55,6 +57,10 @@ class Machine:
         host = zip(self.free()[:3], shape.amounts(), strict=True)
         if not self.up or any(asked and free < asked for free, asked in host):
             return None
+        if not shape.devices:
+            return ()
+        if shape.devices > 1 and shape.shares:
+            return self.choose_several(shape)
         suited = [index for index, gpu in enumerate(self.gpus) if gpu.suits(shape)]
         if shape.gpus:
             return tuple(suited[: shape.gpus]) if len(suited) >= shape.gpus else None
@@ -63,19 +69,34 @@ class Machine:
             return tuple(fullest[:1]) or None
         return ()
 
+    def choose_several(self, shape: Shape) -> tuple[int, ...] | None:
+        """Of all ways to choose that fit the one that comes first: shares on the fullest GPUs."""
+        places = range(shape.devices)
+        ways = [
+            way
+            for way in itertools.permutations(range(len(self.gpus)), shape.devices)
+            if all(self.gpus[way[place]].suits(shape, place) for place in places)
+        ]
+
+        def key(way: tuple[int, ...]) -> tuple[object, ...]:
+            shares = [(self.gpus[i].free_milli, i) for i in way[shape.gpus :]]
+            return (shares, way[: shape.gpus])
+
+        return min(ways, key=key, default=None)
+
     def change(self, shape: Shape, devices: tuple[int, ...], sign: int) -> None:
         """Take (1) or give back (-1) one member."""
         for row, amount in enumerate(shape.amounts()):
             self.host_used[row] += sign * amount
-        for index in devices:
-            gpu = self.gpus[index]
-            gpu.free_milli -= sign * (1000 if shape.gpus else shape.gpu_milli)
-            gpu.free_memory -= sign * (gpu.size if shape.gpus else shape.gpu_memory_mib)
+        for place, index in enumerate(devices):
+            gpu, whole = self.gpus[index], place < shape.gpus
+            gpu.free_milli -= sign * (1000 if whole else shape.shares[place - shape.gpus])
+            gpu.free_memory -= sign * (gpu.size if whole else shape.gpu_memory_mib)
 
 
 def demand(shape: Shape) -> list[int]:
-    milli = 1000 * shape.gpus if shape.gpus else shape.gpu_milli
-    memory = shape.gpu_memory_mib * max(shape.gpus, 1)
+    milli = 1000 * shape.gpus + shape.gpu_milli
+    memory = shape.gpu_memory_mib * max(shape.devices, 1)
     return [*shape.amounts(), milli, memory]
 
 
@@ -177,7 +198,7 @@ class Cluster:
                     row = 3 if gpus else 0
                     free = sum(m.free()[row] for i in inside if (m := self.machines[i]).up)
                     if sum(usable.get(i, 0) for i in inside) >= shape.members:
-                        ways.append((free, min(i for i in inside if i in usable), inside))
+                        ways.append((free, min(i for i in inside if usable.get(i)), inside))
                 if ways:
                     best = min(ways)[2]
                     return self.fill({i: usable[i] for i in best if usable.get(i)}, shape)

@@ -368,3 +368,17 @@ def test_links_from_each_to_the_next_are_kept_as_a_table():
     """A ring, or the mesh of eight V100: groups cannot say it."""
     found, links = known_links((GPU,) * 4, lambda a, b: NVLINK if abs(a - b) in (1, 3) else SOCKET)
     assert len(found) == 4 and links[0] == (0, NVLINK, SOCKET, NVLINK)
+
+
+def test_jobs_are_moved_so_that_one_rack_has_room():
+    world = World(*racks((2, 2), (2, 2)), policy="fifo-skip", defrag="when-worth")
+    first, second, third = (world.submit(gpus=2, expected_ms=10**8, limit_ms=10**9) for _ in "abc")
+    assert [world.where(job)[0] for job in (first, second, third)] == ["a1", "a2", "b1"]
+    world.now = 1000
+    world.end(second)
+    wants = world.submit(4, gpus=1, within="rack", expected_ms=1000, limit_ms=10**6)
+    world.now = 5000
+    world.turn()
+    assert wants.phase is Phase.RUNNING
+    assert len({name[0] for name in world.where(wants)}) == 1
+    assert first.phase is third.phase is Phase.RUNNING

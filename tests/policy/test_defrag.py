@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from reclaim_life import Life
 
 from fairlead.core.engine import Core
 from fairlead.model.events import (
     Cancelled,
+    NodeJoined,
     NodeLost,
     Promised,
     ReservationDeleted,
@@ -127,7 +130,7 @@ def test_in_a_circle_one_job_waits_for_the_other():
     pair = [(1, (Slot(0, (0, 1)),)), (2, (Slot(1, (0, 1)),))]
     waits = life.submit(1000, "default", 3, limit_ms=MIN)
     hold = Promised(waits, 2000, (Slot(0, (0, 1, 2)),), "", 9 * MIN)
-    moves = [Promised(job, 2000, slots, "it moves", 9 * MIN, waits) for job, slots in pair]
+    moves = [Promised(job, 2000, slots, "it moves", 9 * MIN, move_for=waits) for job, slots in pair]
     life.turn(2000, hold, *moves)
     assert life.stopping() == {1}, "the first of equals is suspended"
     life.end(3000, 1)
@@ -219,3 +222,54 @@ def test_a_policy_that_moves_jobs_by_itself_comes_to_rest():
         settled(life)
     assert len([each for each in life.events if isinstance(each, StopDecided)]) == 1
     assert not any(isinstance(each, ReservationDeleted) for each in life.events)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "fifo",
+        "fifo-strict",
+        "easy",
+        "conservative",
+        "fair",
+        "sjf",
+        "srtf",
+        "las",
+        "priority-preempt",
+    ],
+)
+def test_what_was_decided_comes_about_under_every_policy(policy):
+    life, whole, first = scattered(policy=policy)
+    move_for(life, whole)
+    settled(life)
+    assert life.running() == {first, 3, whole}
+    assert not life.core.promises
+
+
+@settings(max_examples=25)
+@given(st.randoms(use_true_random=False))
+def test_whatever_happens_nothing_is_held_in_the_end_and_an_image_says_it_all(rng):
+    life = Life(nodes=(4, 4, 2), reclaim="never", defrag="when-worth", policy="easy")
+    now, core = 0, life.core
+    for _ in range(40):
+        now += rng.choice([1000, 30_000, 20 * MIN])
+        live = sorted(life.running() | life.stopping())
+        pick = rng.random()
+        if pick < 0.5:
+            limit = rng.choice([5, 60, 600]) * MIN
+            life.submit(now, "default", rng.choice([1, 1, 2, 3, 4]), limit_ms=limit)
+        elif pick < 0.6:
+            life.turn(now, NodeLost(node=rng.randrange(3)))
+        elif pick < 0.7:
+            gone = [node for node, each in enumerate(core.nodes) if not each.up]
+            life.turn(now, *(NodeJoined(node=n, spec=core.nodes[n].spec) for n in gone))
+        elif live:
+            life.end(now, rng.choice(live))
+        else:
+            life.turn(now)
+        assert Core.load(core.dump()).digest() == core.digest() == core.clone().digest()
+    life.turn(now, *(Cancelled(job=job) for job in list(core.pending)))
+    while live := sorted(life.running() | life.stopping()):
+        life.end(core.now + 1000, *live)
+        life.turn(core.now, *(Cancelled(job=job) for job in list(core.pending)))
+    assert not core.jobs and not core.promises and not core.moving and not core.shares.kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from fairlead.core.engine import Core
 from fairlead.core.ledger import Request
 from fairlead.model.events import NodeJoined, Placed, Submitted
 from fairlead.model.jobs import JobSpec
-from fairlead.model.resources import Device, Node, Shape, Slot
+from fairlead.model.resources import Device, Node, Shape, Slot, gang_of
 from fairlead.policy.defrag import movers, somebody
 from fairlead.policy.migrate import Move, cheapest, has_room, in_safe_order, shift
 from fairlead.policy.place import score
@@ -127,11 +128,13 @@ def test_a_move_that_waits_for_another_comes_after_it():
 
 
 def world(*jobs: tuple[Shape, tuple[Slot, ...]], models: str = "AAAA") -> Core:
-    """Two machines of two GPUs each, and who runs there."""
+    """Machines of two GPUs each, two in a rack, and who runs there."""
     core = Core()
-    for index in range(2):
+    for index in range(len(models) // 2):
         devices = tuple(Device(model=each, memory_mib=80) for each in models[2 * index :][:2])
-        core.apply(0, NodeJoined(node=index, spec=Node(f"n{index}", 4000, 4000, devices=devices)))
+        rack = f"r{index // 2}"
+        node = Node(f"n{index}", 4000, 4000, devices=devices, rack=rack)
+        core.apply(0, NodeJoined(node=index, spec=node))
     for number, (shape, slots) in enumerate(jobs, 1):
         core.apply(0, Submitted(job=number, spec=JobSpec(shape=shape)))
         core.apply(0, Placed(job=number, attempt=1, slots=slots))
@@ -173,6 +176,34 @@ def test_a_job_keeps_to_the_gpu_type_that_it_runs_on():
     core = world((one, (Slot(0, (0,)),)), models="AAAB")
     way = ways(core, wish)
     assert way is not None and way.moves[0].to == (Slot(1, (0,)),)
+
+
+def test_different_workers_find_room_and_move_all_together():
+    one, two = Shape(cpu_milli=0, gpus=1), Shape(cpu_milli=0, gpus=2)
+    core = world((one, (Slot(0, (0,)),)), (one, (Slot(1, (0,)),)))
+    way = ways(core, gang_of((Shape(cpu_milli=500, members=2), two)))
+    assert way is not None and len(way.moves) == 1
+    assert [len(slot.devices) for slot in way.slots] == [0, 0, 2]
+    mixed = gang_of((one, Shape(cpu_milli=3000)))
+    core = world((mixed, (Slot(0, (0,)), Slot(0))), (one, (Slot(1, (0,)),)))
+    way = ways(core, Shape(cpu_milli=3000, gpus=2))
+    assert way is not None
+    in_steps(core, way.moves, way.slots)
+    apart = gang_of((one, Shape(cpu_milli=3000)), "distinct-nodes")
+    core = world((apart, (Slot(0, (0,)), Slot(1))))
+    assert ways(core, Shape(cpu_milli=3000, gpus=2)) is None
+
+
+def test_members_that_have_to_be_close_together_are():
+    one = Shape(cpu_milli=0, gpus=1)
+    core = world((one, (Slot(1, (0,)),)), (one, (Slot(3, (0,)),)), models="A" * 8)
+    wide = Shape(cpu_milli=0, gpus=2, members=2)
+    free = ways(core, wide)
+    assert free is not None and not free.moves
+    way = ways(core, msgspec.structs.replace(wide, within="rack"))
+    assert way is not None and len(way.moves) == 1
+    assert {slot.node for slot in way.slots} in ({0, 1}, {2, 3})
+    assert ways(core, msgspec.structs.replace(wide, within="node")) is None
 
 
 def test_cores_and_memory_count_too():

@@ -30,6 +30,7 @@ from fairlead.model.events import (
     NodeJoined,
     NodeLost,
     Placed,
+    Promised,
     Released,
     ResourceSet,
     Shrunk,
@@ -136,6 +137,17 @@ class CoreMachine(RuleBasedStateMachine):
             held = self.core.ledger.room.copy()
             self.apply(StopDecided(job=job.id, attempt=job.attempt, then=then))
             assert (self.core.ledger.room == held).all()
+
+    @rule(pick=picks, ms=st.sampled_from([1, 2000]), again=st.booleans())
+    def is_to_move(self, pick, ms, again):
+        """What is free is held for a job that runs, and may be stopped for it, or may not."""
+        job = self.some((Phase.STARTING, Phase.RUNNING), pick)
+        slots = job and self.fit.gang(self.core.shapes[job.shape_id])
+        if slots and job.team is None:
+            until = self.time + ms
+            self.apply(Promised(job.id, self.time, slots, "it moves", until, move_for=0))
+            if again:
+                self.apply(StopDecided(job=job.id, attempt=job.attempt, then=Phase.PENDING))
 
     @rule(name=st.sampled_from("ab"), amount=st.integers(1, 4))
     def there_are_so_many(self, name, amount):
@@ -285,6 +297,7 @@ class CoreMachine(RuleBasedStateMachine):
         for job_id in list(core.pending):
             self.apply(Cancelled(job=job_id))
         assert not core.jobs and not any(map(any, core.usage.values()))
+        assert not core.promises and not core.moving and not core.shares.kept
         assert not any(core.named.held.values()) and not core.named.live and not core.named.asks
         for index in range(len(core.nodes)):
             free = core.ledger.room[:5, index] + core.ledger.foreign[:, index]

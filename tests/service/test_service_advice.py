@@ -200,3 +200,23 @@ def test_a_real_service_makes_plans_and_one_that_is_killed_goes_on_with_its_last
     found = json.loads(world.fairlead("status", "--json").out)["plan"]
     assert found["jobs"] == 2 and found["age_ms"] > 0
     assert "by gavel-maxmin, " in world.fairlead("status").out
+
+
+def test_a_real_service_grows_an_elastic_job_to_what_sia_plans_and_shrinks_it_for_another(world):
+    world.environ["XDG_CONFIG_HOME"] = str(world.state / "config")
+    folder = world.state / "config" / "fairlead"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text('[policy]\nname = "sia"\nlease = "2s"\n')
+    world.up("--cpus", "1")
+    wide = world.submit("sleep 600", members="1-4", resources={"cpus": 0.25})
+
+    def size(job):
+        return len(world.show(job)["nodes"])
+
+    until(lambda: size(wide) == 4, 40)
+    other = world.submit("sleep 600", resources={"cpus": 0.25})
+    until(lambda: world.show(other)["phase"] == "RUNNING", 40)
+    assert world.show(wide)["phase"] == "RUNNING" and size(wide) < 4
+    assert "by sia, " in world.fairlead("status").out
+    world.fairlead("cancel", str(other))
+    until(lambda: size(wide) == 4, 40)

@@ -114,6 +114,26 @@ def test_nobody_waits_longer_for_a_late_answer_than_it_is_worth(desk_at, monkeyp
         await desk.shell.ask(Submit("easy", "picky"))
         assert await where(desk, 2) == {"easy": "fast", "picky": "slow"}
         assert desk.api.advice.child.pid is not None  # it may still answer
-        assert not desk.api.advice.prompt  # nobody is held back until an answer was in time
+        assert "within 0.1 s" in (await plan(desk))["problem"]
+
+    told(desk, story())
+
+
+def test_after_a_while_an_adviser_that_was_late_is_trusted_again(desk_at, monkeypatch):
+    monkeypatch.setattr(advice, "RETRY_S", 0.2)
+    desk = desk_at(None)
+
+    async def story():
+        desk.api.advice.child = Child("no.such.module")
+        await desk.shell.ask(Submit("easy"))
+        assert await where(desk, 1) == {"easy": "fast"}
+        assert "it died" in (await plan(desk))["problem"]
+        desk.api.advice.child = Child("fairlead.solve.advise.child")
+        await asyncio.sleep(0.3)
+        await desk.shell.ask(Submit("picky"))
+        await where(desk, 2)
+        while (await plan(desk))["problem"]:
+            await asyncio.sleep(0.01)
+        assert "assignment plan" in desk.shell.core.jobs[2].because
 
     told(desk, story())

@@ -152,6 +152,30 @@ def test_a_plan_that_does_not_fit_any_more_is_carried_out_as_far_as_it_goes():
     assert turns.turn(NodeJoined(1, turns.core.nodes[1].spec)) == {1: 1}
 
 
+def test_a_plan_that_was_made_for_another_policy_is_none():
+    turns = Turns("gavel-maxmin")
+    turns.turn(job(1, priority=1), advise=None)
+    other = replace(plan(_2="b"), adviser="gavel-maxmin")
+    turns.turn(PolicySet(policy=policy_config("assignment")), other)
+    turns.rounds.awaited = True
+    assert turns.turn(job(2)) == {} and turns.rounds.due(turns.core)
+    assert turns.turn(plan(_2="b")) == {2: 1}
+
+
+def test_a_plan_never_puts_a_job_on_a_model_that_it_does_not_take():
+    turns = Turns()
+    picky = JobSpec(shape=Shape(gpus=1, gpu_models=("b", "c")))
+    only = JobSpec(shape=Shape(gpus=1, gpu_models=("b",)))
+    assert turns.turn(Submitted(1, picky), plan(_1="a")) == {1: 1}
+    assert turns.turn(Submitted(2, only), plan(_2="a")) == {}
+
+
+def test_a_job_that_is_given_no_place_at_all_starts_beside_the_plan():
+    turns = Turns()
+    nowhere = Advised(adviser="assignment", plan=(Share(jobs=(1,), on=()),))
+    assert sorted(turns.turn(job(1), nowhere)) == [1]
+
+
 def test_the_next_plan_finds_what_has_been_freed():
     turns = Turns()
     turns.turn(job(1), job(2), job(3), advise=turns.ask)
@@ -172,9 +196,9 @@ def test_whom_a_quota_keeps_waiting_is_in_no_question():
 
 
 def test_without_the_solver_the_simulator_goes_on_greedily(tmp_path, monkeypatch):
-    def absent(module: str, package: str):
+    def absent():
         raise Missing("this needs a solver")
 
-    monkeypatch.setattr("fairlead.solve.mip.need", absent)
+    monkeypatch.setattr("fairlead.solve.mip._quiet", absent)
     found = run(tmp_path, cluster("a", "b"), "assignment", hours(1, 2), hours(1, 10))
     assert found.end_ms == [1 * HOUR, 10 * HOUR]

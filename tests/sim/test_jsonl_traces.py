@@ -186,3 +186,34 @@ def test_the_documented_keys_are_the_keys():
     )
     for key in (*jsonl.Line.__struct_fields__, *jsonl.Header.__struct_fields__):
         assert f"`{key}`" in page
+
+
+def test_a_gang_with_different_workers_names_what_each_kind_asks_for():
+    body = job(workers=[{"cpus": 8}, {"count": 4, "cpus": 4, "gpus": 2}], topology="rack")
+    (found,) = parse(body).jobs
+    assert found.shape.members == 5
+    assert [(kind.cpu_milli, kind.gpus, kind.members) for kind in found.shape.kinds] == [
+        (8000, 0, 1),
+        (4000, 2, 4),
+    ]
+    assert found.shape.within == "rack"
+
+
+@pytest.mark.parametrize(
+    ("more", "field", "message"),
+    [
+        ({"gpus": 2}, "workers", "found workers and gpus"),
+        ({"members": 2}, "workers", "found workers and members"),
+        ({"members_max": 2}, "workers", "found workers and members_max"),
+        ({"processors": 2}, "processors", "found processors and workers"),
+    ],
+)
+def test_workers_stand_instead_of_what_equal_members_ask_for(more, field, message):
+    wrong = error_of(job(workers=[{"cpus": 8}, {"count": 4}], **more))
+    assert (wrong.field, message in wrong.message) == (field, True), wrong.message
+
+
+def test_a_wrong_key_of_a_kind_of_workers_is_an_error_with_its_line():
+    wrong = error_of(job(workers=[{"cuont": 2}]))
+    assert "t:2" in wrong.message
+    assert (wrong.field, wrong.hint) == ("cuont", "did you mean count?")

@@ -368,6 +368,9 @@ def _asked(shape: dict[str, Any]) -> str:
         parts.append(
             f"{format_cpus(gpus)} {models + ' ' if models else ''}GPU{'' if gpus == 1000 else 's'}"
         )
+        if shares := shape.get("gpu_parts"):
+            each = (*(1000 for _ in range(shape.get("gpus", 0))), *shares)
+            parts[-1] += f" as {' + '.join(map(format_cpus, each))}"
     if gpu_memory := shape.get("gpu_memory_mib"):
         parts.append(f"{format_size(gpu_memory)} GPU memory")
     if shape.get("members", 1) > 1:

@@ -206,8 +206,8 @@ def _check_shape(shape: Shape) -> None:
 
 
 def _check_kind(shape: Shape, field: str) -> None:
-    if shape.gpus and shape.gpu_milli:
-        raise Misuse("ask for whole GPUs or for a share of one, not both", field=f"{field}.gpus")
+    if shape.gpu_parts and sum(shape.gpu_parts) != shape.gpu_milli:
+        raise Misuse("the parts of GPUs are not what is asked for", field=f"{field}.gpu_split")
     if shape.gpu_memory_mib and not (shape.gpus or shape.gpu_milli):
         raise Misuse(
             "gpu_memory without gpus",
@@ -293,8 +293,9 @@ def counted(core: Core, tenant: Tenant, shape: Shape) -> tuple[int, ...]:
     asked = asked_in_all(shape)
     if not shape.gpus or tenant.quota[GPU_MEMORY] is None:
         return asked
-    most = device_memory_most(core.nodes, shape) * shape.gpus * shape.members
-    return (*asked[:GPU_MEMORY], max(asked[GPU_MEMORY], most))
+    most = device_memory_most(core.nodes, shape) * shape.gpus
+    most += shape.gpu_memory_mib * len(shape.shares)
+    return (*asked[:GPU_MEMORY], max(asked[GPU_MEMORY], most * shape.members))
 
 
 def lack_of_kinds(
@@ -324,6 +325,11 @@ def describe_lack(counts: dict[str, int]) -> str:
     return "; ".join(parts) or "no nodes"
 
 
+def format_split(shape: Shape) -> str:
+    """Return what it takes of each GPU: "1, 0.5, 0.25"."""
+    return ", ".join(map(format_cpus, (*(1000 for _ in range(shape.gpus)), *shape.shares)))
+
+
 def _describe_kind(kind: Shape) -> str:
     return f"{kind.members} x ({describe(replace(kind, members=1, within='', near=''))})"
 
@@ -340,7 +346,9 @@ def describe(shape: Shape, names: Sequence[str] = ()) -> str:
         parts.append(f"memory: {format_size(shape.memory_mib)}")
     if shape.disk_mib:
         parts.append(f"disk: {format_size(shape.disk_mib)}")
-    if shape.gpus or shape.gpu_milli:
+    if shape.gpu_parts:
+        parts.append(f"gpu_split: [{format_split(shape)}]")
+    elif shape.gpus or shape.gpu_milli:
         parts.append(f"gpus: {format_cpus(1000 * shape.gpus + shape.gpu_milli)}")
     if shape.gpu_memory_mib:
         parts.append(f"gpu_memory: {format_size(shape.gpu_memory_mib)}")

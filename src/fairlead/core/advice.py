@@ -81,13 +81,15 @@ def advised(core: Core, event: Advised) -> None:
     passed = core.now - old.at_ms
     most = OWED_LEASES * core.policy.lease_ms * WHOLE  # what cannot be had is not owed for ever
     for job_id in advice.of:
-        share = old.of.get(job_id)
+        share, job = old.of.get(job_id), jobs[job_id]
+        runs = job.phase is Phase.RUNNING
         for model, part in () if share is None else share.on:
-            received = old.received_ms(core, jobs[job_id], model)
-            owed = old.owed.get((job_id, model), 0) + part * passed - received * WHOLE
+            key = (job_id, model)
+            received = old.received_ms(core, job, model) if runs else old.received.get(key, 0)
+            owed = old.owed.get(key, 0) + part * passed - received * WHOLE
             owed = max(-most, min(most, owed))
             if owed:
-                advice.owed[job_id, model] = owed
+                advice.owed[key] = owed
     core.advice = advice
     core.wakeups += 1
 

@@ -110,6 +110,7 @@ class Core:
         self.ends = Ends()
         self.reservations: dict[str, Reservation] = {}
         self.promises: dict[JobId, Job] = {}  # who was promised a start: they wait, or are to move
+        self.moving: dict[JobId, Job] = {}  # of these who is to move, or was stopped to be moved
         self.elastic: dict[JobId, Job] = {}  # live jobs whose gangs may grow and shrink
         self.broken: dict[JobId, Job] = {}  # waiting gangs that lost a member
         self.services: list[int] = []  # of the last jobs that ended well, in GPU-ms or core-ms

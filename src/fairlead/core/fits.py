@@ -63,9 +63,7 @@ def _device_lack(devices: Devices, request: Request) -> str:
     if request.models and not (models & request.models):
         return MODEL if models else "GPUs"
     if request.memory and len(devices.size) >= request.gpus:
-        roomy = Request(
-            Shape(gpus=request.gpus, gpu_milli=request.milli, gpu_models=tuple(request.models))
-        )
+        roomy = Request(replace(request.shape, gpu_memory_mib=0))
         if devices.pick(roomy) is not None:
             return "GPU memory"
     return "GPUs"
@@ -165,7 +163,7 @@ def largest(ledger: Ledger, request: Request) -> Shape | None:
         kept = _kept(request.shape, cut)
         if kept > best_kept:
             best, best_kept = cut, kept
-    if best is None or (request.gpus and not best.gpus) or (request.milli and not best.gpu_milli):
+    if best is None or (request.picks and not best.devices):
         return None
     fitting = members_that_fit(ledger, Request(best), empty=True)
     if fitting < best.members:
@@ -206,12 +204,15 @@ def _cut(ledger: Ledger, request: Request, node: int) -> Shape:
     ]
     memory = min(shape.gpu_memory_mib, max(sizes, default=0))
     enough = [size for size in sizes if size >= memory]
+    gpus = min(shape.gpus, len(enough))
+    parts = shape.shares[: len(enough) - gpus]
     return Shape(
         cpu_milli=min(shape.cpu_milli, capacity[0]),
         memory_mib=min(shape.memory_mib, capacity[1]),
         disk_mib=min(shape.disk_mib, capacity[2]),
-        gpus=min(shape.gpus, len(enough)),
-        gpu_milli=min(shape.gpu_milli, WHOLE_GPU_MILLI if enough else 0),
+        gpus=gpus,
+        gpu_milli=sum(parts),
+        gpu_parts=parts if len(parts) > 1 else (),
         gpu_memory_mib=memory,
         gpu_models=shape.gpu_models,
         members=shape.members,
@@ -224,8 +225,12 @@ def _cut(ledger: Ledger, request: Request, node: int) -> Shape:
 def _kept(asked: Shape, cut: Shape) -> int:
     """Return how much of a request is left, in millionths per amount, multiplied."""
     kept = 1
-    for name in ("cpu_milli", "memory_mib", "disk_mib", "gpus", "gpu_milli", "gpu_memory_mib"):
-        whole = getattr(asked, name)
+    for whole, part in zip(_amounts(asked), _amounts(cut), strict=True):
         if whole:
-            kept *= 1_000_000 * getattr(cut, name) // whole
+            kept *= 1_000_000 * part // whole
     return kept
+
+
+def _amounts(shape: Shape) -> tuple[int, ...]:
+    milli = WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli
+    return (*shape.amounts(), milli, shape.gpu_memory_mib)

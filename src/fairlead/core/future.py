@@ -85,6 +85,8 @@ def promised(core: Core, event: Promised) -> None:
         start, slots, until = event.start_ms, event.slots, event.until_ms
         job.promise = Promise(start, slots, run_ms, until, event.ranks, event.move_for)
         core.promises[job.id] = job
+        if event.move_for is not None:
+            core.moving[job.id] = job
         if until is not None and job.phase is Phase.PENDING:
             shares.keep(job)
     else:
@@ -116,6 +118,7 @@ def forget_promise(core: Core, job: Job) -> None:
         core.wakeups += 1
     job.promise = None
     del core.promises[job.id]
+    core.moving.pop(job.id, None)
 
 
 def withdraw(core: Core, node: NodeId | None = None) -> None:

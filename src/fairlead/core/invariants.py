@@ -103,10 +103,10 @@ def _check_nodes(core: Core) -> None:
             for row in range(HOST):
                 taken[row] += request.host[row]
                 alive[row] += 0 if rank in job.exits else request.host[row]
-            for device in devices:
+            for at, device in enumerate(devices):
                 size = node.spec.devices[device].memory_mib
-                milli[device] += WHOLE_GPU_MILLI if request.gpus else request.milli
-                memory[device] += size if request.gpus else request.memory
+                milli[device] += request.milli_of(at)
+                memory[device] += size if at < request.gpus else request.memory
         taken[HOST], taken[HOST + 1] = sum(milli), sum(memory)
         _compare_node(core, index, taken, milli, memory)
         # A node may come back smaller, with parts of gangs that died there.
@@ -224,6 +224,9 @@ def _check_shares(core: Core) -> None:
 def _check_future(core: Core) -> None:
     """7. Promises are of jobs that wait, or are to move, and whole; exactly what lives is believed
     to end sometime."""
+    promised = [job for job in core.jobs.values() if job.promise is not None]
+    moving = {job.id for job in promised if job.promise and job.promise.move_for is not None}
+    assert moving == core.moving.keys(), f"who is to move: {moving}, not {list(core.moving)}"
     for job_id, job in core.promises.items():
         moves = job.promise is not None and job.promise.move_for is not None
         known = core.jobs if moves else core.pending

@@ -42,22 +42,25 @@ class Request:
 
     __slots__ = (
         *("gpus", "held", "host", "members", "memory", "milli", "models", "need", "parts"),
-        *("picks", "shape", "simple", "tree"),
+        *("picks", "shape", "shares", "simple", "tree"),
     )
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
         self.host = shape.amounts()
-        self.gpus, self.milli, self.memory = shape.gpus, shape.gpu_milli, shape.gpu_memory_mib
+        self.gpus, self.shares, self.memory = shape.gpus, shape.shares, shape.gpu_memory_mib
+        self.milli = max(self.shares, default=0)
         self.models = frozenset(shape.gpu_models)
         self.members = shape.members
         self.held = tuple((row, amount) for row, amount in enumerate(self.host) if amount > 0)
-        self.picks = self.gpus or int(self.milli > 0)  # devices that one member is given
+        self.picks = shape.devices  # that one member is given: whole ones first, then shares
         need = [*self.held, (UP, 1)]
         if self.gpus:
             need.append((WHOLE, self.gpus))
-        elif self.milli:
+        if self.milli:
             need.append((SHARE_MILLI, self.milli))
+            if self.picks > 1:
+                need.append((GPU, WHOLE_GPU_MILLI * self.gpus + sum(self.shares)))
             if self.memory:
                 need.append((SHARE_MEMORY, self.memory))
         self.need = tuple(need)
@@ -92,6 +95,10 @@ class Request:
             yield part, slots[first : first + part.members]
             first += part.members
 
+    def milli_of(self, at: int) -> int:
+        """Return the thousandths that it takes of the device at a place among those given."""
+        return WHOLE_GPU_MILLI if at < self.gpus else self.shares[at - self.gpus]
+
 
 class Devices:
     """The GPUs of one node: what is free of each, and whether others occupy it."""
@@ -122,8 +129,11 @@ class Devices:
         """Choose devices for one member; None if none fit.
 
         Whole devices: those closest together, where all are alike lowest index first. A share: the
-        fullest device that has room for both its time and its memory, ties by lowest index.
+        fullest device that has room for both its time and its memory, ties by lowest index. Several
+        shares are on several devices: the largest is placed first, and whole devices last of all.
         """
+        if request.milli and request.picks > 1:
+            return self._uneven(request)
         if request.gpus:
             if self.links is not None:
                 free = (index for index in range(len(self.milli)) if self.free(index, request))
@@ -143,21 +153,53 @@ class Devices:
             return (best,) if best >= 0 else None
         return ()
 
-    def free(self, index: int, request: Request) -> bool:
-        """Whether a member may have this device: all of it, or its share."""
+    def _uneven(self, request: Request) -> tuple[int, ...] | None:
+        """Choose devices for several shares, or for shares beside whole devices.
+
+        Whatever has room for a larger share has room for a smaller one, so no choice for the
+        larger ones leaves the others without where there is any.
+        """
+        shares: list[int] = []
+        for at in range(request.gpus, request.picks):
+            able = [
+                index
+                for index in range(len(self.milli))
+                if index not in shares and self.free(index, request, at)
+            ]
+            if not able:
+                return None
+            shares.append(min(able, key=lambda index: (self.milli[index], index)))
+        if not request.gpus:
+            return tuple(shares)
+        whole = [
+            index
+            for index in range(len(self.milli))
+            if index not in shares and self.free(index, request)
+        ]
+        if len(whole) < request.gpus:
+            return None
+        if self.links is None:
+            return (*whole[: request.gpus], *shares)
+        chosen = self.links.pick(tuple(whole), request.gpus)
+        return None if chosen is None else (*chosen, *shares)
+
+    def free(self, index: int, request: Request, at: int = 0) -> bool:
+        """Whether a member may have this device, at that place among those it is given: all of it,
+        or its share."""
         if request.models and self.spec[index].model not in request.models:
             return False
-        if request.gpus:
+        if at < request.gpus:
             return self.whole(index) and self.size[index] >= request.memory
-        enough = self.milli[index] >= request.milli and self.memory[index] >= request.memory
+        share = request.shares[at - request.gpus]
+        enough = self.milli[index] >= share and self.memory[index] >= request.memory
         return enough and index not in self.foreign
 
     def move(self, request: Request, devices: tuple[int, ...], sign: int) -> tuple[int, int]:
         """Take (sign -1) or give back (+1) devices; return the change of milli and memory."""
         milli = memory = 0
-        for index in devices:
-            time = WHOLE_GPU_MILLI if request.gpus else request.milli
-            size = self.size[index] if request.gpus else request.memory
+        for at, index in enumerate(devices):
+            time = request.milli_of(at)
+            size = self.size[index] if at < request.gpus else request.memory
             self.milli[index] += sign * time
             self.memory[index] += sign * size
             milli += sign * time
@@ -283,7 +325,7 @@ class Ledger:
             return True
         own = self.devices[node]
         known = len(set(devices)) == len(devices) and all(0 <= i < len(own.size) for i in devices)
-        return known and all(own.free(index, request) for index in devices)
+        return known and all(own.free(index, request, at) for at, index in enumerate(devices))
 
     def take(self, node: int, request: Request, devices: tuple[int, ...]) -> None:
         """One member of the request now holds this much of the node, with these devices."""
@@ -317,13 +359,10 @@ class Ledger:
         for slot in slots if request.picks else ():
             if not slot.devices:
                 continue
-            if request.gpus:
-                size = self.devices[slot.node].size
-                usage[GPU] += sign * WHOLE_GPU_MILLI * len(slot.devices)
-                usage[GPU_MEMORY] += sign * sum(size[index] for index in slot.devices)
-            else:
-                usage[GPU] += sign * request.milli
-                usage[GPU_MEMORY] += sign * request.memory
+            size = self.devices[slot.node].size
+            for at, index in enumerate(slot.devices):
+                usage[GPU] += sign * request.milli_of(at)
+                usage[GPU_MEMORY] += sign * (size[index] if at < request.gpus else request.memory)
 
     def view(self) -> Columns:
         """Return the room of all nodes, read-only: writing raises ValueError."""

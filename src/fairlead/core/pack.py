@@ -168,7 +168,7 @@ def _kind_by_kind(
 
 def _amounts(request: Request) -> tuple[int, ...]:
     """Return what one worker asks for at least, by DIMENSIONS up to GPU."""
-    return (*request.host, WHOLE_GPU_MILLI * request.gpus + request.milli)
+    return (*request.host, WHOLE_GPU_MILLI * request.gpus + sum(request.shares))
 
 
 def _amounts_suffice(request: Request, rooms: Iterable[Room]) -> bool:

@@ -185,13 +185,12 @@ class Shares:
         """Return what slots hold of the GPU types that have rows of their own."""
         rows = [0] * len(self.models)
         for request, its in self.core.shapes[job.shape_id].split(slots):
-            each = sign * (WHOLE_GPU_MILLI if request.gpus else request.milli)
             for slot in its:
                 devices = self.core.nodes[slot.node].spec.devices
-                for index in slot.devices:
+                for at, index in enumerate(slot.devices):
                     row = self.models.get(devices[index].model)
                     if row is not None:
-                        rows[row - D] += each
+                        rows[row - D] += sign * request.milli_of(at)
         return rows
 
     def _account(self, job: Job) -> Account:
@@ -390,9 +389,10 @@ class Shares:
 
     def _ask(self, shape: Shape) -> list[int]:
         milli = WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli
-        memory = shape.gpu_memory_mib * max(shape.gpus, 1)
+        memory = shape.gpu_memory_mib * shape.devices
         if shape.gpus and GPU_MEMORY in self.governed:
-            memory = max(memory, shape.gpus * device_memory_most(self.core.nodes, shape))
+            whole = shape.gpus * device_memory_most(self.core.nodes, shape)
+            memory = max(memory, whole + shape.gpu_memory_mib * len(shape.shares))
         amounts = [*shape.amounts(), milli, memory, *(0 for _ in self.models)]
         if len(shape.gpu_models) == 1 and shape.gpu_models[0] in self.models:
             amounts[self.models[shape.gpu_models[0]]] = milli

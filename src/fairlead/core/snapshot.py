@@ -425,6 +425,8 @@ def _restore(core: Core, item: JobImage) -> None:
         more = (item.held_until_ms, item.held_ranks, item.move_for)
         job.promise = Promise(*item.promise, *more)
         core.promises[job.id] = job
+        if item.move_for is not None:
+            core.moving[job.id] = job
     if job.phase not in LIVE:
         return
     limit, since = job.spec.limit_ms, job.placed_ms if job.started_ms is None else job.started_ms

@@ -6,6 +6,7 @@ million seconds. What is measured is the mean over the last hours: older steps f
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec.structs import replace
@@ -238,11 +239,16 @@ def _total_ms(job: Job, now: Progress) -> Ms | None:
 def shape_of(core: Core, spec: JobSpec) -> Shape:
     """Return what a job asks for, less the device models that it is told not to run on."""
     never = core.speeds.never and core.speeds.never.get(key_of(spec, "")[:2])
-    shape = spec.shape
-    if not never or shape.kinds or not (shape.gpus or shape.gpu_milli):
+    return _less(core, spec.shape, never) if never else spec.shape
+
+
+def _less(core: Core, shape: Shape, never: Collection[str]) -> Shape:
+    if shape.kinds:
+        return shape.with_kinds([_less(core, kind, never) for kind in shape.kinds])
+    if not (shape.gpus or shape.gpu_milli):
         return shape
     asked = shape.gpu_models or {d.model for node in core.nodes for d in node.spec.devices}
-    return replace(shape, gpu_models=tuple(sorted(set(asked) - never)) or NOWHERE)
+    return replace(shape, gpu_models=tuple(sorted(set(asked).difference(never))) or NOWHERE)
 
 
 def by_speed(core: Core, spec: JobSpec) -> Forecast | None:

@@ -7,7 +7,7 @@ all that is under its switch (algorithms.md 8.3).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
 from fairlead.model.base import NodeId
@@ -31,7 +31,7 @@ def level_of(ledger: Ledger, level: Level, node: NodeId) -> Domain:
     return ledger.domains[node][LEVELS.index(level)]
 
 
-def together(ledger: Ledger, shape: Shape, nodes: Iterator[NodeId]) -> bool:
+def together(ledger: Ledger, shape: Shape, nodes: Iterable[NodeId]) -> bool:
     """Whether members on these nodes are as close together as a shape requires."""
     return not shape.within or len({level_of(ledger, shape.within, node) for node in nodes}) <= 1
 

@@ -53,8 +53,9 @@ class Node(Record, frozen=True):
 class Shape(Record, frozen=True):
     """A class of equal requests, per member of the gang. Interned: all hot code works on ids.
 
-    `gpus` whole devices, or `gpu_milli` thousandths of one device; `gpu_memory_mib` is then the
-    share of that device's memory, and with `gpus` the least memory each device must have.
+    `gpus` whole devices, and `gpu_milli` thousandths: of one more device, or of several as
+    `gpu_parts` says. `gpu_memory_mib` is the share of memory of each of those, and the least memory
+    that each whole one must have.
     """
 
     cpu_milli: int = 1000
@@ -70,9 +71,20 @@ class Shape(Record, frozen=True):
     # switch. "": anywhere.
     within: Level | Literal[""] = ""
     near: Level | Literal[""] = ""
+    gpu_parts: tuple[int, ...] = ()  # the most first; empty: all of gpu_milli is of one device
     # Of a gang with different workers: each kind with its members, in the order of their ranks.
     # All own amounts are 0 then, and `members` are those of all kinds. Made by `gang_of`.
     kinds: tuple[Shape, ...] = ()
+
+    @property
+    def shares(self) -> tuple[int, ...]:
+        """Return the thousandths of each device that one member does not take as a whole."""
+        return self.gpu_parts or ((self.gpu_milli,) if self.gpu_milli else ())
+
+    @property
+    def devices(self) -> int:
+        """Return of how many devices one member is given all or a share."""
+        return self.gpus + len(self.shares)
 
     def amounts(self) -> tuple[int, int, int]:
         """Return the additive host amounts of one member, in the order of DIMENSIONS."""
@@ -147,7 +159,7 @@ def asked_in_all(shape: Shape) -> tuple[int, ...]:
         shape.memory_mib * members,
         shape.disk_mib * members,
         (WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli) * members,
-        shape.gpu_memory_mib * max(shape.gpus, 1) * members,
+        shape.gpu_memory_mib * shape.devices * members,
     )
 
 

@@ -72,10 +72,15 @@ class Assigned(Rounds):
         """Start those that wait and have a place in the plan, in its order, where they fit."""
         pipeline = self.pipeline
         full: set[tuple[int, str]] = set()
-        because = f"{core.advice.event.adviser} plan, {pipeline.because}"
+        if core.advice.event.adviser != pipeline.config.plan:
+            return  # it was made for another policy
+        because = f"{pipeline.config.plan} plan, {pipeline.because}"
         for job_id, share in list(core.advice.of.items()):
-            job, model = core.pending.get(job_id), share.on[0][0]
-            if job is None or (job.shape_id, model) in full or pipeline.over_quota(core, job):
+            job = core.pending.get(job_id)
+            if job is None or not share.on:
+                continue
+            model = share.on[0][0]
+            if (job.shape_id, model) in full or pipeline.over_quota(core, job):
                 continue
             request = pipeline.on_model(core, job, model)
             if core.reservations or core.promises:

@@ -19,12 +19,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec.structs import replace
-
 from fairlead.core.ends import believed_run_ms, total_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job, Promise
 from fairlead.core.ledger import Request
+from fairlead.core.models import narrowed
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import (
     AnyEvent,
@@ -46,6 +45,7 @@ from fairlead.policy.migrate import (
     in_safe_order,
     shift,
 )
+from fairlead.policy.place.seats import seat
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.reclaim import lost_work, may_stop, restart_ms, tired
 from fairlead.policy.reserved import closed_nodes
@@ -57,7 +57,7 @@ MARGIN_MS: Ms = 60_000  # for each step, beyond the graces, until it is given up
 ROOM = "defrag:room"  # the reservation of what is freed for nobody yet; users cannot name one so
 NOBODY: JobId = 0
 HEADS = 4  # blocked jobs that a policy looks at in one round
-STEPS = 2_000  # of the search, where a policy asks
+STEPS = 500  # of the search, where a policy asks
 SERVED_MAX = 100  # waiting jobs that are tried on what would be free
 
 
@@ -78,6 +78,8 @@ def stays(core: Core, config: PolicyConfig, job: Job) -> str:
         return "it has a deadline"
     if spec.members_max:
         return "it is elastic: others make it smaller instead"
+    if spec.shape.kinds:
+        return "its workers differ"
     if spec.counted or spec.may_acquire:
         return "it holds named resources"
     if job.phase is Phase.STOPPING or job.promise is not None:
@@ -112,12 +114,16 @@ def _models(core: Core, job: Job) -> set[str]:
 def movers(core: Core, config: PolicyConfig) -> list[Mover]:
     """Return the jobs that may be moved now, each with what it asks for and what it costs."""
     found = []
+    requests: dict[tuple[int, tuple[str, ...]], Request] = {}
     for _, job_id in core.ends.sorted:
         job = core.jobs[job_id]
         if stays(core, config, job):
             continue
-        models = tuple(sorted(_models(core, job)))
-        request = Request(replace(job.spec.shape, gpu_models=models))
+        key = job.shape_id, tuple(sorted(_models(core, job)))
+        request = requests.get(key)
+        if request is None:
+            own = job.spec.shape
+            request = requests[key] = Request(narrowed(own, key[1]) or own)
         found.append(Mover(job, request, lost_work(job, config, core.clock)))
     return found
 
@@ -127,10 +133,12 @@ def somebody(core: Core, shape: Shape) -> Job:
     return Job(NOBODY, JobSpec(shape=shape), -1, core.clock, 0)
 
 
-def search(core: Core, pipeline: Pipeline, job: Job, steps_max: int) -> Answer:
-    """Return the cheapest moves after which a job fits that does not run."""
+def search(
+    core: Core, pipeline: Pipeline, job: Job, steps_max: int, those: Sequence[Mover] | None = None
+) -> Answer:
+    """Return the cheapest moves after which a job fits that does not run; `those` may move."""
     request = Request(job.spec.shape) if job.shape_id < 0 else core.shares.request(job)
-    those = movers(core, pipeline.config)
+    those = movers(core, pipeline.config) if those is None else those
     return cheapest(core, pipeline.fit, (job, request), those, steps_max)
 
 
@@ -179,18 +187,15 @@ def served(core: Core, pipeline: Pipeline, way: Way, waiting: Sequence[JobId]) -
     nodes = sorted({slot.node for slot in way.slots} & trials.keys())
     found = []
     for job in [core.pending[job_id] for job_id in waiting[:SERVED_MAX]]:
-        request, taken = core.shares.request(job), 0
+        request = core.shares.request(job)
         if pipeline.over_quota(core, job) or is_firm(job):
             continue
+        if request.shape.within:
+            continue  # whether these nodes are close together is not looked at
         copies = {node: trials[node].copy() for node in nodes}
-        for trial in copies.values():
-            most = 1 if request.shape.spread == "distinct-nodes" else request.members
-            while taken < request.members and most and trial.fits(request):
-                if trial.take(request) is None:
-                    break
-                taken, most = taken + 1, most - 1
-        if taken == request.members:
-            trials |= copies
+        slots = seat(pipeline.fit, request, copies)
+        if slots is not None:
+            shift(core, trials, request, slots, -1)
             found.append(job)
     return found
 
@@ -234,8 +239,7 @@ def decided(core: Core, plan: Plan, job: Job) -> Iterator[AnyEvent]:
 
 def under_way(core: Core) -> list[Job]:
     """Return the jobs that are to move, or have been stopped for it, by id."""
-    found = [job for job in core.promises.values() if job.promise and _for(job) is not None]
-    return sorted(found, key=lambda job: job.id)
+    return [core.moving[job] for job in sorted(core.moving)]
 
 
 def _for(job: Job) -> JobId | None:
@@ -337,17 +341,17 @@ class Defrag:
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield the moves for one blocked job that save more than they cost, if there is one."""
         pipeline = self.pipeline
-        if pipeline.config.defrag == "never" or not core.pending or under_way(core):
+        if pipeline.config.defrag == "never" or not core.pending or core.moving:
             return
         stamp = (core, core.ledger.changes, core.ledger.layout, core.wakeups)
         if stamp != self._stamp:
             self._stamp = stamp
             self._failed.clear()
-        for job in self._blocked(core):
-            if self._failed.get(job.id) == job.token:
-                continue
+        blocked = [job for job in self._blocked(core) if self._failed.get(job.id) != job.token]
+        those = movers(core, pipeline.config) if blocked else ()
+        for job in blocked:
             self._failed[job.id] = job.token
-            way = search(core, pipeline, job, STEPS).way
+            way = search(core, pipeline, job, STEPS, those).way
             if way is None or not way.moves:
                 continue
             plan = plan_of(core, way)
@@ -365,7 +369,7 @@ class Defrag:
         found: list[Job] = []
         for entry in sorted(entry for entry in heads if entry is not None)[:HEADS]:
             job = core.pending[entry[2]]
-            if is_firm(job) or pipeline.over_quota(core, job):
+            if is_firm(job) or job.spec.shape.kinds or pipeline.over_quota(core, job):
                 continue
             if pipeline.fits_up(core, job, closed_nodes(core, job.spec.tenant)):
                 found.append(job)

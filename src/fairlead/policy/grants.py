@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from fairlead.core import models
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import Ledger, Request
 from fairlead.core.speeds import mixed, model_of
 from fairlead.model.base import JobId
 from fairlead.model.jobs import Phase
-from fairlead.model.resources import CPU, GPU, WHOLE_GPU_MILLI, Slot, width_milli
+from fairlead.model.resources import CPU, GPU, WHOLE_GPU_MILLI, Slot, asked_in_all, width_milli
 from fairlead.policy.given import Given
 from fairlead.policy.lines import Claim, Lines, Room, rank_of
 from fairlead.policy.place.fit import Fit
@@ -28,15 +29,26 @@ from fairlead.policy.question import fastest_first
 if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
 
+NOWHERE = "\0"  # the model of no device
 TRIES = 4  # of which each puts those first that found no place before
 
 
 class Grants:
     """What one round gives to whom."""
 
-    def __init__(self, core: Core, pipeline: Pipeline, lines: Lines, movable: list[Job]) -> None:
+    def __init__(
+        self,
+        core: Core,
+        pipeline: Pipeline,
+        lines: Lines,
+        movable: Sequence[Job],
+        beginning: bool,
+    ) -> None:
+        """`beginning`: what those leave that are on their way out is given away too."""
         self.core, self.pipeline, self.lines = core, pipeline, lines
         self.movable = {job.id: job for job in movable}
+        stopping = (job for job in live(core) if job.phase is Phase.STOPPING)
+        self.going = list(stopping) if beginning else []
         self.here = {job.id: _place_of(core, job) for job in movable}
         self.room = self._room()
         self.models: dict[JobId, str] = {}
@@ -102,12 +114,19 @@ class Grants:
             width = width_milli(job.spec.shape)
             if claim.job_id in self.models or width > room.get(claim.model, 0):
                 continue
+            if claim.moves and not self._takes(job, claim.model):
+                continue
             if limited or job.spec.counted:
                 if self.pipeline.block(core, job, self.given) is not None:
                     continue
                 self.given.move(job, _somewhere(core, job, claim.model), 1, 1)
             room[claim.model] -= width
             self.models[claim.job_id] = claim.model
+
+    def _takes(self, job: Job, model: str) -> bool:
+        """Whether a job may be on a model now, by what it asks for, its speed, and quotas."""
+        request = self.core.shares.request(job)
+        return not model or not request.models or model in request.models
 
     def _room(self) -> Room:
         """Return what is free or becomes so, by model: thousandths of GPUs, or of cores for ""."""
@@ -116,23 +135,21 @@ class Grants:
         for model, nodes in self.pipeline.nodes_of(core).items():
             row = GPU if model else CPU
             found[model] = int(core.ledger.room[row, nodes].clip(min=0).sum())
-        going = [job for job in core.jobs.values() if job.phase is Phase.STOPPING]
-        for job in (*self.movable.values(), *going):
-            request = core.shapes[job.shape_id]
-            each = WHOLE_GPU_MILLI if request.gpus else request.milli
-            for slot in job.slots:
-                spec = core.nodes[slot.node].spec.devices
-                for device in slot.devices:
-                    model = spec[device].model
-                    found[model] = found.get(model, 0) + each
-                if not slot.devices and not spec:
-                    found[""] = found.get("", 0) + request.host[CPU]
+        for job in (*self.movable.values(), *self.going):
+            for request, slots in core.shapes[job.shape_id].split(job.slots):
+                for slot in slots:
+                    spec = core.nodes[slot.node].spec.devices
+                    for at, device in enumerate(slot.devices):
+                        model = spec[device].model
+                        found[model] = found.get(model, 0) + request.milli_of(at)
+                    if not slot.devices and not spec:
+                        found[""] = found.get("", 0) + request.host[CPU]
         return found
 
     # ---- places -------------------------------------------------------------------------------
 
     def _try_out(self) -> None:
-        order = sorted(self.models, key=lambda job_id: (self._widest_first(job_id), job_id))
+        order = self.widest_first()
         places, without = self._fill(order, keep=True)
         for _ in range(TRIES):
             if not without:
@@ -145,21 +162,27 @@ class Grants:
             del self.models[job_id]
         self.places = places
 
-    def _widest_first(self, job_id: JobId) -> tuple[int, int]:
-        shape = self.core.jobs[job_id].spec.shape
-        each = shape.gpus or shape.gpu_milli or shape.cpu_milli
-        return (-each, -shape.members)
+    def widest_first(self) -> list[JobId]:
+        """Return who was given something, the widest members first, then the most."""
+
+        def width(job_id: JobId) -> tuple[int, ...]:
+            shape = self.core.jobs[job_id].spec.shape
+            each = max(kind.gpus * WHOLE_GPU_MILLI + kind.gpu_milli for kind in shape.parts())
+            cores = max(kind.cpu_milli for kind in shape.parts())
+            return (-each, -cores, -shape.members, job_id)
+
+        return sorted(self.models, key=width)
 
     def _fill(
         self, order: Sequence[JobId], keep: bool
     ) -> tuple[dict[JobId, tuple[Slot, ...]], list[JobId]]:
         """Return places in this order, and who found none. `keep`: first who stays."""
         core, ledger = self.core, self.core.ledger.copy()
-        going = [job for job in core.jobs.values() if job.phase is Phase.STOPPING]
-        for job in (*self.movable.values(), *going):
-            for slot in job.slots:
-                ledger.give(slot.node, core.shapes[job.shape_id], slot.devices)
-        fit = Fit(ledger, self.pipeline.scorer)
+        for job in (*self.movable.values(), *self.going):
+            for its, slots in core.shapes[job.shape_id].split(job.slots):
+                for slot in slots:
+                    ledger.give(slot.node, its, slot.devices)
+        fit = Fit(ledger, self.pipeline.scorer, gpus_last=self.pipeline.fit.gpus_last)
         places: dict[JobId, tuple[Slot, ...]] = {}
         staying = [job_id for job_id in order if self.here.get(job_id) == self.models[job_id]]
         moving = list(order)
@@ -172,24 +195,31 @@ class Grants:
         for job_id in moving:
             job = core.jobs[job_id]
             request = self.pipeline.on_model(core, job, self.models[job_id])
-            there = core.shapes[job.shape_id]
             if job_id in stays and all(
-                ledger.has_room(slot.node, there, slot.devices) for slot in job.slots
+                ledger.has_room(slot.node, its, slot.devices)
+                for its, those in core.shapes[job.shape_id].split(job.slots)
+                for slot in those
             ):
                 places[job_id] = self._hold(ledger, job, job.slots)
                 continue
-            slots = fit.gang(request)
-            if slots is None:
+            found = fit.gang(request)
+            if found is None:
                 without.append(job_id)
             else:
-                places[job_id] = self._hold(ledger, job, slots)
+                places[job_id] = self._hold(ledger, job, found)
         return places, without
 
     def _hold(self, ledger: Ledger, job: Job, slots: tuple[Slot, ...]) -> tuple[Slot, ...]:
-        request = self.core.shapes[job.shape_id]
-        for slot in slots:
-            ledger.take(slot.node, request, slot.devices)
+        for its, those in self.core.shapes[job.shape_id].split(slots):
+            for slot in those:
+                ledger.take(slot.node, its, slot.devices)
         return slots
+
+
+def live(core: Core) -> Iterator[Job]:
+    """Return the jobs that hold something."""
+    jobs = core.jobs
+    return (jobs[job_id] for _, job_id in core.ends.sorted)
 
 
 def core_limits(core: Core) -> bool:
@@ -204,17 +234,30 @@ def _place_of(core: Core, job: Job) -> str | None:
 
 def _somewhere(core: Core, job: Job, model: str) -> tuple[Slot, ...]:
     """Return slots that count against quotas as those will that the job gets on a model."""
-    shape = job.spec.shape
-    picks = core.shapes[job.shape_id].picks
-    if not picks:
-        return (Slot(node=0),) * shape.members
-    for index, node in enumerate(core.nodes):
-        for at, device in enumerate(node.spec.devices):
-            if device.model == model:
-                return (Slot(node=index, devices=(at,) * picks),) * shape.members
-    return ()
+    request = core.shapes[job.shape_id]
+    node, device = 0, 0
+    if asked_in_all(request.shape)[GPU]:
+        there = (
+            (index, at)
+            for index, each in enumerate(core.nodes)
+            for at, its in enumerate(each.spec.devices)
+            if its.model == model
+        )
+        found = next(there, None)
+        if found is None:
+            return ()
+        node, device = found
+    picks = (request.of(rank).picks for rank in range(request.members))
+    return tuple([Slot(node=node, devices=(device,) * each) for each in picks])
 
 
 def narrowed(request: Request, model: str) -> Request:
-    """Return a request for one device model alone."""
-    return Request(replace(request.shape, gpu_models=(model,)))
+    """Return a request for one device model alone; if it does not take it, one that fits nowhere.
+
+    What takes one model only, or none, is as it was: a plan that says otherwise is wrong. Different
+    workers may be bound to others.
+    """
+    shape = models.narrowed(request.shape, (model,))
+    if shape is None and request.parts:
+        return request
+    return Request(shape or replace(request.shape, gpu_models=(NOWHERE,)))

@@ -20,7 +20,7 @@ from fairlead.model.base import JobId
 from fairlead.model.resources import width_milli
 
 FINE = 1 << 20  # ranks are whole numbers of so many parts
-Entry: TypeAlias = tuple[int, JobId]
+Entry: TypeAlias = tuple[int, JobId, int]  # rank, job, its token: another once it has run again
 Room: TypeAlias = dict[str, int]  # by model: thousandths of GPUs, or of cores for ""
 
 
@@ -99,11 +99,12 @@ class Lines:
                 line = self._lines[key] = Line(model, part)
                 line.width = width
             line.width = min(line.width, width)
-            found.setdefault(key, []).append((rank_of(core, job, model, part), job.id))
+            rank = rank_of(core, job, model, part)
+            found.setdefault(key, []).append((rank, job.id, job.token))
 
     def in_order(self, core: Core, movable: Iterable[Claim], room: Room) -> Iterator[Claim]:
         """Yield claims, first come first, on models of which there is room; the caller takes it."""
-        lines = [line for line in self._lines.values() if line.model in room]
+        lines = [line for line in self._lines.values() if room.get(line.model, 0) >= line.width]
         heap: list[tuple[Claim, int]] = [(claim, -1) for claim in movable]
         given: list[tuple[Line, Entry]] = []
         for number, line in enumerate(lines):
@@ -129,12 +130,11 @@ class Lines:
 
 def _first(core: Core, line: Line) -> Claim | None:
     """Return the first claim of a line; forget those who wait no more, or stand elsewhere."""
-    entries, advice = line.entries, core.advice
+    entries, pending = line.entries, core.pending
     while entries:
-        rank, job_id = entries[0]
-        job = core.pending.get(job_id)
-        known = job is not None and job_id in advice.of
-        if known and rank_of(core, core.jobs[job_id], line.model, line.part) == rank:
+        rank, job_id, token = entries[0]
+        job = pending.get(job_id)
+        if job is not None and job.token == token:
             return Claim(rank, True, -line.part, job_id, line.model)
         heapq.heappop(entries)
     return None

@@ -23,8 +23,9 @@ from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import UP, Request
 from fairlead.core.reserve import limit_of
+from fairlead.core.tree import Domain, together
 from fairlead.model.base import JobId, NodeId
-from fairlead.model.resources import GPU, WHOLE_GPU_MILLI, Slot
+from fairlead.model.resources import GPU, LEVELS, WHOLE_GPU_MILLI, Slot, asked_in_all
 from fairlead.policy.fence import Fence
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.place.trial import Trial
@@ -133,24 +134,28 @@ def in_safe_order(core: Core, moves: Sequence[Move]) -> tuple[Step, ...]:
 def shift(
     core: Core, trials: dict[NodeId, Trial], request: Request, slots: Sequence[Slot], sign: int
 ) -> None:
-    """Take (sign -1) or give back slots on copies of the nodes."""
-    for slot in slots:
-        trial_of(core, trials, slot.node).move(request, slot.devices, sign)
+    """Take (sign -1) or give back the slots of all members on copies of the nodes."""
+    for its, those in request.split(slots):
+        for slot in those:
+            trial_of(core, trials, slot.node).move(its, slot.devices, sign)
 
 
 def has_room(
     core: Core, trials: dict[NodeId, Trial], request: Request, slots: Sequence[Slot]
 ) -> bool:
-    """Whether all these slots are free together, on copies of the nodes."""
-    taken: list[Slot] = []
-    for slot in slots:
-        trial = trial_of(core, trials, slot.node)
-        known = all(device < len(trial.devices.size) for device in slot.devices)
-        if core.ledger.room.item(UP, slot.node) and known and trial.has_room(request, slot.devices):
-            trial.move(request, slot.devices, -1)
-            taken.append(slot)
-    shift(core, trials, request, taken, 1)
-    return len(taken) == len(slots)
+    """Whether the slots of all members are free together, on copies of the nodes."""
+    copies: dict[NodeId, Trial] = {}
+    for its, those in request.split(slots):
+        for slot in those:
+            trial = copies.get(slot.node)
+            if trial is None:
+                trial = copies[slot.node] = trial_of(core, trials, slot.node).copy()
+            known = all(device < len(trial.devices.size) for device in slot.devices)
+            up = core.ledger.room.item(UP, slot.node)
+            if not up or not known or not trial.has_room(its, slot.devices):
+                return False
+            trial.move(its, slot.devices, -1)
+    return True
 
 
 def trial_of(core: Core, trials: dict[NodeId, Trial], node: NodeId) -> Trial:
@@ -168,17 +173,34 @@ class _Part:
         self.job, self.request = job, request
         self.fence = Fence(core, job, min(core.clock + limit_of(job), FAR))
         self.slots: list[Slot] = []
-        together = request.shape.spread == "same-node"
+        together = request.shape.spread == "same-node" and not request.parts
         self.count = request.members if together else 1  # so many are placed at a time
-        self.again = request.shape.spread == "any"  # a node may take another of them
+        within = request.shape.within
+        self.level = LEVELS.index(within) if within and request.members > 1 else None
+
+    @property
+    def next(self) -> Request:
+        """What the next member asks for."""
+        return self.request.of(len(self.slots))
+
+    def allows(self, node: NodeId, domains: Sequence[Sequence[Domain]]) -> bool:
+        """Whether the next member may go there, by where those before it have gone."""
+        if not self.slots:
+            return True
+        spread, first = self.request.shape.spread, self.slots[0].node
+        if spread == "same-node" and node != first:
+            return False
+        if spread == "distinct-nodes" and any(slot.node == node for slot in self.slots):
+            return False
+        return self.level is None or domains[node][self.level] == domains[first][self.level]
 
 
 class _Nodes:
-    """The nodes for one part, in the order in which they are tried: those with room first, the
-    best by the placement's score; then those where the least has to leave, by a lower bound."""
+    """The nodes for equal members, in the order in which they are tried: those with room first,
+    the best by the placement's score; then those where the least has to leave, by a lower bound."""
 
     def __init__(self, search: _Search, part: _Part) -> None:
-        self.search, self.part = search, part
+        self.search, self.part, self.request = search, part, part.next
         self.order = search.roomy(part)
         self.bounds: list[int] = []  # of those beyond the roomy ones
         self.roomy = len(self.order)
@@ -239,20 +261,23 @@ class _Search:
         if len(part.slots) == part.request.members:
             self.go_on(cost, moves)
             return
+        if part.next is not nodes.request:  # of another kind: any node again
+            nodes, at = _Nodes(self, part), 0
         while self.steps <= self.steps_max:
             self.steps += 1
             budget = None if self.best is None else self.best[0] - cost
             node = nodes.get(at, budget)
             if node is None:
                 return
-            for leave in self._ways(part, node, cost, moves):
+            open_ = self._open(part, node)
+            for leave in self._ways(part, node, cost, moves) if open_ else ():
                 more, many = cost + sum(each.cost for each in leave), moves + len(leave)
                 if self.best is not None and (more, many) >= self.best:
                     break
                 for each in leave:
                     self._leave(each)
                 taken = self._take(part, node)
-                self._place(part, nodes, at if part.again else at + 1, more, many)
+                self._place(part, nodes, at, more, many)
                 self._give(part, taken)
                 for each in reversed(leave):
                     self._come_back(each)
@@ -270,6 +295,9 @@ class _Search:
         self, part: _Part, node: NodeId, cost: int, moves: int
     ) -> Sequence[tuple[Mover, ...]]:
         """Return who could leave a node so that it takes the next members, the cheapest first."""
+        nodes = (node, *(slot.node for slot in part.slots))
+        if not together(self.core.ledger, part.request.shape, nodes):
+            return ()
         if self._fits(part, node):
             return ((),)
         candidates = [each for each in self.here.get(node, ()) if each.job.id not in self.gone]
@@ -303,9 +331,10 @@ class _Search:
         """Whether the next members fit on a node once these have left it."""
         trial = trial_of(self.core, self.trials, node)
         gone = [
-            (self.core.shapes[each.job.shape_id], slot.devices)
+            (its, slot.devices)
             for each in those
-            for slot in each.job.slots
+            for its, slots in self.core.shapes[each.job.shape_id].split(each.job.slots)
+            for slot in slots
             if slot.node == node
         ]
         for request, devices in gone:
@@ -334,19 +363,20 @@ class _Search:
         shift(self.core, self.trials, self.core.shapes[job.shape_id], job.slots, -1)
 
     def _take(self, part: _Part, node: NodeId) -> list[Slot]:
-        state = self._usable(part, node).copy()
+        state, request = self._usable(part, node).copy(), part.next
         taken = []
         for _ in range(part.count):
-            devices = state.take(part.request)
+            devices = state.take(request)
             assert devices is not None, "what was counted can be placed"
             taken.append(Slot(node=node, devices=devices))
-        shift(self.core, self.trials, part.request, taken, -1)
+            trial_of(self.core, self.trials, node).move(request, devices, -1)
         part.slots += taken
         return taken
 
     def _give(self, part: _Part, taken: Sequence[Slot]) -> None:
         del part.slots[len(part.slots) - len(taken) :]
-        shift(self.core, self.trials, part.request, taken, 1)
+        for slot in taken:
+            trial_of(self.core, self.trials, slot.node).move(part.next, slot.devices, 1)
 
     # ---- questions ----------------------------------------------------------------------------
 
@@ -355,10 +385,12 @@ class _Search:
         return part.fence.within(node, trial, self.gone) if self.claims else trial
 
     def _open(self, part: _Part, node: NodeId) -> bool:
-        return bool(self.core.ledger.room.item(UP, node)) and node not in part.fence.closed
+        ledger = self.core.ledger
+        up = bool(ledger.room.item(UP, node)) and node not in part.fence.closed
+        return up and part.allows(node, ledger.domains)
 
     def _fits(self, part: _Part, node: NodeId) -> bool:
-        return self._usable(part, node).copies(part.request, part.count) >= part.count
+        return self._usable(part, node).copies(part.next, part.count) >= part.count
 
     def roomy(self, part: _Part) -> list[NodeId]:
         """Return the nodes with room for the next members now, the best first.
@@ -367,14 +399,15 @@ class _Search:
         """
         room = self.core.ledger.room[:, : self.core.ledger.count]
         fits = np.ones(self.core.ledger.count, np.bool_)
-        for row, amount in part.request.need:
+        request = part.next
+        for row, amount in request.need:
             fits &= room[row] >= amount
         likely = {*np.flatnonzero(fits).tolist(), *self.trials}
         ranked = []
         for node in likely:
             if self._open(part, node) and self._fits(part, node):
                 state = trial_of(self.core, self.trials, node)
-                ranked.append((self.fit.score(part.request, node, state.free), node))
+                ranked.append((self.fit.score(request, node, state.free), node))
         ranked.sort()
         if part.request.members > 1:
             return [node for _, node in ranked]
@@ -410,7 +443,7 @@ class _Search:
         As if parts of jobs could leave, the cheapest per amount first.
         """
         free = self._usable(part, node).free
-        for row, amount in _needed(part.request):
+        for row, amount in _needed(part.next):
             missing = part.count * amount - free[row]
             if missing <= 0:
                 continue
@@ -430,8 +463,10 @@ class _Search:
         if found is None:
             found = []
             for each in self.here.get(node, ()):
-                its = dict(_needed(self.core.shapes[each.job.shape_id])).get(row, 0)
-                held = its * sum(slot.node == node for slot in each.job.slots)
+                held = sum(
+                    dict(_needed(its)).get(row, 0) * sum(slot.node == node for slot in slots)
+                    for its, slots in self.core.shapes[each.job.shape_id].split(each.job.slots)
+                )
                 if held:
                     found.append((each.cost, held, each.job.id))
             found.sort(key=lambda one: (Fraction(one[0], one[1]), one[2]))
@@ -442,16 +477,16 @@ class _Search:
         """Return (row, free in all) where that is less than is asked for: moves free nothing."""
         room = self.core.ledger.room[:, : self.core.ledger.count]
         up = room[UP] > 0
-        for row, amount in _needed(request):
+        for row, amount in enumerate(asked_in_all(request.shape)[: GPU + 1]):
             free = int(np.maximum(room[row][up], 0).sum())
-            if free < request.members * amount:
+            if free < amount:
                 return row, free
         return None
 
 
 def _needed(request: Request) -> Iterator[tuple[int, int]]:
     """Yield what one member takes of each resource, GPUs first."""
-    milli = WHOLE_GPU_MILLI * request.gpus + request.milli
+    milli = WHOLE_GPU_MILLI * request.gpus + sum(request.shares)
     if milli:
         yield GPU, milli
     yield from request.held

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
+from fairlead.core.advice import seen_of
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import Request
@@ -27,14 +28,13 @@ from fairlead.model.jobs import LIVE, Phase
 from fairlead.model.resources import CPU, width_milli
 from fairlead.policy.finish import HANDOVER, round_start
 from fairlead.policy.preempt import stoppable
-from fairlead.policy.question import question, stale
+from fairlead.policy.question import SIZING, question, stale
 from fairlead.policy.roomier import may_resize
 
 if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
 
-PLANS = ("allox", "sia", "pollux")
-SIZING = ("sia", "pollux")  # say how many members elastic jobs are to have
+PLANS = ("allox", *SIZING)
 Room: TypeAlias = dict[str, int]  # thousandths of GPUs by model, or of cores for ""
 
 
@@ -57,8 +57,10 @@ class Ordered:
 
     def due(self, core: Core) -> bool:
         """Whether to ask for a plan now: a round begins, and things have changed since the last."""
-        lease = core.policy.lease_ms
-        return bool(core.jobs) and core.clock == round_start(core.clock, lease) and stale(core)
+        begins = core.clock == round_start(core.clock, core.policy.lease_ms)
+        if not core.jobs or not begins or not stale(core):
+            return False
+        return core.advice.at_ms < core.clock or core.advice.seen != seen_of(core)
 
     def question(self, core: Core, now: Ms | None = None) -> Question:
         """Return what to ask, by default as of the turn."""
@@ -140,7 +142,7 @@ class Ordered:
     def _left_out(self, core: Core, begun: Ms, room: Room) -> list[tuple[Job, str]]:
         """Return jobs that may start beside the plan, on models that have room for them."""
         made, late = core.advice.at_ms, begun - self.pipeline.config.lease_ms
-        known = made if made >= late else begun
+        known = made if made > late else begun
         if max(room.values(), default=0) <= 0:
             return []
         jobs = [

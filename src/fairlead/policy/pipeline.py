@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
+import numpy as np
+
 from fairlead.core.admission import counted
 from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
-from fairlead.core.ledger import HOST, Request
+from fairlead.core.ledger import HOST, Columns, Request
 from fairlead.core.shares import QUOTA, Block, plus
 from fairlead.model.amounts import of, show
 from fairlead.model.base import Ms, NodeId
@@ -35,11 +37,12 @@ from fairlead.policy.fence import Fence
 from fairlead.policy.firm import due, is_firm, is_held, kept_of_quota
 from fairlead.policy.given import Given
 from fairlead.policy.grants import narrowed
-from fairlead.policy.ordered import PLANS, SIZING, Ordered
+from fairlead.policy.ordered import PLANS, Ordered
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.plan import Plans, next_claim
 from fairlead.policy.preempt import Preempt
+from fairlead.policy.question import SIZING
 from fairlead.policy.queue import Entry, Group, Queue
 from fairlead.policy.reclaim import Reclaim
 from fairlead.policy.repair import hold
@@ -68,7 +71,7 @@ def _rounds(pipeline: Pipeline) -> Rounds | Ordered | None:
 
 def _one_gpu(request: Request, each: Collection[tuple[int, ...]]) -> bool:
     """Whether a member takes one whole GPU, and of a node no more than its part per GPU."""
-    if request.gpus != 1 or request.memory or request.shape.spread != "any":
+    if request.gpus != 1 or request.picks > 1 or request.memory or request.shape.spread != "any":
         return False
     host = request.host[:HOST]
     return all(need <= most for part in each for need, most in zip(host, part, strict=True))
@@ -104,7 +107,7 @@ class Pipeline:
         self._plans: Plans | None = None
         self.gate = Gate(self)  # to named resources
         self._interchangeable: tuple[tuple[int, int], bool] = ((-1, -1), False)
-        self._nodes_of: tuple[int, Mapping[str, list[int]]] = (-1, {})
+        self._nodes_of: tuple[int, Mapping[str, Columns]] = (-1, {})
         self._on_model: dict[tuple[Shape, str], Request] = {}
 
     def bind(self, core: Core) -> None:
@@ -138,7 +141,7 @@ class Pipeline:
         if core.broken:
             yield from hold(core, self.config.rebuild_ms)
         yield from self._due(core)
-        if core.promises or core.reservations:
+        if core.moving or core.reservations:
             yield from take_steps(core, self.config)
         yield from self._place_all(core)
         if self.together is not None:
@@ -250,7 +253,7 @@ class Pipeline:
     def on_model(self, core: Core, job: Job, model: str) -> Request:
         """Return what a job asks for on one device model alone, "" for nodes without GPUs."""
         request = core.shares.request(job)
-        if not model or request.shape.gpu_models == (model,):
+        if not model or request.shape.kinds or request.shape.gpu_models == (model,):
             return request
         key = (request.shape, model)
         narrow = self._on_model.get(key)
@@ -258,7 +261,7 @@ class Pipeline:
             narrow = self._on_model[key] = narrowed(request, model)
         return narrow
 
-    def nodes_of(self, core: Core) -> Mapping[str, list[int]]:
+    def nodes_of(self, core: Core) -> Mapping[str, Columns]:
         """Return the nodes that are up by their device model, "" for those without devices.
 
         A node of several models counts by its first, as in questions to advisers.
@@ -269,7 +272,8 @@ class Pipeline:
                 if node.up:
                     devices = node.spec.devices
                     found.setdefault(devices[0].model if devices else "", []).append(index)
-            self._nodes_of = (core.ledger.layout, found)
+            nodes = {model: np.array(at, np.int64) for model, at in found.items()}
+            self._nodes_of = (core.ledger.layout, nodes)
         return self._nodes_of[1]
 
     def interchangeable(self, core: Core) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TypeAlias
 
 from fairlead.core.advice import seen_of
 from fairlead.core.ends import total_run_ms
@@ -13,6 +14,9 @@ from fairlead.model.advice import Candidate, Free, Kind, Question
 from fairlead.model.base import Ms
 from fairlead.model.jobs import LIVE, Phase
 from fairlead.model.resources import CPU, MEMORY, WHOLE_GPU_MILLI, width_milli
+
+Speeds: TypeAlias = tuple[int | None, ...]
+SIZING = ("sia", "pollux")  # plans that say how many members elastic jobs are to have
 
 
 def fastest_first(core: Core, models: list[str] | None = None) -> list[str]:
@@ -28,8 +32,16 @@ def fastest_first(core: Core, models: list[str] | None = None) -> list[str]:
 
 
 def stale(core: Core) -> bool:
-    """Whether something has changed since the plan that holds was made."""
-    return core.advice.seen != seen_of(core)
+    """Whether another plan may be better than the one that holds, since something has changed.
+
+    So is one that another policy's adviser made. Where a plan says sizes and somebody waits, time
+    alone is enough: a job may be resized or moved later that was too young for it to be worth a
+    restart.
+    """
+    advice = core.advice
+    if advice.seen != seen_of(core) or advice.event.adviser != core.policy.plan:
+        return True
+    return core.policy.plan in SIZING and bool(core.pending)
 
 
 def question(core: Core, now: Ms | None = None) -> Question:
@@ -43,13 +55,23 @@ def question(core: Core, now: Ms | None = None) -> Question:
     prices = dict(core.policy.prices)
     jobs = [job for _, job in sorted(core.jobs.items()) if job.phase is not Phase.STOPPING]
     widths = core.speeds.widths() if any(job.spec.members_max for job in jobs) else {}
+    speeds: dict[tuple[int, str], Speeds] = {}  # by shape and type of jobs
+    for job in jobs:
+        key = (job.shape_id, job.spec.kind)
+        if key not in speeds:
+            speeds[key] = tuple([_speed(core, job, model) for model in models])
     return Question(
         now=now,
         lease_ms=core.policy.lease_ms,
         models=models,
         amounts_milli=tuple(amounts[model] for model in models),
         kinds=tuple(kinds),
-        jobs=tuple([_candidate(core, job, models, widths, now) for job in jobs]),
+        jobs=tuple(
+            [
+                _candidate(core, job, models, speeds[job.shape_id, job.spec.kind], widths, now)
+                for job in jobs
+            ]
+        ),
         prices=tuple(prices.get(model, 0) for model in models),
         part_percent=core.policy.part_percent,
         weights=tuple((name, queue.weight) for name, queue in sorted(core.queues.items())),
@@ -84,10 +106,15 @@ def _free(core: Core) -> list[Free]:
 
 
 def _candidate(
-    core: Core, job: Job, models: tuple[str, ...], widths: dict[str, list[int]], now: Ms
+    core: Core,
+    job: Job,
+    models: tuple[str, ...],
+    speeds: Speeds,
+    widths: dict[str, list[int]],
+    now: Ms,
 ) -> Candidate:
     spec, live = job.spec, job.phase in LIVE
-    shape = spec.shape
+    shape, kinds = spec.shape, spec.shape.parts()
     total = total_run_ms(job)
     served = job.attained_ms(now)
     done = 0 if job.progress is None else job.progress.steps
@@ -95,12 +122,13 @@ def _candidate(
         job=job.id,
         job_type=spec.kind,
         width_milli=width_milli(shape),
-        gpus_milli=WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli,
+        # Of different workers the most that any of them asks for: what fits so, fits.
+        gpus_milli=max(WHOLE_GPU_MILLI * kind.gpus + kind.gpu_milli for kind in kinds),
         members=shape.members,
         members_max=spec.members_max,
         weight=max(spec.priority, 1),
         entity=spec.queue,
-        micro_per_s=tuple([_speed(core, job, model) for model in models]),
+        micro_per_s=speeds,
         left=max(spec.steps - done, 1) if spec.steps else 0,
         expected_ms=None if total is None else max(total - served, 1),
         submitted_ms=job.submitted_ms,
@@ -110,8 +138,8 @@ def _candidate(
         preemptible=spec.preemptible,
         on=model_of(core, job.slots) if live else None,
         size=0 if not live else len(job.slots) if job.team is None else job.team.size,
-        cpu_milli=shape.cpu_milli,
-        memory_mib=shape.memory_mib,
+        cpu_milli=max(kind.cpu_milli for kind in kinds),
+        memory_mib=max(kind.memory_mib for kind in kinds),
         steps=spec.steps,
         restart_ms=core.policy.restart_ms if spec.restart_ms is None else spec.restart_ms,
         wider=tuple(
@@ -132,8 +160,9 @@ def _known_sizes(job: Job, widths: list[int]) -> list[int]:
 
 def _speed(core: Core, job: Job, model: str, members: int | None = None) -> int | None:
     """Return the speed on a model, 0 where the job does not take it."""
-    shape = job.spec.shape
-    wants = bool(shape.gpus or shape.gpu_milli)
-    if wants != bool(model) or (shape.gpu_models and model not in shape.gpu_models):
+    on_gpus = [kind for kind in job.spec.shape.parts() if kind.gpus or kind.gpu_milli]
+    if bool(on_gpus) != bool(model):
+        return 0
+    if any(kind.gpu_models and model not in kind.gpu_models for kind in on_gpus):
         return 0
     return core.speeds.of(job.spec, model, members)

@@ -15,7 +15,7 @@ from fairlead.policy.assigned import ASSIGNMENT
 from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.fgd import LeastFragmentsPipeline
 from fairlead.policy.finish import LEASED
-from fairlead.policy.ordered import PLANS, SIZING
+from fairlead.policy.ordered import PLANS
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.place.score import FRAGMENTS, PLACEMENTS
 
@@ -120,7 +120,7 @@ LEASE_MIN_MS = 1_000
 TRIAL_MIN_MS = 20_000  # two reports of progress, at least
 ROUND_MS = 6 * 60_000  # of plans: Gavel's
 ORDERED_MS = 60_000  # of plans for which new jobs wait: AlloX', Pollux' and Sia's
-RESTART_MS = 30_000  # what those who move jobs believe that it costs to start again
+RESTART_MS = 30_000  # what sia, which moves jobs, believes that it costs to start again
 LEVELS_GPU_MS = (3_600_000, 36_000_000)  # las: an hour and ten hours of one GPU
 PROMOTE_PERCENT = 800
 BACKFILL_MAX = 1_000_000
@@ -158,7 +158,7 @@ def _planned(name: str) -> dict[str, Any] | None:
     settings = {"order": "fifo", "overtake_ms": overtake, "plan": name, "lease_ms": ROUND_MS}
     if name in PLANS:
         settings["lease_ms"] = ORDERED_MS
-    if name in SIZING:
+    if name == "sia":
         settings["restart_ms"] = RESTART_MS
     return {**settings, "blind": name in BLIND}
 
@@ -284,7 +284,9 @@ def describe(config: PolicyConfig) -> str:
         )
     else:
         text = _ABOUT[config.order]
-    if config.order in LEASED or config.plan:
+    if config.plan == ASSIGNMENT:
+        text += "; nobody who runs is moved"
+    elif config.order in LEASED or config.plan:
         text += f"; places change hands every {format_duration(config.lease_ms)}"
     elif config.preempt:
         text += "; whoever comes first takes the place of who runs"

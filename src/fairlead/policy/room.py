@@ -148,7 +148,7 @@ class Room:
             amounts, there = [0] * (GPU + 1), False
             for its, slots in self.core.shapes[job.shape_id].split(job.staying):
                 count = sum(slot.node == node for slot in slots)
-                each = (*its.host, WHOLE_GPU_MILLI * its.gpus + its.milli)
+                each = (*its.host, WHOLE_GPU_MILLI * its.gpus + sum(its.shares))
                 amounts = [have + count * more for have, more in zip(amounts, each, strict=True)]
                 there = there or count > 0
             if there:

@@ -1,11 +1,11 @@
 """Carries out a plan in rounds: places change hands when one begins (algorithms.md 5.1, to rounds).
 
 A plan says for which part of its time a job is to run on which device model. In each round whoever
-has had the least of what it was promised on a model is first there (lines.py); what a round gives
-to whom is decided once, at its beginning (grants.py), and holds while those that have to go still
-hold on. What is free goes to jobs that no plan knows of, or that are beyond their share, in the
-policy's order, on the model on which each is fastest: a plan that is late or wrong costs speed,
-never work. Every placement is checked against the ledger as it is.
+has had the least of what it was promised on a model is first there (lines.py, grants.py). What is
+left goes to jobs that no plan knows of, or that are beyond their share, in the policy's order, each
+on the model on which it is fastest: a plan that is late or wrong costs speed, never work. Every
+placement is checked against the ledger as it is. Nothing is remembered between passes: while those
+that have to go still hold on, every pass of a round's beginning comes to the same choice.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.speeds import model_of
 from fairlead.model.advice import Question
-from fairlead.model.base import JobId, Ms
+from fairlead.model.base import Ms
 from fairlead.model.events import AnyEvent, Placed, StopDecided
 from fairlead.model.jobs import LIVE, Phase
 from fairlead.model.resources import Slot
 from fairlead.policy.finish import HANDOVER, round_start
-from fairlead.policy.grants import Grants
+from fairlead.policy.grants import Grants, live
 from fairlead.policy.lines import Lines
 from fairlead.policy.preempt import free_now, stoppable
 from fairlead.policy.question import fastest_first, question, stale
@@ -41,10 +41,6 @@ class Rounds:
         self.awaited = False  # whether a plan that is due will be there soon, says the world
         self._core: Core | None = None
         self._lines = Lines()
-        self._begun: Ms = -1  # the round that was given away
-        self._models: dict[JobId, str] = {}  # what was given and is not taken yet
-        self._places: dict[JobId, tuple[Slot, ...]] = {}
-        self._stopped: list[Job] = []
 
     def due(self, core: Core) -> bool:
         """Whether to ask for a plan now: a round begins, and things have changed since the last."""
@@ -65,67 +61,43 @@ class Rounds:
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield stops and placements."""
         if self._core is not core:
-            self._core, self._lines, self._begun = core, Lines(), -1
-            self._models, self._places, self._stopped = {}, {}, []
+            self._core, self._lines = core, Lines()
         config = self.pipeline.config
         begun = round_start(core.clock, config.lease_ms)
-        if begun != self._begun and core.clock - begun <= config.lease_ms // HANDOVER:
-            self._begun = begun
-            yield from self._hand_over(core, begun)
-        if self._models:
-            yield from self._take(core)
-            if any(job.phase is Phase.STOPPING for job in self._stopped):
-                return  # what they leave is for those that it was given to
-            self._models, self._places, self._stopped = {}, {}, []
-        yield from self._others(core)
+        beginning = core.clock - begun <= config.lease_ms // HANDOVER
+        movable = stoppable(core, config) if beginning else []
+        movable = [job for job in movable if job.started_ms is None or job.started_ms < begun]
+        if movable or core.pending:
+            grants = Grants(core, self.pipeline, self._lines, movable, beginning)
+            grants.decide()
+            for job in movable:
+                if (why := _must_go(grants, job)) is not None:
+                    because = f"{config.plan} plan: its lease is over, {why}"
+                    yield StopDecided(
+                        job=job.id, attempt=job.attempt, then=Phase.PENDING, because=because
+                    )
+            yield from self._take(core, grants)
+        if not (beginning and any(_makes_room(job) for job in live(core))):
+            yield from self._others(core)
 
-    def _hand_over(self, core: Core, begun: Ms) -> Iterator[AnyEvent]:
-        """Decide who is to run where in this round; stop whoever has to go or move."""
-        config = self.pipeline.config
-        movable = [
-            job
-            for job in stoppable(core, config)
-            if job.started_ms is None or job.started_ms < begun
-        ]
-        grants = Grants(core, self.pipeline, self._lines, movable)
-        grants.decide()
-        self._stopped = []
-        for job in movable:
-            model, place = grants.models.get(job.id), grants.places.get(job.id)
-            if model is not None and model == grants.here[job.id] and place in (None, job.slots):
-                del grants.models[job.id]
-                continue
-            why = f"it goes to {model}" if model else "it goes on elsewhere"
-            why = "others come first in this round" if model is None else why
-            self._stopped.append(job)
-            because = f"{config.plan} plan: its lease is over, {why}"
-            yield StopDecided(job=job.id, attempt=job.attempt, then=Phase.PENDING, because=because)
-        self._models, self._places = grants.models, grants.places
-
-    def _take(self, core: Core) -> Iterator[AnyEvent]:
-        """Start those to whom this round was given, as soon as their places are free."""
+    def _take(self, core: Core, grants: Grants) -> Iterator[AnyEvent]:
+        """Start those to whom something was given, where it is free already."""
         pipeline = self.pipeline
-        waits = any(job.phase is Phase.STOPPING for job in self._stopped)
+        claimed = bool(core.reservations or core.promises)
         because = f"{core.advice.event.adviser} plan, {pipeline.because}"
-        for job_id, model in list(self._models.items()):
+        for job_id in grants.widest_first():
             job = core.pending.get(job_id)
-            if job is None:
-                if job_id not in core.jobs or core.jobs[job_id].phase is not Phase.STOPPING:
-                    del self._models[job_id]
+            if job is None or pipeline.over_quota(core, job):
                 continue
-            if pipeline.over_quota(core, job):
-                continue
-            slots, request = self._places.get(job_id), pipeline.on_model(core, job, model)
-            if slots is not None and not free_now(core, request, slots):
-                slots = None
-                if waits:
-                    continue
-            if slots is None and (core.reservations or core.promises):
+            slots = grants.places.get(job_id)
+            request = pipeline.on_model(core, job, grants.models[job_id])
+            if claimed:
                 slots = pipeline.beside_claims(core, job, request)
             elif slots is None:
                 slots = pipeline.fit.gang(request)
+            elif not free_now(core, request, slots):
+                slots = None
             if slots is not None:
-                del self._models[job_id]
                 yield Placed(job=job_id, attempt=job.attempt + 1, slots=slots, because=because)
 
     def _others(self, core: Core) -> Iterator[AnyEvent]:
@@ -144,7 +116,8 @@ class Rounds:
             if pipeline.over_quota(core, job):
                 queue.park(entry, group, queue.gated)
                 continue
-            models = fastest_first(core) if models is None else models
+            if models is None:
+                models = fastest_first(core, list(pipeline.nodes_of(core)))
             slots = self._fastest(core, job, models)
             if slots is not None:
                 because = f"beside the plan, {pipeline.because}"
@@ -179,6 +152,21 @@ class Rounds:
             if slots is not None:
                 return slots
         return find(request)
+
+
+def _must_go(grants: Grants, job: Job) -> str | None:
+    """Return why a job has to leave its place in this round; None: it keeps it."""
+    model = grants.models.get(job.id)
+    if model is None:
+        return "others come first in this round"
+    if model != grants.here[job.id]:
+        return f"it goes to {model or 'a node without devices'}"
+    return None if grants.places.get(job.id, job.slots) == job.slots else "it makes room for a gang"
+
+
+def _makes_room(job: Job) -> bool:
+    """Whether a job is on its way out to make room: what it leaves was given to another."""
+    return job.phase is Phase.STOPPING and job.then is Phase.PENDING
 
 
 def _settled(core: Core) -> bool:

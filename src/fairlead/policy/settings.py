@@ -21,7 +21,6 @@ from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.fair.orders import PAST
 from fairlead.policy.fair.terms import TERMS
 from fairlead.policy.finish import LEASED
-from fairlead.policy.ordered import SIZING
 from fairlead.policy.registry import BACKFILL_MAX, PRICED, check, policy_config
 
 Setting: TypeAlias = str | int | bool | Sequence[str]
@@ -190,8 +189,8 @@ _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "min_run": (lambda config: _may_preempt(config), _PREEMPTIVE),
     "preemptions_max": (lambda config: _may_preempt(config), _PREEMPTIVE),
     "restart_cost": (
-        lambda config: _counts_losses(config) or config.plan in SIZING,
-        "reclaim, within and defrag, sia and pollux",
+        lambda config: _counts_losses(config) or config.plan == "sia",
+        "reclaim, within, defrag and sia",
     ),
     **dict.fromkeys(
         ("trial", "share_gain", "share_rate"),

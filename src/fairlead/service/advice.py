@@ -3,7 +3,7 @@
 Its answer goes through a turn like any other fact. While it is late, dead or not installed the plan
 before holds, and what that does not know of runs beside it: the service never waits for a plan.
 Policies that want plans at once are told to expect one, and hold others back for it; as soon as an
-answer is late, and until one is not, they are told to expect none.
+answer is late they are told to expect none for a while.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ AHEAD = 10  # asked that part of a round before the next begins,
 AHEAD_MIN_MS: Ms = 5_000  # or so long before, in the middle of a round at the earliest
 DEADLINE_MIN_S = 10.0  # a child is not killed before: it takes a while to start
 LATE_S = 3.0  # so long a policy that wants plans at once holds others back for one
+RETRY_S = 30.0  # so long after a late answer nobody is held back; then one is expected again
 PAUSE_MS: Ms = 200  # between two plans that are wanted at once
 
 log = logging.getLogger("fairlead.service")
@@ -97,7 +98,7 @@ class AdviceDesk:
         self.shell = shell
         self.child = Child("fairlead.solve.advise.child")
         self.problem = ""
-        self.prompt = True  # the last answer was not late
+        self._expect_s = 0.0  # (monotonic) when answers are expected to come in time, again
         self._asked_ms: Ms = 0
         self._timer: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
@@ -178,7 +179,8 @@ class AdviceDesk:
             if self.problem:
                 log.info("plans by %s are made again", name)
             self.problem = ""
-            self.prompt = time.monotonic() - began < LATE_S
+            if time.monotonic() - began < LATE_S:
+                self._expect_s = 0.0
         finally:
             late.cancel()
         self._expect()
@@ -229,7 +231,7 @@ class AdviceDesk:
         """Tell the policy whether a plan that it wants will be there soon."""
         rounds = self.rounds()
         if rounds is not None:
-            rounds.awaited = self.prompt
+            rounds.awaited = time.monotonic() >= self._expect_s
 
     def _late(self) -> None:
         """An answer has not come in time: nobody is to wait for it."""
@@ -242,7 +244,8 @@ class AdviceDesk:
             await self.shell.ask(Nothing())
 
     def _failed(self, why: str) -> None:
-        self.prompt = False
+        self._expect_s = time.monotonic() + RETRY_S
+        asyncio.get_running_loop().call_later(RETRY_S + 0.01, self._expect)
         if why != self.problem:
             log.warning("%s; the plan before holds, other jobs run beside it", why)
         self.problem = why

@@ -149,7 +149,7 @@ class Defrag:
             reason=_kept_out(core, pipeline, job),
             now_ms=core.clock,
             job=job.id or None,
-            gpus=shape.gpus,
+            gpus=max(kind.gpus for kind in shape.parts()),
             nodes=shape.members,
         )
         if found.reason:
@@ -227,6 +227,8 @@ def _kept_out(core: Core, pipeline: Pipeline, job: Job) -> str:
     """Return what else than room keeps a job from starting, in words, "" for nothing."""
     if not job.id:
         return ""
+    if job.spec.shape.kinds:
+        return f"the workers of job {job.id} differ: for such gangs no room is made by moves"
     block = pipeline.block(core, job)
     if block is not None:
         return f"it is not room that job {job.id} lacks: {block.words}"

@@ -18,6 +18,7 @@ class ResourcesRequest(Closed, frozen=True):
     memory: Amount | None = None
     disk: Amount | None = None
     gpus: Amount = 0
+    gpu_split: str | tuple[Amount, ...] = ()  # instead of gpus: what it takes of each
     gpu_memory: Amount | None = None
     gpu_type: str | tuple[str, ...] = ()
 

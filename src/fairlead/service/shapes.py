@@ -52,7 +52,11 @@ def shape_of(
 
     `most` is the most members of a job that can use more while it runs, else 0.
     """
-    gpus, gpu_milli, models = _gpus(asked)
+    (gpus, gpu_milli), models = _gpus(asked)
+    parts: tuple[int, ...] = ()
+    if asked.gpu_split:
+        gpus, parts = _split(asked)
+        gpu_milli = sum(parts)
     cpu_milli = parse_cpu_milli(asked.cpus, "resources.cpus")
     if cpu_milli == 0:
         raise Misuse("a job needs some CPU", field="resources.cpus", hint="write 0.1 for little")
@@ -75,6 +79,7 @@ def shape_of(
         disk_mib=_mib(asked.disk, "resources.disk"),
         gpus=gpus,
         gpu_milli=gpu_milli,
+        gpu_parts=parts if len(parts) > 1 else (),
         gpu_memory_mib=_mib(asked.gpu_memory, "resources.gpu_memory"),
         gpu_models=models,
         members=members,
@@ -98,8 +103,8 @@ def _mib(amount: Amount | None, field: str) -> int:
     return 0 if amount is None else parse_size_mib(amount, field)
 
 
-def _gpus(asked: ResourcesRequest) -> tuple[int, int, tuple[str, ...]]:
-    """Return whole devices, thousandths of one, and models of 2, 0.5, "H100:2" or "H100"."""
+def _gpus(asked: ResourcesRequest) -> tuple[tuple[int, int], tuple[str, ...]]:
+    """Return whole devices, thousandths of one more, and models of 2, 1.5, "H100:2" or "H100"."""
     count, models = asked.gpus, asked.gpu_type
     models = (models,) if isinstance(models, str) else models
     if isinstance(count, str) and not re.fullmatch(r"-?[0-9.]*m?", count):
@@ -124,21 +129,39 @@ def _gpus(asked: ResourcesRequest) -> tuple[int, int, tuple[str, ...]]:
             hint='write a whole number, a fraction such as 0.5, or "H100:2"',
         ) from None
     whole, part = divmod(milli, WHOLE_GPU_MILLI)
-    if whole and part:
+    _check_count(whole + bool(part), "resources.gpus")
+    if models and not (milli or asked.gpu_split):
+        raise Misuse("a GPU type without gpus", field="resources.gpu_type", hint="add gpus: 1")
+    return (whole, part), tuple(sorted(set(models)))
+
+
+def _split(asked: ResourcesRequest) -> tuple[int, tuple[int, ...]]:
+    """Return whole devices, and the thousandths of others, of [1, 0.5] or "0.5,0.25"."""
+    field = "resources.gpu_split"
+    if asked.gpus:
+        raise Misuse("gpus and gpu_split both say how much", field=field, hint="keep one of them")
+    parts = asked.gpu_split
+    if isinstance(parts, str):
+        parts = tuple(part.strip() for part in parts.split(","))
+    _check_count(len(parts), field)
+    taken = sorted((parse_cpu_milli(part, field) for part in parts), reverse=True)
+    if taken[-1] < 1 or taken[0] > WHOLE_GPU_MILLI:
         raise Misuse(
-            f"{asked.gpus} GPUs: ask for whole ones, or for a fraction of one",
-            field="resources.gpus",
-            hint=f"write {whole} or {whole + 1}, or members: 2 with a fraction each",
+            "gpu_split has a part that is not of one GPU",
+            field=field,
+            hint="write what it takes of each, up to 1: [1, 0.5]",
         )
-    if whole > limits.DEVICES_PER_NODE_MAX:
+    whole = taken.count(WHOLE_GPU_MILLI)
+    return whole, tuple(taken[whole:])
+
+
+def _check_count(devices: int, field: str) -> None:
+    if devices > limits.DEVICES_PER_NODE_MAX:
         raise Misuse(
-            f"{whole} GPUs are more than a node can have, {limits.DEVICES_PER_NODE_MAX}",
-            field="resources.gpus",
+            f"{devices} GPUs are more than a node can have, {limits.DEVICES_PER_NODE_MAX}",
+            field=field,
             hint="ask for several members with fewer each",
         )
-    if models and not milli:
-        raise Misuse("a GPU type without gpus", field="resources.gpu_type", hint="add gpus: 1")
-    return whole, part, tuple(sorted(set(models)))
 
 
 def printable(text: str, field: str) -> str:

@@ -92,7 +92,8 @@ class LeastFragments(Fit):
 
     def _pick(self, request: Request, node: int, devices: Devices) -> tuple[int, ...] | None:
         """Return the devices of one more member on a node: for a share the least growth."""
-        if request.milli in (0, WHOLE_GPU_MILLI):  # whole GPUs are all alike
+        # Whole GPUs are all alike; of several shares the ledger knows where they fit together.
+        if request.milli in (0, WHOLE_GPU_MILLI) or request.picks > 1:
             return devices.pick(request)
         grown = self._fragments.increase(task_of(request.shape), np.array([node]))
         if self._floored:

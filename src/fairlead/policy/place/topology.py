@@ -76,13 +76,13 @@ def lowest(
 ) -> Lowest[K, D] | None:
     """Return where to take `count` of what is usable, by the first level that has room.
 
-    Of its domains with room the one with the least that is free, ties by the first node in order;
+    Of its domains with room the one with the least that is free, ties by the first node with room;
     inside it as few nodes as possible: the largest first, the last by best fit. `levels` give the
     domain of a node, from close to far. O(nodes log nodes) per level.
     """
     for at, domain_of in enumerate(levels):
         room: dict[D, int] = {}
-        for node in sorted(usable):
+        for node in sorted(node for node, amount in usable.items() if amount):
             domain = domain_of(node)
             room[domain] = room.get(domain, 0) + usable[node]
         roomy = {domain: 0 for domain, amount in room.items() if amount >= count}

@@ -122,12 +122,19 @@ def _shape(rng: Random, nodes: tuple[Node, ...]) -> Shape:
         else:
             milli = rng.choice((100, 250, 300, 500, 1000))
             memory = rng.choice((0, 2_000, 10_000, 30_000))
+    parts: tuple[int, ...] = ()
+    if (gpus or milli) and len(node.devices) > max(gpus, 1) and drawn.random() < 0.25:
+        milli = milli or drawn.choice((250, 500))  # beside whole GPUs, or on two of them
+        if not gpus and milli > 1:
+            parts = (milli - milli // 3, milli // 3)
+        memory = min(memory, 10_000)
     return Shape(
         cpu_milli=max(100, node.cpu_milli // part - rng.choice((0, 0, 500))),
         memory_mib=rng.choice((0, node.memory_mib // part, 512)),
         disk_mib=rng.choice((0, 0, node.disk_mib // 4)),
         gpus=gpus,
         gpu_milli=milli,
+        gpu_parts=parts,
         gpu_memory_mib=memory,
         gpu_models=(node.devices[0].model,) if (gpus or milli) and rng.random() < 0.3 else (),
         members=members,

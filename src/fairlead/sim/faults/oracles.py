@@ -257,7 +257,7 @@ class Oracles:
         node = self.nodes[slot.node]
         if not node.up:
             raise Violation("placed-on-a-dead-node", f"job {job} on {node.spec.name}", job)
-        if len(slot.devices) != (shape.gpus or bool(shape.gpu_milli)):
+        if len(slot.devices) != shape.devices or len(set(slot.devices)) < shape.devices:
             raise Violation("devices", f"job {job}: {slot}", job)
         for device in slot.devices:
             offered = node.spec.devices[device]

@@ -86,10 +86,11 @@ class Sharing:
             shape = spec.shape.of(rank)
             for name, amount in zip(DIMENSIONS, (*shape.amounts(), 0, 0), strict=True):
                 found[name] = found.get(name, 0) + amount
-            for index in slot.devices:
+            for place, index in enumerate(slot.devices):
                 device = self.oracles.shadow.nodes[slot.node].spec.devices[index]
-                milli = WHOLE_GPU_MILLI if shape.gpus else shape.gpu_milli
-                size = device.memory_mib if shape.gpus else shape.gpu_memory_mib
+                whole = place < shape.gpus
+                milli = WHOLE_GPU_MILLI if whole else shape.shares[place - shape.gpus]
+                size = device.memory_mib if whole else shape.gpu_memory_mib
                 for name, amount in (
                     (DIMENSIONS[GPU], milli),
                     (f"{DIMENSIONS[GPU]}/{device.model}", milli),

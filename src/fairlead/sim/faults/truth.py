@@ -20,9 +20,10 @@ class Load:
         """Add (sign 1) or take away (-1) one member; `sizes` are the devices' memories."""
         for row, amount in enumerate(shape.amounts()):
             self.host[row] += sign * amount
-        for device in devices:
-            milli = WHOLE_GPU_MILLI if shape.gpus else shape.gpu_milli
-            memory = sizes[device] if shape.gpus else shape.gpu_memory_mib
+        for place, device in enumerate(devices):
+            whole = place < shape.gpus
+            milli = WHOLE_GPU_MILLI if whole else shape.shares[place - shape.gpus]
+            memory = sizes[device] if whole else shape.gpu_memory_mib
             self.milli[device] = self.milli.get(device, 0) + sign * milli
             self.memory[device] = self.memory.get(device, 0) + sign * memory
 
@@ -155,9 +156,33 @@ def _copies(shape: Shape, node: Node) -> int:
         if device.memory_mib >= shape.gpu_memory_mib
         and (not shape.gpu_models or device.model in shape.gpu_models)
     ]
-    if shape.gpus:
+    if shape.devices > 1 and shape.shares:
+        counts.append(_uneven(shape, sizes))
+    elif shape.gpus:
         counts.append(len(sizes) // shape.gpus)
     elif shape.gpu_milli:
         by_time, memory = WHOLE_GPU_MILLI // shape.gpu_milli, shape.gpu_memory_mib
         counts.append(sum(min(by_time, size // memory) if memory else by_time for size in sizes))
     return min(counts)
+
+
+def _uneven(shape: Shape, sizes: Sequence[int]) -> int:
+    """Return how many members fit that take shares of several devices, one after the other."""
+    free = [[WHOLE_GPU_MILLI, size] for size in sizes]
+    for count in range(shape.members):
+        taken: set[int] = set()
+        for place in range(shape.devices):
+            whole = place < shape.gpus
+            milli = WHOLE_GPU_MILLI if whole else shape.shares[place - shape.gpus]
+            able = [
+                (*each, at)
+                for at, each in enumerate(free)
+                if at not in taken and each[0] >= milli and each[1] >= shape.gpu_memory_mib
+            ]
+            if not able:
+                return count
+            at = min(able)[2]
+            taken.add(at)
+            free[at][0] -= milli
+            free[at][1] -= free[at][1] if whole else shape.gpu_memory_mib
+    return shape.members

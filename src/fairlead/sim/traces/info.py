@@ -121,8 +121,9 @@ def _kind(job: TraceJob) -> str:
     if job.shape is None:
         return "processors"
     asked = asked_in_all(job.shape)[GPU]
-    if any(kind.gpus for kind in job.shape.parts()):
-        return "several GPUs" if asked > WHOLE_GPU_MILLI else "one GPU"
+    if any(kind.gpus or kind.gpu_parts for kind in job.shape.parts()):
+        several = asked > WHOLE_GPU_MILLI or any(k.devices > 1 for k in job.shape.parts())
+        return "several GPUs" if several else "one GPU"
     return "a share of a GPU" if asked else "no GPU"
 
 
@@ -134,10 +135,11 @@ def _request(job: TraceJob) -> str:
 
 
 def _kind_of_member(shape: Shape) -> str:
-    if shape.gpus:
+    if shape.gpus and not shape.gpu_milli:
         each = _plural(shape.gpus, "GPU")
     elif shape.gpu_milli:
-        each = f"{shape.gpu_milli / 1000:g} GPU"
+        count = shape.gpus + shape.gpu_milli / 1000
+        each = f"{count:g} GPU" + ("s" if count > 1 else "")
     else:
         each = f"{shape.cpu_milli / 1000:g} core" + ("s" if shape.cpu_milli != 1000 else "")
     return each if shape.members == 1 else f"{shape.members} x {each}"

@@ -71,6 +71,7 @@ class Asked(Record, frozen=True):
     disk_mib: Amount = 0
     gpus: Annotated[int, Meta(ge=0, le=limits.DEVICES_PER_NODE_MAX)] = 0
     gpu_milli: Annotated[int, Meta(ge=0, le=WHOLE_GPU_MILLI)] = 0
+    gpu_parts: tuple[Annotated[int, Meta(ge=1, le=WHOLE_GPU_MILLI)], ...] = ()
     gpu_memory_mib: Amount = 0
     gpu_type: Word | tuple[Word, ...] = ()
 
@@ -109,11 +110,22 @@ class Line(Asked, frozen=True, kw_only=True):
 
 
 # What a job of equal members says of them.
-_OF_MEMBER = ("cpus", "gpus", "gpu_milli", "gpu_memory_mib", "gpu_type", "memory_mib", "disk_mib")
+_OF_MEMBER = (
+    *("cpus", "gpus", "gpu_milli", "gpu_parts", "gpu_memory_mib", "gpu_type"),
+    *("memory_mib", "disk_mib"),
+)
+_KEYS = tuple(
+    dict.fromkeys(
+        (
+            *("id", "submit_s", "run_s", "processors"),
+            *(*Line.__struct_fields__, *Workers.__struct_fields__),
+        )
+    )
+)
 _HEADERS = msgspec.json.Decoder(Header)
 _LINES = msgspec.json.Decoder(Line)
 _PATH = re.compile(r"(?P<text>.*) - at `\$\.(?P<field>[a-z_]+).*`")
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.*)`")
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`")
 _MISSING = re.compile(r"Object missing required field `(?P<key>.*)`")
 
 
@@ -130,9 +142,8 @@ def parse(path: str, lines: Lines) -> Trace:
         )
     jobs: list[TraceJob] = []
     seen: dict[int | str, int] = {}
-    keys = tuple(Line.__struct_fields__)
     for number, text in lines[1:]:
-        line = _decode(_LINES, path, number, text, keys)
+        line = _decode(_LINES, path, number, text, _KEYS)
         if seen.setdefault(line.id, number) != number:
             raise damaged(
                 path, number, f"the id {line.id} is that of line {seen[line.id]} too", field="id"
@@ -303,9 +314,11 @@ def _shape(line: Line) -> Shape | None:
 
 def _member(line: Asked, members: int) -> Shape:
     """Return what so many equal members ask for."""
-    if line.gpus and line.gpu_milli:
-        raise Misuse("found both gpus and gpu_milli, expected one of them", field="gpu_milli")
-    wants_gpu = bool(line.gpus or line.gpu_milli)
+    milli, parts = line.gpu_milli, tuple(sorted(line.gpu_parts, reverse=True))
+    if parts and milli:
+        raise Misuse("found gpu_milli and gpu_parts, expected one of them", field="gpu_parts")
+    milli, parts = milli or sum(parts), parts if len(parts) > 1 else ()
+    wants_gpu = bool(line.gpus or milli)
     if (line.gpu_memory_mib or line.gpu_type) and not wants_gpu:
         raise Misuse("found gpu_memory_mib or gpu_type without GPUs", field="gpus", hint="add gpus")
     if not wants_gpu and not line.memory_mib and not line.disk_mib and line.cpus == 0:
@@ -316,7 +329,8 @@ def _member(line: Asked, members: int) -> Shape:
         memory_mib=line.memory_mib,
         disk_mib=line.disk_mib,
         gpus=line.gpus,
-        gpu_milli=line.gpu_milli,
+        gpu_milli=milli,
+        gpu_parts=parts,
         gpu_memory_mib=line.gpu_memory_mib,
         gpu_models=tuple(sorted(set(models))),
         members=members,

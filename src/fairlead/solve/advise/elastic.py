@@ -18,6 +18,12 @@ from fairlead.solve import sia as program
 from fairlead.solve.advise.rates import Kind, Rates, in_words, kind_of, rates_of
 from fairlead.solve.sia import Config, Elastic
 
+# Of a job that has nothing, in Sia's sum: with the paper's 1.1 a job waits for hours where another
+# would lose more than a tenth by making room for it, and the mean completion is worse for it.
+LEFT_OUT = 2.0
+# Of its speed, kept by a job that grows or shrinks: that is no restart, but not for nothing.
+RESIZED = 0.95
+NOTHING = 1e-6
 TIES = 1e-5  # of all that a job may count: who runs and who came first comes first among equals
 WAITING = 0.01  # of its speed at its least size: what a job counts for that has nothing
 MILLI = 1000
@@ -41,7 +47,7 @@ def sia(question: Question) -> Advised:
         for job, mine in zip(question.jobs, sizes, strict=True)
     ]
     room = dict(zip(question.models, question.amounts_milli, strict=True))
-    found = program.choose(asked, configs, room)
+    found = program.choose(asked, configs, room, left_out=LEFT_OUT)
     plan = [
         Share((job.job,), ((configs[at].type, WHOLE),), configs[at].gpus // _each(job))
         for job, at in zip(question.jobs, found.choice, strict=True)
@@ -111,15 +117,21 @@ def _elastic(
     each = _each(job)
     for model, members in sizes:
         row[grid[model, members * each]] = rates.at(model, members)
+    row = list(program.relative(row))
     current = None
     if job.on is not None:
         current = grid.get((question.models.index(job.on), job.size * each))
-    row = list(program.relative(row))
+        for model, members in sizes:
+            at, here = grid[model, members * each], question.models[model] == job.on
+            value = row[at]
+            if value is not None and at != current:
+                row[at] = value * (RESIZED if here else max(_restart(question, job), NOTHING))
     fixed = not job.preemptible and current is not None and row[current] is not None
-    return Elastic(tuple(row), _restart(question, job), current, fixed)
+    return Elastic(tuple(row), current=current, fixed=fixed)
 
 
 def _restart(question: Question, job: Candidate) -> float:
+    """Return what a job keeps of its speed if it starts again elsewhere."""
     age_s = (question.now - job.submitted_ms) / 1000
     return goodput.restart_factor(age_s, job.restarts, job.restart_ms / 1000)
 
@@ -171,7 +183,7 @@ def _shared(
     free.sort(key=_comes_first, reverse=True)  # of equals the last has the most
     whole = sum(room.values()) - sum(_each(job) * job.size for job in jobs if job.job in sizes)
     counts = goodput.best_replicas(
-        [_speedups(question, job, rates[kind_of(job)], models) for job in free],
+        [_speedups(job, rates[kind_of(job)], models) for job in free],
         max(whole, 0) // MILLI,
         waiting=WAITING,
     )
@@ -192,14 +204,13 @@ def _shared(
     return found
 
 
-def _speedups(question: Question, job: Candidate, rates: Rates, models: list[int]) -> list[float]:
+def _speedups(job: Candidate, rates: Rates, models: list[int]) -> list[float]:
     """Return the speed with 1, 2, … whole devices over that at the least size; 0: no such size."""
     each, most = _each(job), _most(job, rates)
-    restart = 1.0 if job.on is None else _restart(question, job)
     found: list[float] = [0.0] * -(-most * each // MILLI)
     least = _mean(rates, models, job.members)
     for members in range(job.members, most + 1):
-        kept = 1.0 if members == job.size or job.on is None else restart
+        kept = 1.0 if members == job.size or job.on is None else RESIZED
         found[-(-members * each // MILLI) - 1] = kept * _mean(rates, models, members) / least
     return found
 
