@@ -26,7 +26,7 @@ from demo_view import Screen, summary
 from fairlead.cli.errors import Failure
 from fairlead.cli.report import history_of
 from fairlead.model.jobs import FINAL
-from fairlead.report.page import page
+from fairlead.pages.page import page
 
 EXAMPLES = Path(__file__).resolve().parent
 REPORT = EXAMPLES.parent / "out" / "demo.html"

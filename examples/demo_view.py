@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fairlead.model.jobs import FINAL
-from fairlead.report.figures import tenant_figures, total_figures
-from fairlead.report.history import History
-from fairlead.report.page import seconds
+from fairlead.pages.figures import tenant_figures, total_figures
+from fairlead.pages.history import History
+from fairlead.pages.page import seconds
 
 PLAIN_EVERY_S = 4.0
 STYLES = {"vision": "cyan", "nlp": "yellow", "risk": "magenta"}

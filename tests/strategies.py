@@ -29,7 +29,7 @@ from fairlead.model.events import (
     TenantSet,
 )
 from fairlead.model.jobs import LIVE, Exit, JobSpec, Phase, PolicyConfig, Queue, Tenant
-from fairlead.model.resources import Device, Node, Shape, Slot
+from fairlead.model.resources import Device, Node, Shape, Slot, gang_of
 from fairlead.policy.registry import build, policy_config
 
 OK = Exit(code=0)
@@ -42,6 +42,10 @@ POLICIES = (
     *("fifo-skip+fgd", "priority+fgd-floored"),
 )
 SPREADS = ("any", "same-node", "distinct-nodes")
+CLOSE = (
+    *(("", ""), ("", ""), ("", ""), ("node", ""), ("rack", ""), ("switch", "")),
+    *(("", "node"), ("", "rack"), ("switch", "rack"), ("rack", "rack")),
+)
 
 
 def node(name: str = "n0", cpus: int = 8, memory: int = 32_000, gpus: int = 0, **more) -> Node:
@@ -127,6 +131,8 @@ def nodes(draw, name: str = "n0", *, boot: str = "") -> Node:
         disk_mib=draw(st.sampled_from([0, 100_000])),
         devices=tuple(draw(st.lists(devices, max_size=4))),
         boot=boot,
+        rack=draw(st.sampled_from(["", "r1", "r1", "r2"])),
+        switch=draw(st.sampled_from(["", "s1", "s1", "s2"])),
     )
 
 
@@ -138,24 +144,40 @@ def clusters(least: int = 1, most: int = 5) -> st.SearchStrategy[list[Node]]:
 
 @st.composite
 def shapes(draw, *, members: int = 3) -> Shape:
-    gpu = draw(st.sampled_from(["none", "none", "whole", "share"]))
+    gpu = draw(st.sampled_from(["none", "none", "whole", "share", "several"]))
     more: dict[str, object] = {}
     if gpu == "whole":
         more["gpus"] = draw(st.integers(1, 3))
     elif gpu == "share":
         more["gpu_milli"] = draw(st.sampled_from([1, 250, 500, 700, 1000]))
+    elif gpu == "several":
+        parts = draw(st.sampled_from([(500,), (500, 250), (700, 300), (400, 400, 1)]))
+        more["gpus"] = draw(st.integers(1 if len(parts) == 1 else 0, 2))
+        more["gpu_milli"] = sum(parts)
+        more["gpu_parts"] = parts if len(parts) > 1 else ()
     if gpu != "none":
         more["gpu_memory_mib"] = draw(st.sampled_from([0, 0, 8000, 30_000, 80_000]))
         more["gpu_models"] = draw(st.sampled_from([(), (), ("A",), ("A", "B")]))
     cpu = draw(st.sampled_from([0, 1, 500, 1000, 2000, 3000]))
+    within, near = draw(st.sampled_from(CLOSE))
     return Shape(
         cpu_milli=cpu if cpu or gpu != "none" else 1,
         memory_mib=draw(st.sampled_from([0, 0, 1000, 5000])),
         disk_mib=draw(st.sampled_from([0, 0, 0, 40_000])),
         members=draw(st.integers(1, members)),
         spread=draw(st.sampled_from(SPREADS)),
+        within=within,
+        near=near,
         **more,
     )
+
+
+@st.composite
+def gangs(draw) -> Shape:
+    """Draw a gang with different workers."""
+    kinds = draw(st.lists(shapes(members=2), min_size=2, max_size=3))
+    spread = draw(st.sampled_from(["any", *SPREADS]))
+    return gang_of(kinds, spread, draw(st.sampled_from(["", "", "rack"])))
 
 
 exits = st.sampled_from([OK, OK, FAILED, TERMINATED, LOST, Exit(code=75), Exit(why="oom")])

@@ -1,6 +1,6 @@
 """Layers point one way only, and the deciding packages cannot reach the outside world.
 
-`model <- core <- policy <- store, backends <- sim, service, report <- cli`: the left never imports
+`model <- core <- policy <- store, backends <- sim, service, pages <- cli`: the left never imports
 the right; `predict` and `solve` stand on `model` alone. The pure packages get time as an argument
 and randomness not at all, so that the same log gives the same state on every machine; integers only
 (inside `predict` floats too), so that no order of summing matters.
@@ -27,10 +27,10 @@ LAYERS = {
     "backends": {"model"},
     "sim": {"model", "core", "policy", "predict", "solve", "store", "backends"},
     "service": {"model", "core", "policy", "predict", "solve", "store", "backends"},
-    "report": {"model"},
+    "pages": {"model"},
     "cli": {
         *("model", "core", "policy", "predict", "solve", "store", "backends"),
-        *("sim", "service", "report"),
+        *("sim", "service", "pages"),
     },
 }
 LIBRARIES = {  # what a package may use beside the standard library

@@ -38,6 +38,12 @@ _GAVEL = "python3 main.py --data_dir=%s/x\twhere\t--steps\t1"
 
 # Every line is made up; the layout is that of the published files.
 EXCERPTS: dict[str, str] = {
+    "pollux": """\
+name,time,application,num_replicas,batch_size
+toy-0,5,toy,2,20
+toy-1,7,toy,1,10
+gone-2,9,gone,1,10
+""",
     "swf": """\
 ; MaxProcs: 96
 1 0 5 60 4 -1 -1 4 90 -1 1 3 2 -1 -1 -1 -1 -1
@@ -153,3 +159,33 @@ THROUGHPUTS = """\
           "('LM (batch size 10)', 1)": {"null": 50.0}, "('Broken', 1)": {"null": 0.0}},
  "k80": {"('LM (batch size 10)', 1)": {"null": 5.0}}}
 """
+
+
+PROFILE = {  # of an application of Pollux: file -> text
+    "placements.csv": """\
+placement,local_bsz,step_time,sync_time
+1,10,1.0,0.0
+1,20,2.0,0.0
+2,10,1.5,0.5
+2,20,2.5,0.5
+11,10,9.0,8.0
+""",
+    "validation-10.csv": """\
+progress,iteration,metric,grad_sqr,grad_var
+10.0,10,0.5,1.0,1.0
+20.0,20,0.6,1.0,1.0
+""",
+    "validation-20.csv": """\
+progress,iteration,metric,grad_sqr,grad_var
+10.0,6,0.5,1.0,1.0
+20.0,11,0.6,1.0,1.0
+""",
+}
+
+
+def write_profile(folder: Path, files: dict[str, str] = PROFILE) -> Path:
+    """Write the profile of the application `toy` into a folder of profiles; return that."""
+    (folder / "toy").mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / "toy" / name).write_text(text)
+    return folder

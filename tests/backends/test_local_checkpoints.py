@@ -41,16 +41,6 @@ def test_a_touched_file_and_a_declared_folder_count(node: Node, tmp_path: Path) 
     assert saved(node, (2, 1, 0)) == at
 
 
-def test_lines_come_in_pieces_and_nonsense_is_ignored() -> None:
-    lines = checkpoints.Lines()
-    assert not lines.saved(b'{"check')
-    assert lines.saved(b'point": true}\n{"checkpoint"')
-    assert not lines.saved(b": 1}\n[]\n\xff\n\n{}\n")
-    assert not lines.saved(b"x" * 10 * checkpoints.LINE_BYTES_MAX)
-    assert not lines.saved(b"\n")
-    assert lines.saved(b'{"checkpoint": true, "step": 7}\n')
-
-
 def test_what_is_not_there_or_lies_in_the_future_says_nothing(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     assert checkpoints.saved_ms([str(mark)]) is None

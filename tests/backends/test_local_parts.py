@@ -24,9 +24,9 @@ from fairlead.backends.local import (
 )
 from fairlead.backends.local.files import Assigned, Ended, Journal, Started, Supervised
 from fairlead.backends.local.output import Output
-from fairlead.model.jobs import Exit, JobSpec
+from fairlead.model.jobs import Exit, JobSpec, Workers
 from fairlead.model.messages import Launch
-from fairlead.model.resources import Device, Shape
+from fairlead.model.resources import Device, Shape, gang_of
 
 
 @settings(max_examples=60, deadline=None)
@@ -168,6 +168,24 @@ def test_the_environment_of_a_gang_member() -> None:
     }
     assert {name: env.get(name) for name in expected} == expected
     assert not {"FAIRLEAD_RESUME", "FAIRLEAD_ARRAY_ID", "FAIRLEAD_JOB_END_TIME"} & set(env)
+
+
+def test_a_member_of_a_gang_with_different_workers_is_told_its_group_and_runs_its_own() -> None:
+    kinds = (Shape(cpu_milli=2500), Shape(cpu_milli=500, members=2))
+    spec = JobSpec(
+        shape=gang_of(kinds),
+        command=("train",),
+        workers=(Workers(name="ps", command=("serve",)), Workers(name="w", members=2)),
+    )
+    server, last = (Launch(job=9, attempt=1, rank=rank, spec=spec) for rank in (0, 2))
+    assert (server.command, last.command) == (("serve",), ("train",))
+    env = environment.of_member(Assigned(launch=server), "/s", {}, 0)
+    assert (env["FAIRLEAD_WORKER_GROUP"], env["FAIRLEAD_WORKER_INDEX"]) == ("ps", "0")
+    assert (env["OMP_NUM_THREADS"], env["FAIRLEAD_MEMBERS"]) == ("3", "3")
+    env = environment.of_member(Assigned(launch=last), "/s", {}, 0)
+    assert (env["FAIRLEAD_WORKER_GROUP"], env["FAIRLEAD_WORKER_INDEX"]) == ("w", "1")
+    assert (env["OMP_NUM_THREADS"], env["FAIRLEAD_WORKER_COUNT"]) == ("1", "2")
+    assert "FAIRLEAD_WORKER_GROUP" not in environment.of_member(assigned(), "/s", {}, 0)
 
 
 def test_a_restarted_array_member_is_told_so() -> None:

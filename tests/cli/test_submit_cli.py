@@ -53,6 +53,43 @@ def test_options_become_the_keys_of_a_request(cli, service, tmp_path):
     assert spec.priority == 90
 
 
+def test_each_worker_option_is_a_kind_of_workers(cli, service):
+    words = ("--worker", "ps", "--worker", "w:4:cpus=4,gpus=H100:2", "--cpus", "8")
+    assert cli("submit", *words, "--", "train").code == 0
+    assert request_of(service)["workers"] == [
+        {"name": "ps", "count": 1},
+        {"name": "w", "count": 4, "resources": {"cpus": "4", "gpus": "H100:2"}},
+    ]
+    shape = service.submitted[0].shape
+    assert [(kind.cpu_milli, kind.gpus, kind.members) for kind in shape.kinds] == [
+        (8000, 0, 1),
+        (4000, 2, 4),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("ps:x", "a name, how many, and what each asks for"),
+        ("ps:1:cpus", "a name, how many, and what each asks for"),
+        ("ps:0", "count must be 1 to 100000, not 0"),
+        ("ps:1:cpuss=3", "unknown key workers[0].resources.cpuss"),
+    ],
+)
+def test_a_wrong_worker_option_is_named(cli, service, word, message):
+    result = cli("submit", "--worker", word, "--", "train")
+    assert result.code == 2
+    assert f"--worker {word}: {message}" in result.err
+
+
+def test_the_line_of_a_wrong_kind_of_workers_is_named(cli, service, tmp_path):
+    file = tmp_path / "job.yaml"
+    file.write_text("run: train\nworkers:\n  - name: ps\n  - name: w\n    cuont: 2\n")
+    result = cli("submit", "-f", str(file))
+    assert "job.yaml:5: unknown key workers[1].cuont" in result.err
+    assert "did you mean count?" in result.err
+
+
 def test_options_behind_the_command_are_the_commands_own(cli, service):
     assert cli("submit", "-c", "1", "python", "train.py", "--cpus", "9", "--json").code == 0
     assert request_of(service)["run"] == ["python", "train.py", "--cpus", "9", "--json"]
@@ -91,7 +128,7 @@ def test_an_array_is_answered_by_one_summary(cli, service):
         (["-t", "30"], "--time-limit: the duration 30 has no unit", '"30m" (minutes)'),
         (["-c", "-1"], "--cpus: a number of CPUs cannot be negative", "0.5"),
         (["-c", "9" * 30], "--cpus: 9999", "ask for less"),
-        (["-g", "1.5"], "--gpus: 1.5 GPUs", "write 1 or 2"),
+        (["--gpu-split", "1.5"], "--gpu-split", "up to 1: [1, 0.5]"),
         (["-p", "urgent"], "--priority: there is no priority 'urgent'", "low, normal, high"),
         (["-p", "101"], "--priority: the priority 101 is out of range", "0 to 100"),
         (["--signal", "TREM"], "--signal: there is no signal 'TREM'", "did you mean TERM?"),

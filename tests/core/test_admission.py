@@ -112,7 +112,7 @@ def test_more_than_the_quota_of_a_tenant_is_refused(core):
 @pytest.mark.parametrize(
     ("asked", "field"),
     [
-        ({"gpus": 1, "gpu_milli": 500}, "resources.gpus"),
+        ({"gpu_milli": 500, "gpu_parts": (300, 300)}, "resources.gpu_split"),
         ({"gpu_memory_mib": 1}, "resources.gpu_memory"),
         ({"members": 0}, "members"),
         ({"members": 100_001}, "members"),
@@ -180,7 +180,7 @@ def lacks(each, shape) -> list[str]:
     ]
     if not shape.gpus and not shape.gpu_milli:
         return found
-    wanted = max(shape.gpus, 1)
+    wanted = shape.devices
     right = [d for d in each.devices if not shape.gpu_models or d.model in shape.gpu_models]
     large = [d for d in right if d.memory_mib >= shape.gpu_memory_mib]
     if len(large) >= wanted:

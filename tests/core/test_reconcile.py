@@ -12,10 +12,11 @@ from fairlead.model.events import (
     MemberStarted,
     NodeJoined,
     NodeLost,
+    Progressed,
 )
 from fairlead.model.jobs import Phase
-from fairlead.model.messages import MemberState, Report
-from strategies import FAILED, OK, cluster, node, place, start, stop, submit
+from fairlead.model.messages import MemberState, Progress, Report
+from strategies import FAILED, OK, cluster, end, node, place, start, stop, submit
 
 
 @pytest.fixture
@@ -195,3 +196,73 @@ def test_a_checkpoint_is_news_once_and_not_if_it_is_of_an_earlier_attempt(core):
     take(core, (events, ()))
     assert job.checkpoint_ms == 70
     assert report(70)[0] == report(60)[0] == []
+
+
+# ---- how far jobs are --------------------------------------------------------------------------
+
+
+def far(core, steps, at, state="running", rank=0, attempt=1):
+    """Return the events of a report that says how far a member is."""
+    said = Progress(steps=steps, at_ms=at)
+    exit = FAILED if state == "ended" else None
+    member = MemberState(
+        job=1, attempt=attempt, rank=rank, state=state, progress=said, started_ms=1, exit=exit
+    )
+    report = Report(node="n0", boot="a", seen=core.seq, members=(member,))
+    return [each for each in reconcile(core, report)[0] if isinstance(each, Progressed)]
+
+
+def test_progress_is_news_at_first_then_every_ten_seconds_and_at_the_very_last(core):
+    job = placed(core)
+    start(core, job)
+    assert far(core, -1, 500) == []
+    (first,) = far(core, 3, 1_000)
+    assert first == Progressed(job=1, attempt=1, steps=3, at_ms=1_000)
+    core.apply(60_000, first)
+    assert far(core, 9, 10_999) == []
+    assert far(core, 3, 11_000) == []
+    assert far(core, 2, 11_000) == [], "backwards"
+    assert far(core, 9, 11_000)[0].steps == 9
+    (last,) = far(core, 5, 1_500, "ended")
+    assert (last.steps, last.at_ms) == (5, 1_500)
+
+
+def test_once_others_have_come_to_its_device_the_next_word_is_news_at_once(core):
+    job = placed(core)
+    start(core, job)
+    core.apply(60_000, far(core, 3, 1_000)[0])
+    assert far(core, 9, 2_000) == []
+    job.progress = job.progress._replace(disturbed=True)
+    (said,) = far(core, 9, 2_000)
+    core.apply(60_000, said)
+    assert not job.progress.disturbed and job.progress.from_steps == 9
+    assert far(core, 10, 3_000) == []
+
+
+def test_the_longer_an_attempt_runs_the_rarer_its_lines_are(core):
+    start(core, placed(core))
+    at, lines, week = 1_000, 0, 7 * 24 * 3_600_000
+    while at < week:  # it reports every five seconds
+        for event in far(core, at // 100, at):
+            core.apply(at, event)
+            lines += 1
+        at += 5_000
+    assert 300 < lines < 500
+
+
+def test_in_a_gang_the_first_member_speaks_for_all(core):
+    start(core, placed(core, members=2, where=(0, 0)))
+    assert far(core, 9, 1_000, rank=1) == []
+    assert far(core, 8, 1_000, rank=0)[0].steps == 8
+
+
+def test_a_new_attempt_may_have_made_fewer_steps(core):
+    job = placed(core)
+    start(core, job)
+    core.apply(5_000, far(core, 70, 4_000)[0])
+    stop(core, job, Phase.PENDING)
+    end(core, job, exit=FAILED)
+    place(core, job, 0)
+    start(core, job)
+    assert far(core, 90, 99_000, attempt=1) == [], "a late word of the attempt before"
+    assert far(core, 20, 6_000, attempt=2)[0].steps == 20

@@ -73,10 +73,6 @@ def test_it_finds_a_place_where_there_is_one_and_a_run_is_what_one_by_one_gives(
         ledger.join(index, spec)
     fit, request = Anywhere(ledger, turns), Request(shape)
     run = fit.run(request, count)
-    nodes, members = fit.fill(request, count)
-    assert Counter(slot.node for slot in run) == Counter(
-        dict(zip(nodes.tolist(), members.tolist(), strict=True))
-    )
     one_by_one = []
     while len(one_by_one) < count and (slot := fit.one(request)) is not None:
         assert ledger.has_room(slot.node, request, slot.devices)

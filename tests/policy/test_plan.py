@@ -49,6 +49,7 @@ def busy(rng: Random, nodes: list[Node]) -> Core:
 
 def fields(shape: Shape) -> dict:
     names = ("members", "spread", "gpus", "gpu_milli", "gpu_memory_mib", "gpu_models")
+    names += ("within", "near")
     return {"cpus": shape.cpu_milli / 1000, **{name: getattr(shape, name) for name in names}}
 
 

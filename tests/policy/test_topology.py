@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fairlead.core.links import pair_cost, pick_gpus
 from fairlead.model.base import Misuse
-from fairlead.policy.place.topology import pair_cost, pick_gpus, pick_nodes
+from fairlead.policy.place.topology import pick_nodes
 
 # Two sockets with two switches each, NVLink between neighbours.
 HOST = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fairlead.core.engine import Core
 from fairlead.model.jobs import LIVE, JobSpec, PolicyConfig
@@ -62,6 +63,19 @@ def count_free(node: Node, where: int, holds: list[Hold], shape: Shape, at: int,
 
 def fits(nodes: list[Node], holds: list[Hold], shape: Shape, at: int, run: int) -> bool:
     """Whether a whole gang fits in [at, at + run)."""
+    if shape.within:
+        anywhere = replace(shape, within="")
+        racks = {node.rack for node in nodes}
+        return any(
+            fits(
+                [replace(node, cpu_milli=0) if node.rack != rack else node for node in nodes],
+                holds,
+                anywhere,
+                at,
+                run,
+            )
+            for rack in racks
+        )
     counts = [count_free(node, i, holds, shape, at, run) for i, node in enumerate(nodes)]
     if shape.spread == "same-node":
         return max(counts) >= shape.members
@@ -95,13 +109,14 @@ def pool(size: int) -> list[Node]:
 
 
 def gpu_nodes() -> list[Node]:
-    """Return three machines of two kinds."""
+    """Return three machines of two kinds in two racks."""
     return [
         Node(
             name=f"n{i}",
             cpu_milli=8000,
             memory_mib=16_000,
             devices=tuple(Device(model=m, memory_mib=40_000) for m in models),
+            rack="r1" if i < 2 else "r2",
         )
         for i, models in enumerate(("AA", "AB", "BBB"))
     ]
@@ -125,7 +140,12 @@ def gpu_shape(rng: Random) -> Shape:
     if members > 1 and spread == "same-node":
         cpu = min(cpu, 2000)
         gpu = {key: value for key, value in gpu.items() if key != "gpu_models"}
-    return Shape(cpu_milli=cpu, members=members, spread=spread, **gpu)
+    shape = Shape(cpu_milli=cpu, members=members, spread=spread, **gpu)
+    near = rng.choice(["", "", "node", "rack"]) if members > 1 else ""
+    close = replace(shape, within="rack", near=near)
+    if members > 1 and rng.random() < 0.4 and fits(gpu_nodes(), [], close, 0, 1):
+        return close
+    return replace(shape, near=near)
 
 
 @st.composite

@@ -30,6 +30,7 @@ from fairlead.model.events import (
     NodeJoined,
     NodeLost,
     Placed,
+    Promised,
     Released,
     ResourceSet,
     Shrunk,
@@ -42,7 +43,7 @@ from fairlead.model.messages import MemberState, Report
 from fairlead.policy.deadlock.settle import next_grant
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.place.score import BestFit
-from strategies import OK, clusters, exits, image, nodes, shapes
+from strategies import OK, clusters, exits, gangs, image, nodes, shapes
 
 picks = st.integers(0, 10**6)
 amounts = st.dictionaries(st.sampled_from("ab"), st.integers(1, 2), max_size=2)
@@ -76,7 +77,7 @@ class CoreMachine(RuleBasedStateMachine):
         assert self.core.due(self.time) == []
 
     @rule(
-        shape=shapes(),
+        shape=st.one_of(shapes(), gangs()),
         limit=st.sampled_from([None, 1000]),
         retries=st.integers(0, 2),
         more=st.integers(0, 3),
@@ -84,7 +85,7 @@ class CoreMachine(RuleBasedStateMachine):
         may=amounts,
     )
     def submit(self, shape, limit, retries, more, counted, may):
-        members_max = shape.members + more if more else 0
+        members_max = shape.members + more if more and not shape.kinds else 0
         spec = JobSpec(
             shape=shape,
             limit_ms=limit,
@@ -136,6 +137,17 @@ class CoreMachine(RuleBasedStateMachine):
             held = self.core.ledger.room.copy()
             self.apply(StopDecided(job=job.id, attempt=job.attempt, then=then))
             assert (self.core.ledger.room == held).all()
+
+    @rule(pick=picks, ms=st.sampled_from([1, 2000]), again=st.booleans())
+    def is_to_move(self, pick, ms, again):
+        """What is free is held for a job that runs, and may be stopped for it, or may not."""
+        job = self.some((Phase.STARTING, Phase.RUNNING), pick)
+        slots = job and self.fit.gang(self.core.shapes[job.shape_id])
+        if slots and job.team is None:
+            until = self.time + ms
+            self.apply(Promised(job.id, self.time, slots, "it moves", until, move_for=0))
+            if again:
+                self.apply(StopDecided(job=job.id, attempt=job.attempt, then=Phase.PENDING))
 
     @rule(name=st.sampled_from("ab"), amount=st.integers(1, 4))
     def there_are_so_many(self, name, amount):
@@ -285,6 +297,7 @@ class CoreMachine(RuleBasedStateMachine):
         for job_id in list(core.pending):
             self.apply(Cancelled(job=job_id))
         assert not core.jobs and not any(map(any, core.usage.values()))
+        assert not core.promises and not core.moving and not core.shares.kept
         assert not any(core.named.held.values()) and not core.named.live and not core.named.asks
         for index in range(len(core.nodes)):
             free = core.ledger.room[:5, index] + core.ledger.foreign[:, index]

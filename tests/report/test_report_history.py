@@ -12,14 +12,14 @@ from fairlead.model.events import (
 )
 from fairlead.model.jobs import Exit, JobSpec, Phase
 from fairlead.model.resources import Node, Shape, Slot
-from fairlead.report.figures import (
+from fairlead.pages.figures import (
     core_seconds,
     quantile,
     tenant_figures,
     total_figures,
     use_over_time,
 )
-from fairlead.report.history import read
+from fairlead.pages.history import read
 
 
 def log(*events):

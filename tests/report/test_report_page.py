@@ -4,10 +4,10 @@ from html.parser import HTMLParser
 from fairlead.model.events import MemberEnded, MemberStarted, NodeJoined, Placed, Submitted
 from fairlead.model.jobs import Exit, JobSpec
 from fairlead.model.resources import Node, Shape, Slot
-from fairlead.report.draw import BARS_SHOWN_MAX, Packer, Scale, round_ticks, timeline
-from fairlead.report.figures import OTHERS, shown_tenants
-from fairlead.report.history import read
-from fairlead.report.page import page, seconds
+from fairlead.pages.draw import BARS_SHOWN_MAX, Packer, Scale, round_ticks, timeline
+from fairlead.pages.figures import OTHERS, shown_tenants
+from fairlead.pages.history import read
+from fairlead.pages.page import page, seconds
 
 HOSTILE = """</text><script>alert(1)</script>"'&"""
 

@@ -129,11 +129,19 @@ def test_at_the_start_it_learns_from_history_in_the_order_of_the_ends(desk, fake
         await finish(desk, 1, 1_002_000, 1_005_000)
         forecasts = desk.shell.forecasts = Forecasts(fake, learned=False)
         await finish(desk, 3, 1_005_000, 1_012_000)  # while it has not learned yet
-        assert forecasts.attach(0, [Submitted(job=9, spec=desk.store.spec_of(1))])[1:] == []
+        assert (
+            forecasts.attach(0, desk.shell.core, [Submitted(job=9, spec=desk.store.spec_of(1))])[1:]
+            == []
+        )
         await forecasts.learn(desk.store)
         assert [name for name, _, _ in fake.taught][:2] == ["b", "a"]
         assert fake.taught[-1] == ("c", 7_000, True)
-        assert len(forecasts.attach(0, [Submitted(job=9, spec=desk.store.spec_of(1))])) == 2
+        assert (
+            len(
+                forecasts.attach(0, desk.shell.core, [Submitted(job=9, spec=desk.store.spec_of(1))])
+            )
+            == 2
+        )
 
     run(desk, story())
 

@@ -141,7 +141,6 @@ def test_gpus_are_whole_or_a_part_of_one_and_may_name_a_model(gpus, expected):
         ({"resources": {"cpus": None}}, "resources.cpus", "got nothing", ""),
         ({"resources": []}, "resources", "got a list", ""),
         ({"resources": {"gpus": -1}}, "resources.gpus", "negative", ""),
-        ({"resources": {"gpus": 1.5}}, "resources.gpus", "fraction of one", "1 or 2"),
         ({"resources": {"gpus": 65}}, "resources.gpus", "more than a node can have", "members"),
         ({"resources": {"gpus": "A100:x"}}, "resources.gpus", "cannot read gpus", "H100:2"),
         ({"resources": {"gpus": ":2"}}, "resources.gpu_type", "empty", ""),
@@ -333,3 +332,83 @@ def test_five_thousand_equal_requests_cost_little():
         parse_body(body, ANN)
         costs.append(time.process_time() - before)
     assert min(costs) < 0.12  # measured: 0.02; far less than per-key Python would take
+
+
+@pytest.mark.parametrize(
+    ("asked", "close"),
+    [
+        ("rack", ("rack", "")),
+        ({"required": "switch"}, ("switch", "")),
+        ({"preferred": "rack"}, ("", "rack")),
+        ("preferred:node", ("", "node")),
+        ("required:switch, preferred:rack", ("switch", "rack")),
+        ({"required": "rack", "preferred": "rack"}, ("rack", "rack")),
+        ("", ("", "")),
+    ],
+)
+def test_topology_says_what_is_required_and_what_is_preferred(asked, close):
+    shape = spec_of(members=4, topology=asked).shape
+    assert (shape.within, shape.near) == close
+    alone = spec_of(topology=asked).shape  # one member is always close to itself
+    assert (alone.within, alone.near) == ("", "")
+    elastic = spec_of(members="1-4", topology=asked).shape
+    assert (elastic.within, elastic.near) == close
+
+
+@pytest.mark.parametrize(
+    ("asked", "message", "hint"),
+    [
+        ("rak", "topology has no level 'rak'", "did you mean rack?"),
+        ("zone", "topology has no level 'zone'", "the levels are node, rack, switch"),
+        ({"required": "Rack"}, "no level 'Rack'", "did you mean rack?"),
+        ({"preffered": "rack"}, "unknown key topology.preffered", "did you mean preferred?"),
+        ("prefered:rack", "topology has no key 'prefered'", "did you mean preferred?"),
+        ("rack,switch", "says twice what is required", "the levels are"),
+        ({}, "topology says nothing", 'write for example "rack"'),
+        ({"required": "rack", "preferred": "switch"}, "which is wider", "a closer one"),
+        (7, "expected text", ""),
+    ],
+)
+def test_a_topology_that_cannot_be_is_refused_in_words(asked, message, hint):
+    no = misuse_of({"run": "x", "members": 4, "topology": asked})
+    assert message in no.message and hint in no.hint
+    assert no.field.startswith("topology")
+
+
+def test_members_on_one_node_and_on_distinct_nodes_cannot_be():
+    no = misuse_of({"run": "x", "nodes": 2, "topology": "node"})
+    assert "one node and on distinct nodes" in no.message
+
+
+@pytest.mark.parametrize(
+    ("resources", "whole", "shares"),
+    [
+        ({"gpus": 1.5}, 1, (500,)),
+        ({"gpus": "H100:2.25"}, 2, (250,)),
+        ({"gpu_split": [0.25, 0.5]}, 0, (500, 250)),
+        ({"gpu_split": "0.5, 0.25, 1"}, 1, (500, 250)),
+        ({"gpu_split": ["1", "1"]}, 2, ()),
+        ({"gpu_split": [0.5]}, 0, (500,)),
+    ],
+)
+def test_a_member_takes_several_gpus_in_uneven_parts(resources, whole, shares):
+    shape = spec_of(resources=resources).shape
+    assert (shape.gpus, shape.shares, shape.devices) == (whole, shares, whole + len(shares))
+    assert shape.gpu_milli == sum(shares)
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        ({"gpu_split": [1.5]}, "a part that is not of one GPU"),
+        ({"gpu_split": [0.5, 0]}, "a part that is not of one GPU"),
+        ({"gpu_split": "half"}, "half"),
+        ({"gpu_split": [0.5], "gpus": 1}, "both say how much"),
+        ({"gpu_split": [0.01] * 1000}, "more than a node can have"),
+        ({"gpus": 1000.5}, "more than a node can have"),
+        ({"gpu_splt": [0.5]}, "unknown key resources.gpu_splt"),
+    ],
+)
+def test_splits_that_cannot_be_are_refused(resources, message):
+    no = misuse_of({"run": "x", "resources": resources})
+    assert message in no.message and no.field.startswith("resources.gpu")

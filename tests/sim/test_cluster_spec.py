@@ -135,3 +135,60 @@ def test_a_width_becomes_equal_members_that_add_up_and_fit_if_anything_does(proc
     assert each <= cluster.widest
     room = sum(count * (node // each) for node, count in cluster.widths.items())
     assert room >= shape.members  # all of these widths fit these clusters
+
+
+def test_nodes_stand_in_racks_under_switches_and_gpus_are_linked_in_groups():
+    cluster = parse_cluster("4x4gpu,rack:1,switch:2,nvlink:2,socket:4+3x4cpu,rack:2")
+    assert [(node.rack, node.switch) for node in cluster.nodes] == [
+        *(("rack1", "switch1"), ("rack2", "switch1"), ("rack3", "switch2"), ("rack4", "switch2")),
+        *(("rack5", ""), ("rack5", ""), ("rack6", "")),
+    ]
+    islands = [(each.island, each.pcie, each.socket) for each in cluster.nodes[0].devices]
+    assert islands == [(0, 0, 0), (0, 0, 0), (1, 0, 0), (1, 0, 0)]
+
+
+def test_a_file_tells_racks_by_name_and_the_cost_of_links_in_a_table(tmp_path):
+    file = tmp_path / "c.toml"
+    file.write_text(
+        '[[nodes]]\ngpus = 3\nrack = "a"\nswitch = "s"\ngpu_links = [[0,1,5],[1,0,5],[5,5,0]]\n'
+        "[[nodes]]\ncount = 4\ngpus = 4\nper_rack = 2\npcie = 2\n"
+    )
+    nodes = parse_cluster(str(file)).nodes
+    assert nodes[0].links == ((0, 1, 5), (1, 0, 5), (5, 5, 0))
+    assert [(node.rack, node.switch) for node in nodes] == [
+        *(("a", "s"), ("rack2", ""), ("rack2", ""), ("rack3", ""), ("rack3", ""))
+    ]
+    assert [each.pcie for each in nodes[1].devices] == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ('rack = "a"\nper_rack = 2', "both rack and per_rack"),
+        ("gpu_links = [[0,1],[1,0]]", "no table of 4 rows of 4 costs"),
+        ("gpu_links = 7", "no table of 4 rows"),
+        (f"gpu_links = [[0,1,1,1],[2,0,1,1],{[1, 1, 0, 1]},{[1, 1, 1, 0]}]", "depends on the way"),
+        ("per_rack = 0", "0 nodes or GPUs for per_rack"),
+        ("nvlnk = 2", "unknown key nvlnk"),
+    ],
+)
+def test_places_that_cannot_be_are_refused(tmp_path, table, message):
+    file = tmp_path / "c.toml"
+    file.write_text(f"[[nodes]]\ngpus = 4\n{table}\n")
+    with pytest.raises(Misuse) as caught:
+        parse_cluster(str(file))
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("4x8gpu,nvlnk:2", 'cannot read "nvlnk:2"', 'did you mean "nvlink:2"?'),
+        ("4x8cpu,nvlink:2", "nvlink without GPUs", "8gpu,nvlink:2"),
+        ("4x8gpu,rack:0", "0 in a group", "rack:2"),
+        ("4x8gpu,rack:2,rack:3", "names the same amount twice", ""),
+    ],
+)
+def test_groups_that_cannot_be_are_answered_with_what_to_write(text, message, hint):
+    wrong = error_of(text)
+    assert message in wrong.message and hint in wrong.hint

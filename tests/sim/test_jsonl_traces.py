@@ -99,7 +99,7 @@ def test_ids_may_be_numbers_or_words_and_order_ties():
     ("body", "message", "field", "hint"),
     [
         (job(gpu=1), 'unknown key "gpu"', "gpu", "did you mean gpus?"),
-        (job(wombat=1), 'unknown key "wombat"', "wombat", "the keys are id, submit_s"),
+        (job(wombat=1), 'unknown key "wombat"', "wombat", "the keys are cpus, memory_mib"),
         ({"id": 1, "submit_s": 0}, "found no run_s", "run_s", ""),
         (job(run_s=-1), 'run_s: found "-1"; expected `float` >= 0', "run_s", ""),
         (job(submit_s="soon"), "submit_s: found", "submit_s", ""),
@@ -109,7 +109,7 @@ def test_ids_may_be_numbers_or_words_and_order_ties():
         (job(priority=101), "priority: found", "priority", ""),
         (job(members=0), "members: found", "members", ""),
         (job(limit_s=0), "limit_s: found", "limit_s", ""),
-        (job(gpus=1, gpu_milli=500), "both gpus and gpu_milli", "gpu_milli", ""),
+        (job(gpu_parts=[500], gpu_milli=500), "gpu_milli and gpu_parts", "gpu_parts", ""),
         (job(gpu_memory_mib=5), "without GPUs", "gpus", "add gpus"),
         (job(processors=2, gpus=1), "found processors and gpus", "processors", "cores"),
         (job(processors=2, members=2), "found processors and members", "processors", ""),
@@ -186,3 +186,34 @@ def test_the_documented_keys_are_the_keys():
     )
     for key in (*jsonl.Line.__struct_fields__, *jsonl.Header.__struct_fields__):
         assert f"`{key}`" in page
+
+
+def test_a_gang_with_different_workers_names_what_each_kind_asks_for():
+    body = job(workers=[{"cpus": 8}, {"count": 4, "cpus": 4, "gpus": 2}], topology="rack")
+    (found,) = parse(body).jobs
+    assert found.shape.members == 5
+    assert [(kind.cpu_milli, kind.gpus, kind.members) for kind in found.shape.kinds] == [
+        (8000, 0, 1),
+        (4000, 2, 4),
+    ]
+    assert found.shape.within == "rack"
+
+
+@pytest.mark.parametrize(
+    ("more", "field", "message"),
+    [
+        ({"gpus": 2}, "workers", "found workers and gpus"),
+        ({"members": 2}, "workers", "found workers and members"),
+        ({"members_max": 2}, "workers", "found workers and members_max"),
+        ({"processors": 2}, "processors", "found processors and workers"),
+    ],
+)
+def test_workers_stand_instead_of_what_equal_members_ask_for(more, field, message):
+    wrong = error_of(job(workers=[{"cpus": 8}, {"count": 4}], **more))
+    assert (wrong.field, message in wrong.message) == (field, True), wrong.message
+
+
+def test_a_wrong_key_of_a_kind_of_workers_is_an_error_with_its_line():
+    wrong = error_of(job(workers=[{"cuont": 2}]))
+    assert "t:2" in wrong.message
+    assert (wrong.field, wrong.hint) == ("cuont", "did you mean count?")

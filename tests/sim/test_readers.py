@@ -15,7 +15,7 @@ from fairlead.model.resources import Shape
 from fairlead.sim import traces
 from fairlead.sim.traces.lines import Lines
 from fairlead.sim.workload import Trace, TraceJob, fit, parse_cluster
-from traces import EXCERPTS, OLD_GAVEL, SEREN, SHOCKWAVE, THROUGHPUTS
+from traces import EXCERPTS, OLD_GAVEL, SEREN, SHOCKWAVE, THROUGHPUTS, write_profile
 
 
 @pytest.fixture
@@ -25,7 +25,8 @@ def read(tmp_path: Path):
         path.write_bytes(body.encode() if isinstance(body, str) else body)
         table = tmp_path / "throughputs.json"
         table.write_text(THROUGHPUTS)
-        return traces.read(path, **({"throughputs": table} | how))
+        known = {"throughputs": table, "profiles": write_profile(tmp_path / "profiles")}
+        return traces.read(path, **(known | how))
 
     return write_and_read
 

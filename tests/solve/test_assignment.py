@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import cheapest, cost_of, matrices, placeable
 
-from fairlead.solve import lexicographic
+from fairlead.solve import first, lexicographic
 from fairlead.solve.answer import Status
 from fairlead.solve.duals import NotOptimal, dense_duals, sparse_duals
 from fairlead.solve.flow import flow
@@ -169,10 +169,34 @@ def test_a_plan_that_can_be_improved_has_no_prices():
         sparse_duals((2, 2), np.arange(4), cost.ravel(), worse)
 
 
-def test_the_search_for_the_first_plan_that_takes_too_long_says_so(monkeypatch):
+@pytest.mark.parametrize(("world", "capacity"), [((120, 120), None), ((60, 30), 2)])
+def test_the_search_for_the_first_plan_that_takes_too_long_says_so(monkeypatch, world, capacity):
+    cost = large("ties", *world)
+    limited = build(cost, capacity=capacity)
     monkeypatch.setattr(lexicographic, "STEPS_MAX", 0)
-    found = solve_here(build(large("ties", 60, 60)), "once")
+    found = solve_here(limited)
     assert found.status is Status.OPTIMAL and not found.smallest
+    monkeypatch.undo()
+    whole = solve_here(limited)
+    assert whole.smallest and whole.value == found.value and whole.plan < found.plan
+
+
+@pytest.mark.parametrize("block", [1, 5, 64])
+@pytest.mark.parametrize("near", [0, 16])
+@given(st.integers(0, 2**32), st.integers(2, 60), st.integers(0, 9), st.sampled_from([2, 9, 40]))
+@settings(deadline=None, max_examples=25)
+def test_blocks_find_the_plan_that_moving_task_after_task_finds(block, near, seed, n, more, top):
+    cost = np.random.default_rng(seed).integers(0, top, (n, n + more))
+    # A resource that nobody may use, for two: then each task is moved by itself.
+    closed = np.full((n, 1), FORBIDDEN)
+    room = [1] * (n + more) + [2]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(first, "BLOCK", block)
+        patch.setattr(first, "NEAR_TASKS", near)
+        by_blocks = solve_here(build(cost), "once")
+    one_by_one = solve_here(build(np.hstack([cost, closed]), capacity=room), "capacity")
+    assert by_blocks.smallest and one_by_one.smallest
+    assert by_blocks.plan == one_by_one.plan
 
 
 def test_assign_takes_more_pairs_when_the_cheap_ones_do_not_explain_all():

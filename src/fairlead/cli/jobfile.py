@@ -56,7 +56,11 @@ class JobFile(NamedTuple):
 def _yaml_line(node: Any, path: str) -> int:
     """Return the line of the deepest key of the path that is there."""
     line = node.lc.line + 1 if hasattr(node, "lc") else 0
-    for part in path.split("."):
+    for part in path.replace("[", ".[").split("."):
+        if part.startswith("[") and isinstance(node, list) and int(part[1:-1]) < len(node):
+            node = node[int(part[1:-1])]
+            line = node.lc.line + 1 if hasattr(node, "lc") else line
+            continue
         if not isinstance(node, Mapping) or part not in node:
             break
         line = node.lc.key(part)[0] + 1  # type: ignore[attr-defined]

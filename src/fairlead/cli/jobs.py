@@ -14,6 +14,7 @@ from fairlead.cli import output, selectors
 from fairlead.cli.client import Client, connect, me
 from fairlead.cli.errors import FAILED, notice
 from fairlead.cli.times import localised
+from fairlead.model.topology import format_topology
 from fairlead.model.units import format_cpus, format_duration, format_size
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -268,13 +269,15 @@ def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("queue", f"{job['queue']}, priority {job['priority']}"),
         ("command", shlex.join(spec.get("command") or ())),
         ("workdir", spec.get("workdir") or ""),
-        ("asks for", _asked(shape) + (f", {members} members" if members > 1 else "")),
+        *_members_asked(spec, shape, members),
+        ("topology", format_topology(shape.get("within", ""), shape.get("near", ""))),
         ("licenses", _named(spec.get("counted"))),
         ("may acquire", _named(spec.get("may_acquire"))),
         ("members", "" if job["phase"] == "PENDING" else _members(job)),
         ("time limit", format_duration(limit) if limit else ""),
         ("deadline", when.deadline(job["now_ms"], job.get("deadline_ms"))),
         ("preempted", _preempted(job, spec)),
+        ("progress", _progress(job, spec)),
         ("work saved", output.clock(job.get("checkpoint_ms"))),
         ("submitted", output.clock(job["submitted_ms"])),
         ("waited", output.span(waited)),
@@ -286,6 +289,25 @@ def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("attempt", str(job["attempt"]) if job["attempt"] > 1 else ""),
         ("labels", ", ".join(f"{name}={value}" for name, value in spec.get("labels") or ())),
     ]
+
+
+def _progress(job: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
+    """Return how far a job is by its own words, how fast, and how much longer that takes."""
+    said = job.get("progress") or {}
+    steps, total = said.get("steps") or job.get("steps"), spec.get("steps")
+    parts = []
+    if steps is not None:
+        parts.append(f"{steps:,} {f'of {total:,} ' if total else ''}steps")
+    elif total:
+        parts.append(f"none of {total:,} steps reported yet")
+    if said.get("per_s"):
+        parts.append(f"{output.rate(said['per_s'])} steps/s")
+    if said.get("left_ms") is not None:
+        parts.append(f"about {output.span(said['left_ms'])} left at that speed")
+    if said.get("ignored"):
+        lines = "1 line" if said["ignored"] == 1 else f"{said['ignored']} lines"
+        parts.append(f"{lines} of its reports ignored, the first {said['odd']}")
+    return "; ".join(parts)
 
 
 def _preempted(job: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
@@ -305,6 +327,35 @@ def _members(job: Mapping[str, Any]) -> str:
     return f"{len(job['nodes'])} of {span}" if job["phase"] in output.LIVE else span
 
 
+def _members_asked(
+    spec: Mapping[str, Any], shape: dict[str, Any], members: int
+) -> list[tuple[str, str]]:
+    """Return what the members ask for, and who they are where they differ, with their ranks."""
+    if not (kinds := shape.get("kinds")):
+        asked = _asked(shape) + (f", {members} members" if members > 1 else "")
+        found = [("asks for", asked)]
+    else:
+        found = [("asks for", f"{members} members of {len(kinds)} kinds")]
+    first = 0
+    for each in spec.get("workers") or ():
+        count = each.get("members", 1)
+        ranks = f"rank {first}" if count == 1 else f"ranks {first} to {first + count - 1}"
+        own = f", {_asked(_kind(shape, first))}" if kinds else ""
+        runs = f": {shlex.join(each['command'])}" if each.get("command") else ""
+        found.append((f"  {each['name']}", f"{ranks}{own}{runs}"))
+        first += count
+    return found
+
+
+def _kind(shape: dict[str, Any], rank: int) -> dict[str, Any]:
+    """Return what the member with a rank asks for."""
+    for kind in shape.get("kinds") or ():
+        if rank < kind.get("members", 1):
+            return dict(kind, members=1)
+        rank -= kind.get("members", 1)
+    return shape
+
+
 def _asked(shape: dict[str, Any]) -> str:
     cpus = format_cpus(shape.get("cpu_milli", 1000))
     parts = [f"{cpus} CPU{'' if cpus == '1' else 's'}"]
@@ -317,6 +368,9 @@ def _asked(shape: dict[str, Any]) -> str:
         parts.append(
             f"{format_cpus(gpus)} {models + ' ' if models else ''}GPU{'' if gpus == 1000 else 's'}"
         )
+        if shares := shape.get("gpu_parts"):
+            each = (*(1000 for _ in range(shape.get("gpus", 0))), *shares)
+            parts[-1] += f" as {' + '.join(map(format_cpus, each))}"
     if gpu_memory := shape.get("gpu_memory_mib"):
         parts.append(f"{format_size(gpu_memory)} GPU memory")
     if shape.get("members", 1) > 1:

@@ -42,6 +42,7 @@ COMMANDS = {
     "nodes": Entry("fairlead.cli.nodes", "nodes", "List machines and what is free on them."),
     "node": Entry(_RESERVE, "node", "Drain a machine, and resume it."),
     "reservation": Entry(_RESERVE, "reservation", "Keep machines or amounts for a time."),
+    "defrag": Entry("fairlead.cli.defrag", "defrag", "Make room by moving running jobs."),
     "queue": Entry(_QUEUES, "queue", "Queues: their tree, quotas and limits."),
     "user": Entry(_QUEUES, "user", "Users: their shares and limits."),
     "tenant": Entry(_QUEUES, "tenant", "Tenants: their quotas."),
@@ -54,6 +55,7 @@ COMMANDS = {
     "checkpoint": Entry(
         "fairlead.cli.checkpoint", "checkpoint", "In a job: say that its work is saved."
     ),
+    "speeds": Entry("fairlead.cli.speeds", "speeds", "How fast types of jobs are, on which GPU."),
     "metrics": Entry("fairlead.cli.metrics", "metrics", "Print metrics, for Prometheus."),
     "doctor": Entry("fairlead.cli.service", "doctor", "Check this machine and the service."),
     "report": Entry("fairlead.cli.report", "report", "Make an HTML page of what happened."),

@@ -34,7 +34,7 @@ def nodes(watch: bool, quiet: bool, as_json: bool) -> None:
 
 def _table(answer: dict[str, Any]) -> str:
     found, now = answer["nodes"], answer.get("now_ms", 0)
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             node["name"],
             _state(node, now),
@@ -46,6 +46,10 @@ def _table(answer: dict[str, Any]) -> str:
         )
         for node in found
     ]
+    header, places = list(_HEADER), [_place(node) for node in found]
+    if any(places):
+        header.append("RACK")
+        rows = [(*row, place or "-") for row, place in zip(rows, places, strict=True)]
     devices = [
         f"{node['name']} GPU {device['index']}: {device['model']}, "
         f"{format_size(device['memory_mib'], exact=False)}, {_holders(device)}"
@@ -53,7 +57,12 @@ def _table(answer: dict[str, Any]) -> str:
         for device in node["devices"]
     ]
     reserved = [_reserved(node, each) for node in found for each in node.get("reserved", ())]
-    return "\n".join([output.table(_HEADER, rows), *devices, *reserved])
+    return "\n".join([output.table(header, rows), *devices, *reserved])
+
+
+def _place(node: dict[str, Any]) -> str:
+    """Return where a machine is: "s1/r1", switch and rack, as far as it is known."""
+    return "/".join(filter(None, (node.get("switch"), node.get("rack"))))
 
 
 def _state(node: dict[str, Any], now: int) -> str:

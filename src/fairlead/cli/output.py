@@ -114,6 +114,13 @@ def span(ms: int | None) -> str:
     return format_duration(max(ms, 0) // 1000 * 1000, exact=False)
 
 
+def rate(per_s: float | None) -> str:
+    """Return a rate with three figures or all whole steps, "-" for none."""
+    if per_s is None:
+        return "-"
+    return f"{per_s:,.0f}" if per_s >= 100 else f"{per_s:.3g}"
+
+
 def words(seconds: float) -> str:
     """Return seconds in the two largest units; a comparison then fits a narrow terminal."""
     if seconds < 60:

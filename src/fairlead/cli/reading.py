@@ -15,6 +15,8 @@ class Reading(TypedDict):
     throughputs: str | None
     throughputs_gpu: str
     job_table: str | None
+    speed_up: float
+    profiles: str | None
 
 
 _OPTIONS = (
@@ -22,26 +24,41 @@ _OPTIONS = (
         "--format",
         metavar="NAME",
         help="What the trace is: swf, jsonl, philly, philly-json, pai, openb, openb-packing, "
-        "gavel, muri, chronus, elasticflow, helios, acme or slurm. Default: by its content.",
+        "gavel, muri, chronus, elasticflow, pollux, helios, acme or slurm. Default: by its "
+        "content.",
     ),
     click.option(
         "--throughputs",
         type=click.Path(),
         metavar="FILE",
-        help="Steps per second of Gavel's jobs, which do not say how long they run.",
+        help="Steps per second of Gavel's jobs, which do not say how long they run. On a cluster "
+        "that names its GPU models jobs run as fast as it says of each.",
     ),
     click.option(
         "--throughputs-gpu",
         default="v100",
         show_default=True,
         metavar="GPU",
-        help="The kind of GPU that they run on.",
+        help="The kind of GPU that they run on where the cluster names none.",
     ),
     click.option(
         "--job-table",
         type=click.Path(),
         metavar="FILE",
         help="PAI's job table: when its tasks were submitted, and by whom.",
+    ),
+    click.option(
+        "--speed-up",
+        type=click.FloatRange(min=0.001, max=1000),
+        default=1.0,
+        metavar="X",
+        help="Jobs come X times as fast: the times between their arrivals are divided by X.",
+    ),
+    click.option(
+        "--profiles",
+        type=click.Path(),
+        metavar="DIR",
+        help="How fast the applications of Pollux' and Sia's jobs learn, a folder for each.",
     ),
 )
 

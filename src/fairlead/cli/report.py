@@ -17,9 +17,9 @@ import click
 from fairlead.cli.errors import Failure, misuse
 from fairlead.model.base import Misuse, Ms
 from fairlead.model.events import AnyEvent
-from fairlead.report.figures import TenantFigures, tenant_figures, total_figures
-from fairlead.report.history import History, read
-from fairlead.report.page import page
+from fairlead.pages.figures import TenantFigures, tenant_figures, total_figures
+from fairlead.pages.history import History, read
+from fairlead.pages.page import page
 from fairlead.service.places import Places
 from fairlead.store import schema
 from fairlead.store.logfile import BadRow, chunks, event_in

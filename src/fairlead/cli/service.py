@@ -255,6 +255,8 @@ def status(state: str | None, as_json: bool) -> int:
     nowhere = (found.get("preemptions") or {}).get("cycles") or ()
     if nowhere:
         lines["preempted"] = "; ".join(each["words"] for each in nowhere[:QUEUES_SHOWN])
+    if found.get("plan"):
+        lines["plan"] = _plan(found["plan"])
     config = found.get("config") or {}
     if config.get("problem"):
         lines["config"] = f"not in force: {config['problem']}"
@@ -264,6 +266,20 @@ def status(state: str | None, as_json: bool) -> int:
 
 
 QUEUES_SHOWN = 8
+
+
+def _plan(found: dict[str, Any]) -> str:
+    """Return how old the plan of the policy is, how good, and why there is no newer one."""
+    from fairlead.model.units import format_duration
+
+    words = [f"by {found['adviser']}: none yet"]
+    if found["age_ms"] is not None:
+        age, took = format_duration(found["age_ms"], exact=False), format_duration(found["took_ms"])
+        words = [f"by {found['adviser']}, {age} old, for {found['jobs']} jobs, took {took}"]
+        words += [found["because"]] if found["because"] else []
+        if found["gap_ppm"] is not None:
+            words.append(f"at most {found['gap_ppm'] / 10_000:.3g} % from the best")
+    return "; ".join(words + ([found["problem"]] if found["problem"] else []))
 
 
 def _queues(found: dict[str, Any]) -> str:

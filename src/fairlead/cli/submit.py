@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,15 +23,19 @@ _KEYS = {
     "memory": "resources.memory",
     "disk": "resources.disk",
     "gpus": "resources.gpus",
+    "gpu_split": "resources.gpu_split",
     "gpu_memory": "resources.gpu_memory",
     "gpu_type": "resources.gpu_type",
     "members": "members",
     "spread": "spread",
+    "topology": "topology",
     "priority": "priority",
     "queue": "queue",
     "tenant": "tenant",
     "time_limit": "time_limit",
     "expected": "expected",
+    "job_type": "job_type",
+    "steps": "steps",
     "deadline": "deadline",
     "preemptible": "preemptible",
     "retry": "retry",
@@ -49,20 +54,30 @@ _OPTIONS = (
     click.option("-c", "--cpus", metavar="N", help="CPUs per member: 2, 0.5, 500m [1]."),
     click.option("-m", "--memory", metavar="SIZE", help="Memory per member, such as 4G."),
     click.option("--disk", metavar="SIZE", help="Scratch space per member."),
-    click.option("-g", "--gpus", metavar="N", help="GPUs per member: 2, 0.5, H100:2."),
+    click.option("-g", "--gpus", metavar="N", help="GPUs per member: 2, 0.5, 1.5, H100:2."),
+    click.option("--gpu-split", metavar="N,N,…", help="Instead: what it takes of each, 0.5,0.25."),
     click.option("--gpu-memory", metavar="SIZE", help="Memory on each GPU."),
     click.option("--gpu-type", metavar="MODEL,…", help="Acceptable GPU models."),
     click.option("--members", metavar="N", help="Gang size: all start, or none. 2-8: elastic."),
+    click.option(
+        "--worker",
+        multiple=True,
+        metavar="NAME:N:KEY=VALUE,…",
+        help="N members that differ from others: ps:1:cpus=8.",
+    ),
     click.option(
         "--spread",
         type=click.Choice(["any", "same-node", "distinct-nodes"]),
         help="Where members may be.",
     ),
+    click.option("--topology", metavar="LEVEL", help="Within one node, rack or switch."),
     click.option("-p", "--priority", metavar="P", help="0 to 100, or low, normal, high."),
     click.option("--queue", metavar="NAME", help="Where it waits [default]."),
     click.option("--tenant", metavar="NAME", help="Who pays: team, account, project."),
     click.option("-t", "--time-limit", metavar="DURATION", help="Stopped after it: 90s, 1h30m."),
     click.option("--expected", metavar="DURATION", help="Your estimate of the run time."),
+    click.option("--job-type", metavar="NAME", help="Jobs of one type run equally fast."),
+    click.option("--steps", type=int, metavar="N", help="How many it makes in all."),
     click.option("--deadline", metavar="TIME", help="Done by then, or refused: now+4h."),
     click.option(
         "--preemptible/--not-preemptible", default=None, help="Once it runs, others may stop it."
@@ -250,7 +265,25 @@ def _request(
     for option, key in (("license", "licenses"), ("may_acquire", "may_acquire")):
         if options[option]:
             request[key] = _amounts(options[option], "--" + option.replace("_", "-"))
+    if options["worker"]:
+        request["workers"] = [_worker(word) for word in options["worker"]]
     return request
+
+
+def _worker(word: str) -> dict[str, Any]:
+    """Return one kind of workers: ps, ps:2, or worker:4:cpus=4,gpus=2."""
+    name, _, rest = word.partition(":")
+    count, _, pairs = rest.partition(":")
+    amounts = [pair.partition("=") for pair in pairs.split(",") if pair.strip()]
+    if (rest and not count.isdecimal()) or not all(key and value for key, _, value in amounts):
+        raise misuse(
+            f"--worker {word}: a name, how many, and what each asks for",
+            hint="--worker ps:1:cpus=8 --worker worker:4:cpus=4,gpus=2",
+        )
+    worker: dict[str, Any] = {"name": name, "count": int(count) if count else 1}
+    if amounts:
+        worker["resources"] = {key.strip(): value.strip() for key, _, value in amounts}
+    return worker
 
 
 def _amounts(words: tuple[str, ...], option: str) -> dict[str, int]:
@@ -314,6 +347,10 @@ def _in_user_words(
             failure.field = "--" + option.replace("_", "-")
             failure.message = f"{failure.field}: {failure.message}"
             return failure
+    kind = re.match(r"(?:jobs\[0\]\.)?workers\[(\d+)\]", failure.field)
+    if kind and options["worker"]:
+        failure.message = f"--worker {options['worker'][int(kind[1])]}: {failure.message}"
+        return failure
     return file.located(failure) if file and failure.field else failure
 
 

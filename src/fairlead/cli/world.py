@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from fairlead.sim.outcome import EventOrder
+    from fairlead.sim.outcome import EventOrder, Speeds
 
 
 _OPTIONS = (
@@ -33,6 +33,19 @@ _OPTIONS = (
         "Default: it loses nothing.",
     ),
     click.option(
+        "--measure",
+        metavar="A-B",
+        help="Tell of the jobs A to B alone, counted from 0 as they come, and end with them.",
+    ),
+    click.option(
+        "--speeds",
+        type=click.Choice(["told", "measured"]),
+        default="told",
+        show_default=True,
+        help="Whether the scheduler knows how fast jobs with rates are on each GPU model, or has "
+        "to find out from what they report.",
+    ),
+    click.option(
         "--set",
         "settings",
         multiple=True,
@@ -52,6 +65,8 @@ def behaviour(command: Callable[..., Any]) -> Callable[..., Any]:
         event_order: EventOrder,
         restart: str | None,
         checkpoint: str | None,
+        measure: str | None,
+        speeds: Speeds,
         settings: tuple[str, ...],
         **words: Any,
     ) -> Any:
@@ -63,9 +78,23 @@ def behaviour(command: Callable[..., Any]) -> Callable[..., Any]:
             event_order=event_order,
             restart_ms=parse_duration_ms(restart, "restart") if restart else 0,
             checkpoint_ms=parse_duration_ms(checkpoint, "checkpoint") if checkpoint else 0,
+            measure=_window(measure),
+            speeds=speeds,
         )
         return command(*args, rules=rules, settings=parse(settings), **words)
 
     for option in reversed(_OPTIONS):
         told = option(told)
     return told
+
+
+def _window(text: str | None) -> tuple[int, int] | None:
+    """Return the first job that is measured and the one after the last; None: all are."""
+    from fairlead.model.base import Misuse
+
+    if text is None:
+        return None
+    first, _, last = (part.strip() for part in text.partition("-"))
+    if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+        raise Misuse(f"'{text}' is no range of jobs", field="measure", hint="such as 4000-4999")
+    return int(first), int(last) + 1

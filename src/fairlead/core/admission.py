@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import TypeAlias
+
+from msgspec.structs import replace
 
 from fairlead.core.capacity import above, effective, leaves, missing
 from fairlead.core.engine import Core
 from fairlead.core.fits import lacking, largest, members_that_fit
-from fairlead.core.ledger import Request
+from fairlead.core.ledger import Ledger, Request
 from fairlead.core.named import check_spec
+from fairlead.core.nodes import device_memory_most
+from fairlead.core.speeds import NOWHERE, shape_of
 from fairlead.model import limits
 from fairlead.model.amounts import of, show
 from fairlead.model.base import Misuse, Refused
 from fairlead.model.jobs import JobSpec, Queue, Tenant
-from fairlead.model.resources import DIMENSIONS, GPU_MEMORY, Shape
+from fairlead.model.resources import (
+    DIMENSIONS,
+    GPU_MEMORY,
+    LEVELS,
+    Shape,
+    asked_in_all,
+    within_level,
+)
+from fairlead.model.topology import format_topology
 from fairlead.model.units import format_cpus, format_size
 
 
@@ -42,9 +56,16 @@ def admit(core: Core, spec: JobSpec) -> None:
             code="never-fits",
         )
     _check_shape(spec.shape)
-    request = Request(spec.shape)
-    if core.nodes and spec.shape not in core.fitting:
-        check_fits(core, request)
+    shape = shape_of(core, spec)
+    if shape.gpu_models == NOWHERE:
+        raise Refused(
+            f"jobs of type {spec.kind} run on no GPU that there is: somebody told so",
+            field="job_type",
+            hint="see: fairlead speeds",
+            code="never-fits",
+        )
+    if core.nodes and shape not in core.fitting:
+        check_fits(core, Request(shape), spec.kind_names())
     _check_quota(core, spec)
     if core.shares.limited:
         check_ever(core, spec)
@@ -178,35 +199,68 @@ def _ever(core: Core, queue: str, resource: str, amount: int) -> int:
 
 
 def _check_shape(shape: Shape) -> None:
-    if shape.gpus and shape.gpu_milli:
-        raise Misuse("ask for whole GPUs or for a share of one, not both", field="resources.gpus")
+    if not 1 <= shape.members <= limits.MEMBERS_MAX:
+        raise Misuse(f"members must be 1 to {limits.MEMBERS_MAX}", field="members")
+    for number, kind in enumerate(shape.parts()):
+        _check_kind(kind, f"workers[{number}].resources" if shape.kinds else "resources")
+
+
+def _check_kind(shape: Shape, field: str) -> None:
+    if shape.gpu_parts and sum(shape.gpu_parts) != shape.gpu_milli:
+        raise Misuse("the parts of GPUs are not what is asked for", field=f"{field}.gpu_split")
     if shape.gpu_memory_mib and not (shape.gpus or shape.gpu_milli):
         raise Misuse(
             "gpu_memory without gpus",
-            field="resources.gpu_memory",
+            field=f"{field}.gpu_memory",
             hint="say how much of a GPU too, for example gpus: 1 or gpus: 0.5",
         )
-    if not 1 <= shape.members <= limits.MEMBERS_MAX:
-        raise Misuse(f"members must be 1 to {limits.MEMBERS_MAX}", field="members")
     if not any((*shape.amounts(), shape.gpus, shape.gpu_milli)):
-        raise Misuse("the job asks for nothing at all", field="resources", hint="ask for some cpus")
+        raise Misuse("the job asks for nothing at all", field=field, hint="ask for some cpus")
 
 
-def check_fits(core: Core, request: Request) -> None:
-    """Raise Refused if the request would not fit the empty cluster, even with every node up."""
+def check_fits(core: Core, request: Request, names: Sequence[str] = ()) -> None:
+    """Raise Refused if the request would not fit the empty cluster, even with every node up.
+
+    `names` are those of different workers.
+    """
     shape = request.shape
     fitting = members_that_fit(core.ledger, request, empty=True)
     if fitting >= shape.members:
         core.fitting.add(shape)
         return
     near = largest(core.ledger, request)
-    hint = f"the nearest that can run: {describe(near)}" if near else "no node has any of that"
-    if fitting:
-        what = f"only {fitting} of {shape.members} members fit at once, with nobody else there"
+    if near is not None:
+        hint = f"the nearest that can run: {describe(near, names)}"
+    else:
+        fewer = "ask for fewer workers, or for less for each"
+        hint = fewer if shape.kinds else "no node has any of that"
+    if shape.kinds:
+        what = lack_of_kinds(core.ledger, request, names, empty=True)
+        hint += _wider(core, shape)
+    elif fitting:
+        within = f" within one {shape.within}" if shape.within else ""
+        what = f"only {fitting} of {shape.members} members fit at once{within}, with nobody else "
+        what += "there"
+        hint += _wider(core, shape)
     else:
         counts = lacking(core.ledger, request, empty=True)
         what = "no node is large enough: " + describe_lack(counts)
     raise Refused(f"can never run: {what}", field="resources", hint=hint, code="never-fits")
+
+
+def _wider(core: Core, shape: Shape) -> str:
+    """Return what else to ask for where members need not be so close together."""
+    if not shape.within:
+        return ""
+    words = format_topology("", shape.within)
+    for level in LEVELS[LEVELS.index(shape.within) + 1 :]:
+        wider = Request(within_level(shape, level))
+        if members_that_fit(core.ledger, wider, empty=True) >= shape.members:
+            return f", or topology: {level}, or topology: {words}"
+    apart = Request(within_level(shape, ""))
+    if members_that_fit(core.ledger, apart, empty=True) < shape.members:
+        return ""
+    return f", or topology: {words}"
 
 
 def _check_quota(core: Core, spec: JobSpec) -> None:
@@ -227,35 +281,38 @@ def _check_quota(core: Core, spec: JobSpec) -> None:
             )
 
 
-def asked_in_all(shape: Shape) -> tuple[int, ...]:
-    """Return what all members ask for, in the order of DIMENSIONS (a lower bound for devices)."""
-    milli = 1000 * shape.gpus + shape.gpu_milli
-    memory = shape.gpu_memory_mib * max(shape.gpus, 1)
-    return tuple(
-        amount * shape.members
-        for amount in (shape.cpu_milli, shape.memory_mib, shape.disk_mib, milli, memory)
-    )
-
-
 def counted(core: Core, tenant: Tenant, shape: Shape) -> tuple[int, ...]:
     """Return what a job counts against its tenant's quota, in the order of DIMENSIONS.
 
     Of whole GPUs the memory counts as that of the largest it may get: which they will be is not
     known before they are chosen, and a quota is never exceeded.
     """
+    if shape.kinds:
+        each = [counted(core, tenant, kind) for kind in shape.kinds]
+        return tuple(map(sum, zip(*each, strict=True)))
     asked = asked_in_all(shape)
     if not shape.gpus or tenant.quota[GPU_MEMORY] is None:
         return asked
-    largest = max(
-        (
-            device.memory_mib
-            for node in core.nodes
-            for device in node.spec.devices
-            if not shape.gpu_models or device.model in shape.gpu_models
-        ),
-        default=0,
-    )
-    return (*asked[:GPU_MEMORY], max(asked[GPU_MEMORY], largest * shape.gpus * shape.members))
+    most = device_memory_most(core.nodes, shape) * shape.gpus
+    most += shape.gpu_memory_mib * len(shape.shares)
+    return (*asked[:GPU_MEMORY], max(asked[GPU_MEMORY], most * shape.members))
+
+
+def lack_of_kinds(
+    ledger: Ledger, request: Request, names: Sequence[str] = (), *, empty: bool
+) -> str:
+    """Return in words why different workers have no room: kind by kind, or only together."""
+    lacks = []
+    for index, part in enumerate(request.parts):
+        fitting = members_that_fit(ledger, part, empty=empty)
+        if fitting == part.members:
+            continue
+        alone = f"workers with {describe(replace(part.shape, members=1))}"
+        words = names[index] if index < len(names) and names[index] else alone
+        words += f": {fitting} of {part.members} fit{'' if empty else ' now'}"
+        counts = Counter[str]() if fitting else lacking(ledger, part, empty=empty)
+        lacks.append(f"{words} ({describe_lack(counts)})" if counts else words)
+    return "; ".join(lacks) or "each kind of workers fits alone, but not all of them together"
 
 
 def describe_lack(counts: dict[str, int]) -> str:
@@ -268,17 +325,35 @@ def describe_lack(counts: dict[str, int]) -> str:
     return "; ".join(parts) or "no nodes"
 
 
-def describe(shape: Shape) -> str:
-    """Return a request in words, for hints."""
+def format_split(shape: Shape) -> str:
+    """Return what it takes of each GPU: "1, 0.5, 0.25"."""
+    return ", ".join(map(format_cpus, (*(1000 for _ in range(shape.gpus)), *shape.shares)))
+
+
+def _describe_kind(kind: Shape) -> str:
+    return f"{kind.members} x ({describe(replace(kind, members=1, within='', near=''))})"
+
+
+def describe(shape: Shape, names: Sequence[str] = ()) -> str:
+    """Return a request in words, for hints; `names` are those of different workers."""
+    if shape.kinds:
+        each = zip_longest(map(_describe_kind, shape.kinds), names[: len(shape.kinds)])
+        words = " + ".join(f"{name} {kind}" if name else str(kind) for kind, name in each)
+        topology = format_topology(shape.within, shape.near)
+        return f"{words}, topology: {topology}" if topology else words
     parts = [f"cpus: {format_cpus(shape.cpu_milli)}"]
     if shape.memory_mib:
         parts.append(f"memory: {format_size(shape.memory_mib)}")
     if shape.disk_mib:
         parts.append(f"disk: {format_size(shape.disk_mib)}")
-    if shape.gpus or shape.gpu_milli:
+    if shape.gpu_parts:
+        parts.append(f"gpu_split: [{format_split(shape)}]")
+    elif shape.gpus or shape.gpu_milli:
         parts.append(f"gpus: {format_cpus(1000 * shape.gpus + shape.gpu_milli)}")
     if shape.gpu_memory_mib:
         parts.append(f"gpu_memory: {format_size(shape.gpu_memory_mib)}")
     if shape.members > 1:
         parts.append(f"members: {shape.members}")
+    if topology := format_topology(shape.within, shape.near):
+        parts.append(f"topology: {topology}")
     return ", ".join(parts)

@@ -7,16 +7,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fairlead.core.jobs import Job
-from fairlead.core.speeds import model_of, progressed, speed_deleted, speed_set
-from fairlead.model.advice import Share
+from fairlead.core.speeds import model_of, parted, progressed, speed_deleted, speed_set
+from fairlead.model.advice import WHOLE, Share
 from fairlead.model.base import JobId, Ms
-from fairlead.model.events import Advised, Event, Progressed, SpeedDeleted, SpeedSet
+from fairlead.model.events import Advised, Event, Parted, Progressed, SpeedDeleted, SpeedSet
 from fairlead.model.jobs import Phase
 
 if TYPE_CHECKING:
     from fairlead.core.engine import Core
 
 Seen: TypeAlias = tuple[int, ...]
+OWED_LEASES = 4
 NOBODY = Advised(adviser="", plan=())
 
 
@@ -31,6 +32,7 @@ class Advice:
         # What earlier plans promised beyond what was received, in millionths of ms.
         self.owed: dict[tuple[JobId, str], int] = {}
         self.seen: Seen = ()  # the state of affairs that it was made for
+        self.there: tuple[int, Seen] = (-1, ())  # what nodes have, as of a layout of the ledger
 
     def copy(self) -> Advice:
         """Return an independent copy."""
@@ -63,29 +65,31 @@ class Advice:
 
 
 def seen_of(core: Core) -> Seen:
-    """Return the state of affairs: a plan that was made for another one is stale."""
-    return (
-        core.next_job,
-        len(core.jobs),
-        core.speeds.version,
-        *core.shares.capacity(),
-    )
+    """Return the state of affairs, the next job first: a plan for another one is stale."""
+    advice, layout = core.advice, core.ledger.layout
+    if advice.there[0] != layout:
+        advice.there = (layout, tuple(core.shares.capacity()))
+    return (core.next_job, len(core.jobs), core.speeds.version, *advice.there[1])
 
 
 def advised(core: Core, event: Advised) -> None:
     """A plan was made. Jobs that have ended meanwhile are not in it. O(jobs in the plan)."""
     old, advice = core.advice, Advice()
-    advice.event, advice.at_ms, advice.seen = event, core.now, seen_of(core)
+    advice.event, advice.at_ms, advice.seen = event, core.now, event.seen or seen_of(core)
     jobs = core.jobs
     advice.of = {job: share for share in event.plan for job in share.jobs if job in jobs}
     passed = core.now - old.at_ms
+    most = OWED_LEASES * core.policy.lease_ms * WHOLE  # what cannot be had is not owed for ever
     for job_id in advice.of:
-        share = old.of.get(job_id)
+        share, job = old.of.get(job_id), jobs[job_id]
+        runs = job.phase is Phase.RUNNING
         for model, part in () if share is None else share.on:
-            received = old.received_ms(core, jobs[job_id], model)
-            owed = old.owed.get((job_id, model), 0) + part * passed - received * 1_000_000
+            key = (job_id, model)
+            received = old.received_ms(core, job, model) if runs else old.received.get(key, 0)
+            owed = old.owed.get(key, 0) + part * passed - received * WHOLE
+            owed = max(-most, min(most, owed))
             if owed:
-                advice.owed[job_id, model] = owed
+                advice.owed[key] = owed
     core.advice = advice
     core.wakeups += 1
 
@@ -96,5 +100,6 @@ def handlers(core: Core) -> dict[type[Event], Callable[[Any], None]]:
         Progressed: partial(progressed, core),
         SpeedSet: partial(speed_set, core),
         SpeedDeleted: partial(speed_deleted, core),
+        Parted: partial(parted, core),
         Advised: partial(advised, core),
     }

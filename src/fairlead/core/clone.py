@@ -40,6 +40,7 @@ def clone(core: Core) -> Core:
     copy.jobs = {job_id: _job(job) for job_id, job in core.jobs.items()}
     copy.pending = {job_id: copy.jobs[job_id] for job_id in core.pending}
     copy.promises = {job_id: copy.jobs[job_id] for job_id in core.promises}
+    copy.moving = {job_id: copy.jobs[job_id] for job_id in core.moving}
     copy.broken = {job_id: copy.jobs[job_id] for job_id in core.broken}
     copy.elastic = {job_id: copy.jobs[job_id] for job_id in core.elastic}
     copy.arrivals = list(core.pending)

@@ -31,7 +31,8 @@ class Demand:
 
     def add(self, job: JobId, shape: Shape) -> None:
         """A job was submitted. O(1), but O(shapes) where it settles them."""
-        self.counts[shape] = self.counts.get(shape, 0) + shape.members
+        for kind in shape.parts():
+            self.counts[kind] = self.counts.get(kind, 0) + kind.members
         if job >= self.next_job:
             self.settled = dict(self.counts)
             self.next_job = job + max(1, job // AGAIN)

@@ -56,6 +56,8 @@ def due(core: Core, now: Ms) -> list[AnyEvent]:
     for until_ms, job_id in _holds(core):
         if until_ms <= now:
             over = "what was to make room for it is not gone in time"
+            if core.jobs[job_id].phase is not Phase.PENDING:
+                over = "it was not moved in time"
             events.append(Promised(job=job_id, start_ms=now, because=over))
     return events
 

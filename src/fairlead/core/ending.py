@@ -9,7 +9,9 @@ from fairlead.model.jobs import Exit, Phase
 
 def after_failure(job: Job, rank: int, exit: Exit) -> tuple[Phase, str]:
     """Return where a job goes whose member ended badly, and why; counts the failure."""
-    who = f"rank {rank} " if len(job.slots) > 1 else ""
+    worker = job.spec.worker(rank)
+    named = f"({worker[0].name} {worker[1]}) " if worker else ""
+    who = f"rank {rank} {named}" if len(job.slots) > 1 else ""
     what = describe_exit(exit)
     if job.attempt >= limits.RESTARTS_MAX:
         phase = Phase.NODE_FAIL if exit.why == "lost" else Phase.FAILED

@@ -35,7 +35,12 @@ def believed_run_ms(job: Job, policy: PolicyConfig) -> Ms:
 
 
 def total_run_ms(job: Job) -> Ms | None:
-    """Return how long all attempts of a job together are predicted to run; None: no prediction."""
+    """Return how long all attempts of a job together are predicted to run; None: no prediction.
+
+    What the job itself has said of its steps comes before any forecast.
+    """
+    if job.progress is not None and job.progress.total_ms is not None:
+        return job.progress.total_ms
     return job.spec.expected_ms if job.forecast is None else job.forecast.expected_ms
 
 

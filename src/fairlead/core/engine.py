@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from fairlead.core import advice, due, future, groups, machines, resize, watch
+from fairlead.core import advice, due, future, groups, machines, resize, together, watch
 from fairlead.core.demand import Demand
 from fairlead.core.desired import desired
 from fairlead.core.ending import after_failure
@@ -23,7 +23,7 @@ from fairlead.core.ledger import Ledger, Request
 from fairlead.core.named import Named
 from fairlead.core.nodes import Drained, NodeState
 from fairlead.core.shares import Shares, plus
-from fairlead.core.speeds import Speeds
+from fairlead.core.speeds import Speeds, shape_of
 from fairlead.core.status import status_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import (
@@ -109,7 +109,8 @@ class Core:
         self.wakeups = 0
         self.ends = Ends()
         self.reservations: dict[str, Reservation] = {}
-        self.promises: dict[JobId, Job] = {}  # waiting jobs that were promised a start
+        self.promises: dict[JobId, Job] = {}  # who was promised a start: they wait, or are to move
+        self.moving: dict[JobId, Job] = {}  # of these who is to move, or was stopped to be moved
         self.elastic: dict[JobId, Job] = {}  # live jobs whose gangs may grow and shrink
         self.broken: dict[JobId, Job] = {}  # waiting gangs that lost a member
         self.services: list[int] = []  # of the last jobs that ended well, in GPU-ms or core-ms
@@ -201,7 +202,7 @@ class Core:
         assert event.job == self.next_job, f"job ids are dense: {event.job} after {self.next_job}"
         self.next_job += 1
         spec = event.spec
-        job = Job(event.job, spec, self.intern(spec.shape), self.now, self.seq)
+        job = Job(event.job, spec, self.intern(shape_of(self, spec)), self.now, self.seq)
         job.crowd_ms = self.crowd_ms
         self.jobs[job.id] = job
         self.demand.add(job.id, spec.shape)
@@ -221,6 +222,7 @@ class Core:
         queue = job.spec.queue
         self.waiting[queue] = self.waiting.get(queue, 0) + 1
         self.shares.wait(job, 1)
+        future.waits(self, job)
         self.arrivals.append(job.id)
         if len(self.arrivals) > 2 * len(self.pending) + 65_536:
             # Past every reader's place, so that each starts afresh with the list of all pending.
@@ -248,13 +250,14 @@ class Core:
         job.because = event.because
         job.started, job.exits, job.worst, job.kill, job.broken = set(), {}, None, False, False
         for rank, slot in enumerate(event.slots):
-            node = self.nodes[slot.node]
-            free = self.ledger.has_room(slot.node, request, slot.devices)
+            node, its = self.nodes[slot.node], request.of(rank)
+            free = self.ledger.has_room(slot.node, its, slot.devices)
             assert free, f"job {job.id}: node {node.spec.name} is down or has no room: {event}"
-            self.ledger.take(slot.node, request, slot.devices)
+            self.ledger.take(slot.node, its, slot.devices)
             node.members[job.id, job.attempt, rank] = job
             self._dirty.add(slot.node)
         resize.begin(self, job)
+        together.disturbed(self, job)
         self.account(job, 1, live=1)
         self.named.take(job)
         future.believe(self, job, self.now)
@@ -353,10 +356,11 @@ class Core:
 
     def _release(self, job: Job, event: Event) -> None:
         """Every member is confirmed gone: give everything back, once, and go on."""
-        request = self.shapes[job.shape_id]
-        for slot in job.slots:
-            self.ledger.give(slot.node, request, slot.devices)
+        for its, slots in self.shapes[job.shape_id].split(job.slots):
+            for slot in slots:
+                self.ledger.give(slot.node, its, slot.devices)
         self.account(job, -1, live=-1)
+        together.disturbed(self, job)
         resize.over(self, job)
         self.named.give(job)
         self.ends.drop(job.id)
@@ -376,6 +380,7 @@ class Core:
             self._wait(job)
         else:
             job.ended_ms = job.last_ms
+            future.forget_promise(self, job)
             del self.jobs[job.id]
             if then is Phase.SUCCEEDED:
                 future.served(self, job)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from fairlead.core.ledger import HOST, ROW_NAMES, UP, WHOLE, Columns, Devices, Ledger, Request
+from fairlead.core.pack import pack
+from fairlead.core.tree import Tally
 from fairlead.model.base import NodeId
-from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
+from fairlead.model.resources import DIMENSIONS, WHOLE_GPU_MILLI, Shape
 
 MODEL = "GPU type"
 
@@ -59,10 +62,8 @@ def _device_lack(devices: Devices, request: Request) -> str:
     models = {device.model for device in devices.spec}
     if request.models and not (models & request.models):
         return MODEL if models else "GPUs"
-    if request.memory and len(devices.size) >= request.gpus:
-        roomy = Request(
-            Shape(gpus=request.gpus, gpu_milli=request.milli, gpu_models=tuple(request.models))
-        )
+    if request.memory and len(devices.size) >= request.picks:
+        roomy = Request(replace(request.shape, gpu_memory_mib=0))
         if devices.pick(roomy) is not None:
             return "GPU memory"
     return "GPUs"
@@ -96,23 +97,55 @@ def members_that_fit(
     up_only: bool = False,
     without: frozenset[NodeId] = frozenset(),
 ) -> int:
-    """Return how many members of a gang, at most all, could be placed together by its spread rule.
+    """Return how many members of a gang, at most all, could be placed together by its rules.
 
     `empty`: with nobody on the nodes, also on those that are down unless `up_only`.
     """
-    most, spread = request.members, request.shape.spread
-    fitting = 0
+    if request.parts:
+        return _kinds_that_fit(ledger, request, empty=empty, up_only=up_only, without=without)
+    tally, most, largest = Tally(ledger, request), request.members, 0
     for node in range(ledger.count):
-        if fitting >= most:
-            break  # enough: most questions are answered by a few nodes
+        if tally.enough():
+            break  # most questions are answered by a few nodes
         if node in without or (up_only and not ledger.room[UP, node]):
             continue
         here = copies(ledger, request, node, most, empty=empty)
-        if spread == "same-node":
-            fitting = max(fitting, here)
-        else:
-            fitting += min(here, 1) if spread == "distinct-nodes" else here
-    return min(fitting, most)
+        largest = max(largest, here)
+        tally.set(node, here)
+    return largest if tally.spread == "same-node" else tally.most()
+
+
+class _Free(NamedTuple):
+    free: list[int]
+    devices: Devices
+
+
+def _kinds_that_fit(
+    ledger: Ledger, request: Request, *, empty: bool, up_only: bool, without: frozenset[NodeId]
+) -> int:
+    """Return all members of a gang with different workers, or how many would fit kind by kind.
+
+    Where it is not known whether all fit an empty cluster, they may.
+    """
+    up = up_only or not empty
+    nodes = [
+        node
+        for node in range(ledger.count)
+        if node not in without and not (up and not ledger.room[UP, node])
+    ]
+
+    def room(node: NodeId) -> _Free:
+        host = (ledger.capacity if empty else ledger.room)[: len(DIMENSIONS), node].tolist()
+        return _Free(host, ledger.devices[node].empty() if empty else ledger.devices[node])
+
+    packing = pack(ledger, request, lambda _: nodes, room)
+    if packing.slots is not None or (empty and not packing.known):
+        return request.members
+    alone = (
+        members_that_fit(ledger, part, empty=empty, up_only=up_only, without=without)
+        for part in request.parts
+    )
+    return min(sum(alone), request.members - 1)
 
 
 def largest(ledger: Ledger, request: Request) -> Shape | None:
@@ -121,6 +154,8 @@ def largest(ledger: Ledger, request: Request) -> Shape | None:
     Of all nodes the one that leaves most of the request (the product of the kept fractions);
     ties by lowest index. None if nothing of it fits anywhere.
     """
+    if request.parts:
+        return _largest_kinds(ledger, request)
     best: Shape | None = None
     best_kept = 0
     for node in range(ledger.count):
@@ -128,14 +163,36 @@ def largest(ledger: Ledger, request: Request) -> Shape | None:
         kept = _kept(request.shape, cut)
         if kept > best_kept:
             best, best_kept = cut, kept
-    if best is None or (request.gpus and not best.gpus) or (request.milli and not best.gpu_milli):
+    if best is None or (request.picks and not best.devices):
         return None
     fitting = members_that_fit(ledger, Request(best), empty=True)
     if fitting < best.members:
         if fitting == 0:
             return None
-        best = msgspec.structs.replace(best, members=fitting)
+        best = replace(best, members=fitting)
     return best
+
+
+def _largest_kinds(ledger: Ledger, request: Request) -> Shape | None:
+    """Return each kind of workers cut as if it were alone, then fewer of them until all fit."""
+    cut = [largest(ledger, part) for part in request.parts]
+    kinds = [kind for kind in cut if kind is not None]
+    if len(kinds) < len(cut):
+        return None
+
+    def fits(index: int, members: int) -> bool:
+        kinds[index] = replace(kinds[index], members=members)
+        whole = request.shape.with_kinds(kinds)
+        return members_that_fit(ledger, Request(whole), empty=True) == whole.members
+
+    for index in sorted(range(len(kinds)), key=lambda index: -kinds[index].members):
+        least, most = 1, kinds[index].members
+        while least < most:
+            middle = (least + most + 1) // 2
+            least, most = (middle, most) if fits(index, middle) else (least, middle - 1)
+        if fits(index, least):
+            return request.shape.with_kinds(kinds)
+    return None
 
 
 def _cut(ledger: Ledger, request: Request, node: int) -> Shape:
@@ -147,24 +204,33 @@ def _cut(ledger: Ledger, request: Request, node: int) -> Shape:
     ]
     memory = min(shape.gpu_memory_mib, max(sizes, default=0))
     enough = [size for size in sizes if size >= memory]
+    gpus = min(shape.gpus, len(enough))
+    parts = shape.shares[: len(enough) - gpus]
     return Shape(
         cpu_milli=min(shape.cpu_milli, capacity[0]),
         memory_mib=min(shape.memory_mib, capacity[1]),
         disk_mib=min(shape.disk_mib, capacity[2]),
-        gpus=min(shape.gpus, len(enough)),
-        gpu_milli=min(shape.gpu_milli, WHOLE_GPU_MILLI if enough else 0),
+        gpus=gpus,
+        gpu_milli=sum(parts),
+        gpu_parts=parts if len(parts) > 1 else (),
         gpu_memory_mib=memory,
         gpu_models=shape.gpu_models,
         members=shape.members,
         spread=shape.spread,
+        within=shape.within,
+        near=shape.near,
     )
 
 
 def _kept(asked: Shape, cut: Shape) -> int:
     """Return how much of a request is left, in millionths per amount, multiplied."""
     kept = 1
-    for name in ("cpu_milli", "memory_mib", "disk_mib", "gpus", "gpu_milli", "gpu_memory_mib"):
-        whole = getattr(asked, name)
+    for whole, part in zip(_amounts(asked), _amounts(cut), strict=True):
         if whole:
-            kept *= 1_000_000 * getattr(cut, name) // whole
+            kept *= 1_000_000 * part // whole
     return kept
+
+
+def _amounts(shape: Shape) -> tuple[int, ...]:
+    milli = WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli
+    return (*shape.amounts(), milli, shape.gpu_memory_mib)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.jobs import Job, Promise, in_time
+from fairlead.core.ledger import Request
 from fairlead.model.base import Ms, NodeId
 from fairlead.model.events import (
     Checkpointed,
@@ -17,7 +20,7 @@ from fairlead.model.events import (
     ReservationSet,
 )
 from fairlead.model.jobs import LIVE, Phase
-from fairlead.model.resources import WHOLE_GPU_MILLI, width_milli
+from fairlead.model.resources import WHOLE_GPU_MILLI, gang_of, width_milli
 
 if TYPE_CHECKING:
     from fairlead.core.engine import Core
@@ -50,10 +53,10 @@ def forecasted(core: Core, event: Forecasted) -> None:
         believe(core, job, core.now if job.started_ms is None else job.started_ms)
         core.wakeups += 1
     elif job.phase is Phase.PENDING:
-        _line_up(core, job)
+        line_up(core, job)
 
 
-def _line_up(core: Core, job: Job) -> None:
+def line_up(core: Core, job: Job) -> None:
     """The place of a waiting job in an order may be another one now."""
     job.token = core.seq
     core.arrivals.append(job.id)
@@ -69,21 +72,40 @@ def outlived(core: Core, event: Outlived) -> None:
 
 
 def promised(core: Core, event: Promised) -> None:
-    """A waiting job has been promised a start, or a promise is taken back."""
+    """A job that waits, or is to move, has been promised a start, or a promise is taken back."""
     job = core.jobs[event.job]
-    assert job.phase is Phase.PENDING, f"job {job.id} does not wait: {event}"
+    moves = event.move_for is not None or (job.promise and job.promise.move_for is not None)
+    assert job.phase is Phase.PENDING or moves, f"job {job.id} does not wait: {event}"
     if event.slots:
         run_ms = believed_run_ms(job, core.policy)
         if job.spec.deadline_ms is not None and job.spec.limit_ms is not None:
             run_ms = job.spec.limit_ms  # what was admitted by its limit keeps all of it
         shares = core.shares  # booked anew before there is a hold, if need be
         forget_promise(core, job)
-        job.promise = Promise(event.start_ms, event.slots, run_ms, event.until_ms)
+        start, slots, until = event.start_ms, event.slots, event.until_ms
+        job.promise = Promise(start, slots, run_ms, until, event.move_for, event.ranks)
         core.promises[job.id] = job
-        if event.until_ms is not None:
+        if event.move_for is not None:
+            core.moving[job.id] = job
+        if until is not None and job.phase is Phase.PENDING:
             shares.keep(job)
     else:
         forget_promise(core, job)
+
+
+def request_of(core: Core, job: Job) -> Request:
+    """Return what the slots are for that a waiting job is promised: for all its members, or for
+    those of its different workers that keep theirs."""
+    if job.promise is None or not job.promise.ranks:
+        return core.shapes[job.shape_id]
+    kinds = [job.spec.shape.of(rank) for rank in job.promise.ranks]
+    return Request(gang_of([replace(kind, members=1) for kind in kinds]))
+
+
+def waits(core: Core, job: Job) -> None:
+    """A job that was stopped to be moved holds nothing any more: its quota is kept for it."""
+    if job.promise is not None and job.promise.until_ms is not None:
+        core.shares.keep(job)
 
 
 def forget_promise(core: Core, job: Job) -> None:
@@ -91,10 +113,12 @@ def forget_promise(core: Core, job: Job) -> None:
     if job.promise is None:
         return
     if job.promise.until_ms is not None:
-        core.shares.unkeep(job)
+        if job.id in core.shares.kept:  # else it has what it needs yet: it has not been moved
+            core.shares.unkeep(job)
         core.wakeups += 1
     job.promise = None
     del core.promises[job.id]
+    core.moving.pop(job.id, None)
 
 
 def withdraw(core: Core, node: NodeId | None = None) -> None:
@@ -137,7 +161,7 @@ def promoted(core: Core, event: Promoted) -> None:
     job.promoted_served_ms = job.attained_ms(core.now)
     job.waited_ms, job.pending_ms = 0, core.now
     if job.phase is Phase.PENDING:
-        _line_up(core, job)
+        line_up(core, job)
 
 
 def reservation_set(core: Core, event: ReservationSet) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+from fairlead.core import future
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import HOST, SHARE_MEMORY, SHARE_MILLI, UP, WHOLE
 from fairlead.core.team import Team
+from fairlead.core.tree import together
 from fairlead.model.jobs import LIVE, Phase
 from fairlead.model.resources import DIMENSIONS, WHOLE_GPU_MILLI
 
@@ -52,6 +54,9 @@ def _check_jobs(core: Core) -> None:
         else:
             joined = set(job.team.joined)
             _check_team(job, job.team, members, story)
+        nodes = (slot.node for slot in job.slots)
+        within = together(core.ledger, job.spec.shape, nodes)
+        assert within, f"not within one {job.spec.shape.within}: {story}"
         assert set(job.exits) < set(job.ranks), f"all gone but still live: {story}"
         assert job.started <= set(job.ranks), story
         if job.phase is Phase.RUNNING:
@@ -94,14 +99,14 @@ def _check_nodes(core: Core) -> None:
         milli = [0] * len(node.spec.devices)
         memory = [0] * len(node.spec.devices)
         for job, rank, devices in holders[index]:
-            request = core.shapes[job.shape_id]
+            request = core.shapes[job.shape_id].of(rank)
             for row in range(HOST):
                 taken[row] += request.host[row]
                 alive[row] += 0 if rank in job.exits else request.host[row]
-            for device in devices:
+            for at, device in enumerate(devices):
                 size = node.spec.devices[device].memory_mib
-                milli[device] += WHOLE_GPU_MILLI if request.gpus else request.milli
-                memory[device] += size if request.gpus else request.memory
+                milli[device] += request.milli_of(at)
+                memory[device] += size if at < request.gpus else request.memory
         taken[HOST], taken[HOST + 1] = sum(milli), sum(memory)
         _compare_node(core, index, taken, milli, memory)
         # A node may come back smaller, with parts of gangs that died there.
@@ -217,23 +222,32 @@ def _check_shares(core: Core) -> None:
 
 
 def _check_future(core: Core) -> None:
-    """7. Promises are of waiting jobs and whole; exactly what lives is believed to end sometime."""
+    """7. Promises are of jobs that wait, or are to move, and whole; exactly what lives is believed
+    to end sometime."""
+    promised = [job for job in core.jobs.values() if job.promise is not None]
+    moving = {job.id for job in promised if job.promise and job.promise.move_for is not None}
+    assert moving == core.moving.keys(), f"who is to move: {moving}, not {list(core.moving)}"
     for job_id, job in core.promises.items():
-        assert core.pending.get(job_id) is job, f"job {job_id} has a promise but does not wait"
+        moves = job.promise is not None and job.promise.move_for is not None
+        known = core.jobs if moves else core.pending
+        assert known.get(job_id) is job, f"job {job_id} has a promise but does not wait"
     for job in core.jobs.values():
         assert (job.promise is not None) == (job.id in core.promises), f"promise of job {job.id}"
         held = job.promise is not None and job.promise.until_ms is not None
-        assert held == (job.id in core.shares.kept), f"what is kept for job {job.id}"
+        kept = held and job.phase is Phase.PENDING
+        assert kept == (job.id in core.shares.kept), f"what is kept for job {job.id}"
         if job.promise is None:
             continue
-        shape, slots = job.spec.shape, job.promise.slots
+        shape, slots, request = job.spec.shape, job.promise.slots, future.request_of(core, job)
         # Of a gang that lost a member only what it still had is held.
         whole = len(slots) == shape.members or (held and job.broken)
         assert whole and 1 <= len(slots) <= shape.members, f"job {job.id} is promised {slots}"
+        nodes = (slot.node for slot in slots)
+        assert together(core.ledger, shape, nodes), f"job {job.id} is promised {slots}: too far"
         assert job.promise.run_ms > 0, f"job {job.id} is promised no time"
         assert max(slot.node for slot in slots) < len(core.nodes), f"job {job.id}: {slots}"
-        width = shape.gpus or bool(shape.gpu_milli)
-        assert all(len(slot.devices) == width for slot in slots), f"job {job.id}: {slots}"
+        for its, those in request.split(slots):
+            assert all(len(slot.devices) == its.picks for slot in those), f"job {job.id}: {slots}"
     live = {job.id for job in core.jobs.values() if job.phase in LIVE}
     ends = core.ends.sorted
     assert ends == sorted(ends), "believed ends are out of order"

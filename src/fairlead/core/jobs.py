@@ -153,20 +153,27 @@ class Job:
 
 
 class Progress(NamedTuple):
-    """What a job has said of itself last."""
+    """What a job has said of itself last, and what that means for its run time."""
 
     steps: int
     at_ms: Ms
     attempt: int
+    from_steps: int  # what it said first in this attempt, or since its size has changed
+    from_ms: Ms
+    # By that all its attempts together are believed to take so long; None: it is not known.
+    total_ms: Ms | None = None
+    disturbed: bool = False  # others came to its device or left it since: it begins anew
 
 
 class Promise(NamedTuple):
-    """A start that a waiting job was promised: it is kept, or moves earlier."""
+    """A start that a waiting job was promised, or one that is to move: kept, or moved earlier."""
 
     start_ms: Ms
     slots: tuple[Slot, ...]
     run_ms: Ms  # what was believed of its run time
     until_ms: Ms | None = None  # a hold: room that others left for it, kept until then
+    move_for: JobId | None = None  # it moves there to make room for this job; 0: for none yet
+    ranks: tuple[int, ...] = ()  # whose slots these are, where not all ranks of different kinds
 
     @property
     def end_ms(self) -> Ms:

@@ -9,11 +9,14 @@ and restricted models that is necessary, and `pick` decides exactly.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from fairlead.core.links import links_of
+from fairlead.core.tree import Domain, domains
 from fairlead.model.resources import DIMENSIONS, GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Node, Shape, Slot
 
 Columns: TypeAlias = npt.NDArray[np.int64]
@@ -38,37 +41,73 @@ class Request:
     """A shape compiled for the ledger: the rows it needs, and how it takes devices."""
 
     __slots__ = (
-        *("gpus", "held", "host", "members", "memory", "milli", "models", "need", "picks"),
-        *("shape", "simple"),
+        *("gpus", "held", "host", "members", "memory", "milli", "models", "need", "parts"),
+        *("picks", "shape", "shares", "simple", "tree"),
     )
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
         self.host = shape.amounts()
-        self.gpus, self.milli, self.memory = shape.gpus, shape.gpu_milli, shape.gpu_memory_mib
+        self.gpus, self.shares, self.memory = shape.gpus, shape.shares, shape.gpu_memory_mib
+        self.milli = max(self.shares, default=0)
         self.models = frozenset(shape.gpu_models)
         self.members = shape.members
         self.held = tuple((row, amount) for row, amount in enumerate(self.host) if amount > 0)
-        self.picks = self.gpus or int(self.milli > 0)  # devices that one member is given
+        self.picks = shape.devices  # that one member is given: whole ones first, then shares
         need = [*self.held, (UP, 1)]
         if self.gpus:
             need.append((WHOLE, self.gpus))
-        elif self.milli:
+        if self.milli:
             need.append((SHARE_MILLI, self.milli))
+            if self.picks > 1:
+                need.append((GPU, WHOLE_GPU_MILLI * self.gpus + sum(self.shares)))
             if self.memory:
                 need.append((SHARE_MEMORY, self.memory))
         self.need = tuple(need)
+        # Of a gang with different workers one for each kind, rank by rank; its own are empty then.
+        self.parts: tuple[Request, ...] = tuple(Request(kind) for kind in shape.kinds)
+        self.tree = self.members > 1 and bool(shape.within or shape.near)  # where they are counts
         # Rows alone decide, and how often it fits a node is a division.
-        self.simple = not self.milli and not self.models and not (self.gpus and self.memory)
+        plain = not self.milli and not self.models and not (self.gpus and self.memory)
+        self.simple = plain and not self.parts
+
+    def of(self, rank: int) -> Request:
+        """Return what the member with a rank asks for."""
+        for part in self.parts:
+            if rank < part.members:
+                return part
+            rank -= part.members
+        return self
+
+    def split(self, slots: Sequence[Slot]) -> Iterable[tuple[Request, Sequence[Slot]]]:
+        """Yield the slots of each kind of workers; `slots` are those of all ranks.
+
+        Of a gang of equal members they may be those of some.
+        """
+        if not self.parts:
+            return ((self, slots),)
+        return self._split(slots)
+
+    def _split(self, slots: Sequence[Slot]) -> Iterator[tuple[Request, Sequence[Slot]]]:
+        assert len(slots) in (0, self.members), "which of them these are is not known"
+        first = 0
+        for part in self.parts:
+            yield part, slots[first : first + part.members]
+            first += part.members
+
+    def milli_of(self, at: int) -> int:
+        """Return the thousandths that it takes of the device at a place among those given."""
+        return WHOLE_GPU_MILLI if at < self.gpus else self.shares[at - self.gpus]
 
 
 class Devices:
     """The GPUs of one node: what is free of each, and whether others occupy it."""
 
-    __slots__ = ("foreign", "memory", "milli", "size", "spec")
+    __slots__ = ("foreign", "links", "memory", "milli", "size", "spec")
 
     def __init__(self, node: Node) -> None:
         self.spec = node.devices
+        self.links = links_of(node) if len(node.devices) > 1 else None  # None: all are alike
         self.size = [device.memory_mib for device in node.devices]
         self.milli = [WHOLE_GPU_MILLI] * len(node.devices)
         self.memory = list(self.size)
@@ -78,6 +117,7 @@ class Devices:
         """Return an independent copy, for trying things out."""
         other = Devices.__new__(Devices)
         other.spec, other.size, other.foreign = self.spec, self.size, self.foreign
+        other.links = self.links
         other.milli, other.memory = self.milli.copy(), self.memory.copy()
         return other
 
@@ -88,10 +128,16 @@ class Devices:
     def pick(self, request: Request) -> tuple[int, ...] | None:
         """Choose devices for one member; None if none fit.
 
-        Whole devices: lowest index first. A share: the fullest device that has room for both its
-        time and its memory, ties by lowest index.
+        Whole devices: those closest together, where all are alike lowest index first. A share: the
+        fullest device that has room for both its time and its memory, ties by lowest index. Several
+        shares are on several devices: the largest is placed first, and whole devices last of all.
         """
+        if request.milli and request.picks > 1:
+            return self._uneven(request)
         if request.gpus:
+            if self.links is not None:
+                free = (index for index in range(len(self.milli)) if self.free(index, request))
+                return self.links.pick(tuple(free), request.gpus)
             chosen: list[int] = []
             for index in range(len(self.milli)):
                 if self.free(index, request):
@@ -107,21 +153,53 @@ class Devices:
             return (best,) if best >= 0 else None
         return ()
 
-    def free(self, index: int, request: Request) -> bool:
-        """Whether a member may have this device: all of it, or its share."""
+    def _uneven(self, request: Request) -> tuple[int, ...] | None:
+        """Choose devices for several shares, or for shares beside whole devices.
+
+        Whatever has room for a larger share has room for a smaller one, so no choice for the
+        larger ones leaves the others without where there is any.
+        """
+        shares: list[int] = []
+        for at in range(request.gpus, request.picks):
+            able = [
+                index
+                for index in range(len(self.milli))
+                if index not in shares and self.free(index, request, at)
+            ]
+            if not able:
+                return None
+            shares.append(min(able, key=lambda index: (self.milli[index], index)))
+        if not request.gpus:
+            return tuple(shares)
+        whole = [
+            index
+            for index in range(len(self.milli))
+            if index not in shares and self.free(index, request)
+        ]
+        if len(whole) < request.gpus:
+            return None
+        if self.links is None:
+            return (*whole[: request.gpus], *shares)
+        chosen = self.links.pick(tuple(whole), request.gpus)
+        return None if chosen is None else (*chosen, *shares)
+
+    def free(self, index: int, request: Request, at: int = 0) -> bool:
+        """Whether a member may have this device, at that place among those it is given: all of it,
+        or its share."""
         if request.models and self.spec[index].model not in request.models:
             return False
-        if request.gpus:
+        if at < request.gpus:
             return self.whole(index) and self.size[index] >= request.memory
-        enough = self.milli[index] >= request.milli and self.memory[index] >= request.memory
+        share = request.shares[at - request.gpus]
+        enough = self.milli[index] >= share and self.memory[index] >= request.memory
         return enough and index not in self.foreign
 
     def move(self, request: Request, devices: tuple[int, ...], sign: int) -> tuple[int, int]:
         """Take (sign -1) or give back (+1) devices; return the change of milli and memory."""
         milli = memory = 0
-        for index in devices:
-            time = WHOLE_GPU_MILLI if request.gpus else request.milli
-            size = self.size[index] if request.gpus else request.memory
+        for at, index in enumerate(devices):
+            time = request.milli_of(at)
+            size = self.size[index] if at < request.gpus else request.memory
             self.milli[index] += sign * time
             self.memory[index] += sign * size
             milli += sign * time
@@ -155,6 +233,7 @@ class Ledger:
         self.foreign: Columns = np.zeros_like(self.capacity)
         self.room: Columns = np.zeros((ROWS, 16), np.int64)
         self.devices: list[Devices] = []
+        self.domains: list[tuple[Domain, ...]] = []  # that each node is in, by LEVELS
         # Nodes in the order in which they changed. Whoever caches something per node reads on
         # from where it stopped (`changes` counts all entries ever made).
         self.touched: list[int] = []
@@ -168,7 +247,7 @@ class Ledger:
         other.capacity, other.foreign = self.capacity.copy(), self.foreign.copy()
         other.room = self.room.copy()
         other.devices = [each.copy() if each.size else each for each in self.devices]
-        other.layout = self.layout
+        other.layout, other.domains = self.layout, self.domains.copy()
         return other
 
     @property
@@ -189,10 +268,11 @@ class Ledger:
         if node == self.count:
             self.count += 1
             self.devices.append(Devices(spec))
+            self.domains.append(domains(spec))
             if self.count > self.capacity.shape[1]:
                 self._grow()
         devices = Devices(spec)
-        self.devices[node] = devices
+        self.devices[node], self.domains[node] = devices, domains(spec)
         capacity = (
             spec.cpu_milli,
             spec.memory_mib,
@@ -245,7 +325,7 @@ class Ledger:
             return True
         own = self.devices[node]
         known = len(set(devices)) == len(devices) and all(0 <= i < len(own.size) for i in devices)
-        return known and all(own.free(index, request) for index in devices)
+        return known and all(own.free(index, request, at) for at, index in enumerate(devices))
 
     def take(self, node: int, request: Request, devices: tuple[int, ...]) -> None:
         """One member of the request now holds this much of the node, with these devices."""
@@ -268,22 +348,21 @@ class Ledger:
             self._touch(node)
 
     def add_held(
-        self, usage: list[int], request: Request, slots: tuple[Slot, ...], sign: int = 1
+        self, usage: list[int], request: Request, slots: Sequence[Slot], sign: int = 1
     ) -> None:
         """Add to usage, in the order of DIMENSIONS, what members on these slots hold together."""
+        for part, its in request.split(slots) if request.parts else ():
+            self.add_held(usage, part, its, sign)
         members = sign * len(slots)
         for row, amount in request.held:
             usage[row] += members * amount
         for slot in slots if request.picks else ():
             if not slot.devices:
                 continue
-            if request.gpus:
-                size = self.devices[slot.node].size
-                usage[GPU] += sign * WHOLE_GPU_MILLI * len(slot.devices)
-                usage[GPU_MEMORY] += sign * sum(size[index] for index in slot.devices)
-            else:
-                usage[GPU] += sign * request.milli
-                usage[GPU_MEMORY] += sign * request.memory
+            size = self.devices[slot.node].size
+            for at, index in enumerate(slot.devices):
+                usage[GPU] += sign * request.milli_of(at)
+                usage[GPU_MEMORY] += sign * (size[index] if at < request.gpus else request.memory)
 
     def view(self) -> Columns:
         """Return the room of all nodes, read-only: writing raises ValueError."""

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from fairlead.core import future
 from fairlead.core.nodes import NodeState
+from fairlead.core.speeds import reshape
 from fairlead.model.base import NodeId
 from fairlead.model.events import Event, ForeignUsage, NodeJoined, NodeLost
 from fairlead.model.jobs import LIVE, Exit
-from fairlead.model.resources import Slot
+from fairlead.model.resources import Device, Slot
 
 if TYPE_CHECKING:
     from fairlead.core.engine import Core
@@ -19,7 +20,7 @@ def node_joined(core: Core, event: NodeJoined) -> None:
     """A node is up: new, back, or changed."""
     if event.node < len(core.nodes):
         node = core.nodes[event.node]
-        same = event.spec.devices[: len(node.spec.devices)] == node.spec.devices
+        same = _known(event.spec.devices[: len(node.spec.devices)]) == _known(node.spec.devices)
         if node.spec.boot != event.spec.boot or not same:
             lose(core, event.node, event, "the node started anew")
             _drop_devices(core, event.node)
@@ -34,6 +35,13 @@ def node_joined(core: Core, event: NodeJoined) -> None:
     core.fitting.clear()
     core.touch(event.node)
     core.wakeups += 1
+    if core.speeds.never:
+        reshape(core)  # there may be models that there were not before
+
+
+def _known(devices: tuple[Device, ...]) -> list[tuple[str, int, str]]:
+    """Return what makes devices the same: not how they are linked, of which more may be learnt."""
+    return [(each.model, each.memory_mib, each.uuid) for each in devices]
 
 
 def _drop_devices(core: Core, node: NodeId) -> None:
@@ -53,9 +61,10 @@ def _rebuild(core: Core, node: NodeId) -> None:
         core.ledger.down(node)
     for job in core.jobs.values():
         if job.phase in LIVE:
-            for slot in job.slots:
-                if slot.node == node:
-                    core.ledger.take(node, core.shapes[job.shape_id], slot.devices)
+            for its, slots in core.shapes[job.shape_id].split(job.slots):
+                for slot in slots:
+                    if slot.node == node:
+                        core.ledger.take(node, its, slot.devices)
 
 
 def node_lost(core: Core, event: NodeLost) -> None:

@@ -7,34 +7,65 @@ therefore never started on the strength of room that two types have together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import Request
-from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
+from fairlead.model.resources import GPU, Shape, asked_in_all
 
 if TYPE_CHECKING:
+    from fairlead.core.engine import Core
     from fairlead.core.shares import Shares
+
+APART = "\0apart"  # beside the names of models
 
 
 def accepted(shares: Shares, job: Job) -> list[str]:
-    """Return the GPU types that there are and that a job takes."""
-    asked = job.spec.shape.gpu_models
+    """Return the GPU types that there are and that a job takes, where it takes several."""
     there = {device.model for node in shares.core.nodes for device in node.spec.devices}
-    return sorted(there if not asked else there & set(asked))
+    kinds = shares.core.shapes[job.shape_id].shape.parts()
+    return sorted(model for model in there if gpus_of(kinds, model))
+
+
+def flexible(shape: Shape) -> list[Shape]:
+    """Return the kinds of members that are given GPUs of one of several types."""
+    kinds = shape.parts()
+    return [kind for kind in kinds if kind.gpus + kind.gpu_milli and len(kind.gpu_models) != 1]
+
+
+def gpus_of(kinds: Sequence[Shape], model: str = "") -> int:
+    """Return the thousandths of GPUs of all members that take a type, "" for any."""
+    return sum(
+        asked_in_all(kind)[GPU]
+        for kind in kinds
+        if not model or not kind.gpu_models or model in kind.gpu_models
+    )
+
+
+def narrowed(shape: Shape, models: Sequence[str]) -> Shape | None:
+    """Return a shape that takes only these GPU types where it could have several; None: none."""
+    if shape.kinds:
+        kinds = [narrowed(kind, models) for kind in shape.kinds]
+        some = [kind for kind in kinds if kind is not None]
+        return shape.with_kinds(some) if len(some) == len(kinds) else None
+    if not flexible(shape):
+        return shape
+    rest = tuple(each for each in models if not shape.gpu_models or each in shape.gpu_models)
+    return replace(shape, gpu_models=rest) if rest else None
 
 
 def closed(shares: Shares, job: Job, shape: Shape) -> frozenset[str]:
     """Return the types of which the job's queue or user has no room for a shape of it now."""
-    milli = (WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli) * shape.members
-    if not shares.models or not milli or len(shape.gpu_models) == 1:
+    kinds = flexible(job.spec.shape) if shares.models else ()
+    if not kinds:
         return frozenset()
     return frozenset(
         model
         for model, row in shares.models.items()
-        if (not shape.gpu_models or model in shape.gpu_models) and _short(shares, job, row, milli)
+        if gpus_of(kinds, model) and _short(shares, job, row, gpus_of(shape.parts(), model))
     )
 
 
@@ -52,10 +83,39 @@ def _short(shares: Shares, job: Job, row: int, amount: int) -> bool:
 
 
 def request(shares: Shares, job: Job) -> Request:
-    """Return the job's request, for the types alone that are open to it."""
+    """Return what a waiting job may be placed by: for the GPU types alone that are open to it.
+
+    Where not anybody may share a GPU with anybody, a part of one is looked for on an empty one;
+    who may join whom is decided elsewhere (policy/together.py).
+    """
     whole = shares.core.shapes[job.shape_id]
-    # Where none is open the job may not start at all (`Shares.block`).
-    return open_to(shares, job, whole) or whole
+    if shares.models:
+        # Where none is open the job may not start at all (`Shares.block`).
+        whole = open_to(shares, job, whole) or whole
+    return apart(shares, whole)
+
+
+def planned(core: Core, job: Job) -> Request:
+    """Return what a job is planned by, whatever its quotas are now: parts of GPUs as `request`."""
+    return apart(core.shares, core.shapes[job.shape_id])
+
+
+def apart(shares: Shares, whole: Request) -> Request:
+    """Return a request for parts of GPUs as one for as many empty ones, where that is the rule."""
+    if shares.core.policy.share == "any":
+        return whole
+    key = (whole.shape, frozenset((APART,)))
+    found = shares.narrowed.get(key)
+    if found is None:
+        shape = _apart(whole.shape)
+        found = shares.narrowed[key] = whole if shape == whole.shape else Request(shape)
+    return found
+
+
+def _apart(shape: Shape) -> Shape:
+    if shape.kinds:
+        return shape.with_kinds([_apart(kind) for kind in shape.kinds])
+    return replace(shape, gpus=shape.devices, gpu_milli=0, gpu_parts=()) if shape.shares else shape
 
 
 def open_to(shares: Shares, job: Job, whole: Request) -> Request | None:
@@ -65,15 +125,15 @@ def open_to(shares: Shares, job: Job, whole: Request) -> Request | None:
         return whole
     key = (whole.shape, shut)
     if key not in shares.narrowed:
-        rest = tuple(model for model in accepted(shares, job) if model not in shut)
-        narrow = Request(replace(whole.shape, gpu_models=rest)) if rest else None
-        shares.narrowed[key] = narrow
+        rest = [each for each in accepted(shares, job) if each not in shut]
+        shape = narrowed(whole.shape, rest) if rest else None
+        shares.narrowed[key] = None if shape is None else Request(shape)
     return shares.narrowed[key]
 
 
 def none_open(shares: Shares, job: Job) -> str:
     """Return in words that no type is open to the job, "" if one is."""
-    shut = closed(shares, job, job.spec.shape)
-    if not shut or any(model not in shut for model in accepted(shares, job)):
+    if open_to(shares, job, shares.core.shapes[job.shape_id]) is not None:
         return ""
+    shut = closed(shares, job, job.spec.shape)
     return f"no room in the quotas for any GPU type that it takes: {', '.join(sorted(shut))}"

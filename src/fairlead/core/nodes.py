@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from fairlead.core.jobs import Job
 from fairlead.model.base import NodeId
 from fairlead.model.messages import MemberKey
-from fairlead.model.resources import Node
+from fairlead.model.resources import Node, Shape
 from fairlead.model.status import JobStatus
 
 
@@ -27,3 +29,14 @@ class Drained(msgspec.Struct, frozen=True):
 
     statuses: list[JobStatus]
     nodes: list[NodeId]
+
+
+def device_memory_most(nodes: Sequence[NodeState], shape: Shape) -> int:
+    """Return the memory in MiB of the largest device that a shape may get, 0 if there is none."""
+    sizes = (
+        device.memory_mib
+        for node in nodes
+        for device in node.spec.devices
+        if not shape.gpu_models or device.model in shape.gpu_models
+    )
+    return max(sizes, default=0)

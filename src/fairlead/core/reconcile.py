@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
-from fairlead.model.events import AnyEvent, Checkpointed, MemberEnded, MemberStarted, NodeLost
+from fairlead.model.base import Ms
+from fairlead.model.events import (
+    AnyEvent,
+    Checkpointed,
+    MemberEnded,
+    MemberStarted,
+    NodeLost,
+    Progressed,
+)
 from fairlead.model.jobs import Exit
 from fairlead.model.messages import MemberKey, MemberState, Report
+
+PROGRESS_MS: Ms = 10_000  # at least so long between two lines of a job's progress
+PROGRESS_PARTS = 50  # or that part of the time since its first
 
 
 def reconcile(core: Core, report: Report) -> tuple[list[AnyEvent], tuple[MemberKey, ...]]:
@@ -56,9 +67,32 @@ def _compare(
     # What was saved before this attempt was placed is of an earlier one.
     if saved is not None and saved >= (job.placed_ms or 0) and saved > (job.checkpoint_ms or 0):
         events.append(Checkpointed(job=member.job, attempt=member.attempt, at_ms=saved))
+    steps = _progress(job, member)
+    if steps is not None:
+        events.append(steps)
     if member.state == "ended":
         assert member.exit is not None
         events.append(MemberEnded(**key, exit=member.exit, at_ms=member.ended_ms))
+
+
+def _progress(job: Job, member: MemberState) -> Progressed | None:
+    """Return how far the job is, if that is news worth a line in the log.
+
+    In a gang the first member speaks for all: one clock, and it does not lag behind itself. The
+    longer an attempt runs the rarer are the lines: a few hundred, however long it takes.
+    """
+    said = member.progress
+    if said is None or said.steps < 0 or member.rank != job.ranks[0]:
+        return None
+    known = job.progress
+    if known is not None and known.attempt == job.attempt:
+        every_ms = max(PROGRESS_MS, (known.at_ms - known.from_ms) // PROGRESS_PARTS)
+        # What it says once others have come to its device begins a new measurement.
+        now = known.disturbed or member.state == "ended"
+        early = said.at_ms - known.at_ms < every_ms and not now
+        if early or said.at_ms <= known.at_ms or said.steps <= known.steps:
+            return None
+    return Progressed(job=job.id, attempt=job.attempt, steps=said.steps, at_ms=said.at_ms)
 
 
 def _has_run(member: MemberState) -> bool:

@@ -235,11 +235,12 @@ def _running(core: Core, asked: Reservation) -> list[Job]:
             continue
         amounts = _amounts([asked], node)
         for job in late:
-            slots = [slot for slot in job.slots if slot.node == node]
-            if any(set(slot.devices) & _devices(asked, node) for slot in slots):
-                found[job.id] = job
-            for row, amount in enumerate(core.shapes[job.shape_id].host):
-                amounts[row] += len(slots) * amount
+            for its, slots in core.shapes[job.shape_id].split(job.slots):
+                here = [slot for slot in slots if slot.node == node]
+                if any(set(slot.devices) & _devices(asked, node) for slot in here):
+                    found[job.id] = job
+                for row, amount in enumerate(its.host):
+                    amounts[row] += len(here) * amount
         if _too_much(core, node, amounts):
             found |= {job.id: job for job in late}
     return sorted(found.values(), key=lambda job: (-last_end(core, job), job.id))

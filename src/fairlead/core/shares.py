@@ -15,6 +15,7 @@ from fairlead.core.cohort import Branch
 from fairlead.core.decay import decayed_by, factor
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import Request
+from fairlead.core.nodes import device_memory_most
 from fairlead.model.amounts import jobs, of, show
 from fairlead.model.base import JobId, Ms, ShapeId
 from fairlead.model.jobs import EVERYBODY, LIVE, Queue, User
@@ -183,14 +184,13 @@ class Shares:
     def _of_models(self, job: Job, slots: tuple[Slot, ...], sign: int) -> list[int]:
         """Return what slots hold of the GPU types that have rows of their own."""
         rows = [0] * len(self.models)
-        request = self.core.shapes[job.shape_id]
-        each = sign * (WHOLE_GPU_MILLI if request.gpus else request.milli)
-        for slot in slots:
-            devices = self.core.nodes[slot.node].spec.devices
-            for index in slot.devices:
-                row = self.models.get(devices[index].model)
-                if row is not None:
-                    rows[row - D] += each
+        for request, its in self.core.shapes[job.shape_id].split(slots):
+            for slot in its:
+                devices = self.core.nodes[slot.node].spec.devices
+                for at, index in enumerate(slot.devices):
+                    row = self.models.get(devices[index].model)
+                    if row is not None:
+                        rows[row - D] += sign * request.milli_of(at)
         return rows
 
     def _account(self, job: Job) -> Account:
@@ -271,7 +271,7 @@ class Shares:
             else:
                 self.wait(job, 1)
         for job in core.promises.values():
-            if job.promise is not None and job.promise.until_ms is not None:
+            if job.phase not in LIVE and job.promise and job.promise.until_ms is not None:
                 self.keep(job)
 
     def copy(self, core: Core) -> Shares:
@@ -382,22 +382,21 @@ class Shares:
 
     def ask(self, shape: Shape) -> tuple[tuple[int, int], ...]:
         """Return `asked` of a shape."""
+        amounts = [0] * len(self.rows)
+        for kind in shape.parts():
+            amounts = plus(amounts, self._ask(kind))
+        return tuple((row, amount) for row, amount in enumerate(amounts) if amount > 0)
+
+    def _ask(self, shape: Shape) -> list[int]:
         milli = WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli
-        memory = shape.gpu_memory_mib * max(shape.gpus, 1)
+        memory = shape.gpu_memory_mib * shape.devices
         if shape.gpus and GPU_MEMORY in self.governed:
-            sizes = (
-                device.memory_mib
-                for node in self.core.nodes
-                for device in node.spec.devices
-                if not shape.gpu_models or device.model in shape.gpu_models
-            )
-            memory = max(memory, shape.gpus * max(sizes, default=0))
+            whole = shape.gpus * device_memory_most(self.core.nodes, shape)
+            memory = max(memory, whole + shape.gpu_memory_mib * len(shape.shares))
         amounts = [*shape.amounts(), milli, memory, *(0 for _ in self.models)]
         if len(shape.gpu_models) == 1 and shape.gpu_models[0] in self.models:
             amounts[self.models[shape.gpu_models[0]]] = milli
-        return tuple(
-            (row, amount * shape.members) for row, amount in enumerate(amounts) if amount > 0
-        )
+        return [amount * shape.members for amount in amounts]
 
     def user(self, name: str) -> User | None:
         """Return what is set for a user: its own, else everybody's."""
@@ -434,7 +433,7 @@ class Shares:
 
     def request(self, job: Job) -> Request:
         """Return what a waiting job may be placed by now: on GPU types with room in its quotas."""
-        return models.request(self, job) if self.models else self.core.shapes[job.shape_id]
+        return models.request(self, job)
 
     def block_more(self, job: Job, shape: Shape) -> Block | None:
         """Return why a live job may not hold so much more; None: it may."""

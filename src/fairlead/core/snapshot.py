@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fairlead.core.advice import Advice
-from fairlead.core.ends import believed_run_ms
 from fairlead.core.jobs import Job, Progress, Promise
 from fairlead.core.named import Ask, Holding
 from fairlead.core.nodes import NodeState
-from fairlead.core.speeds import Key, Measured, Speeds
+from fairlead.core.speeds import Key, Measured, Pair, Speeds, shape_of
 from fairlead.core.team import Team
+from fairlead.core.together import Side
 from fairlead.model.base import JobId, Ms, Record
 from fairlead.model.events import Advised
 from fairlead.model.jobs import (
@@ -104,6 +104,8 @@ class JobImage(Record, frozen=True):
     forecast: Forecast | None = None
     promise: tuple[Ms, tuple[Slot, ...], Ms] | None = None
     held_until_ms: Ms | None = None  # the promise is a hold until then
+    held_ranks: tuple[int, ...] = ()
+    move_for: JobId | None = None
     end_ms: Ms = 0  # believed, of a live job
     served_ms: Ms = 0
     preemptions: int = 0
@@ -119,7 +121,7 @@ class JobImage(Record, frozen=True):
     made_room: tuple[JobId, ...] = ()
     beneficiary: JobId | None = None
     crowd_ms: int = 0
-    progress: tuple[int, Ms, int] | None = None
+    progress: Progress | None = None
 
 
 class NodeImage(Record, frozen=True):
@@ -153,21 +155,30 @@ class SpeedsImage(Record, frozen=True):
 
     told: tuple[tuple[Key, int], ...] = ()
     measured: tuple[tuple[Key, Measured], ...] = ()
+    together: tuple[tuple[tuple[Key, Side], Measured], ...] = ()
+    parted: tuple[Pair, ...] = ()
     version: int = 0
 
     @classmethod
     def of(cls, speeds: Speeds) -> SpeedsImage | None:
         """Return the image of a table, None of one that never had anything."""
-        if not speeds.version:
+        if not (speeds.version or speeds.measured or speeds.together or speeds.parted):
             return None
-        told, measured = sorted(speeds.told.items()), sorted(speeds.measured.items())
-        return cls(told=tuple(told), measured=tuple(measured), version=speeds.version)
+        return cls(
+            told=tuple(sorted(speeds.told.items())),
+            measured=tuple(sorted(speeds.measured.items())),
+            together=tuple(sorted(speeds.together.items())),
+            parted=tuple(sorted(speeds.parted)),
+            version=speeds.version,
+        )
 
     def speeds(self) -> Speeds:
         """Return the table of the image."""
         speeds = Speeds()
         speeds.told, speeds.measured = dict(self.told), dict(self.measured)
+        speeds.together, speeds.parted = dict(self.together), set(self.parted)
         speeds.version = self.version
+        speeds.renew()
         return speeds
 
 
@@ -308,6 +319,8 @@ def _image(core: Core, job: Job) -> JobImage:
         forecast=job.forecast,
         promise=None if job.promise is None else job.promise[:3],
         held_until_ms=None if job.promise is None else job.promise.until_ms,
+        held_ranks=() if job.promise is None else job.promise.ranks,
+        move_for=None if job.promise is None else job.promise.move_for,
         end_ms=core.ends.get(job.id) if job.phase in LIVE else 0,
         served_ms=job.served_ms,
         preemptions=job.preemptions,
@@ -391,7 +404,8 @@ def _holding(item: JobImage) -> Holding:
 
 
 def _restore(core: Core, item: JobImage) -> None:
-    job = Job(item.id, item.spec, core.intern(item.spec.shape), item.submitted_ms, item.token)
+    shape = core.intern(shape_of(core, item.spec))
+    job = Job(item.id, item.spec, shape, item.submitted_ms, item.token)
     job.phase, job.attempt, job.failures = item.phase, item.attempt, item.failures
     job.token_placed = item.token_placed
     job.slots, job.started, job.exits = item.slots, set(item.started), dict(item.exits)
@@ -405,22 +419,26 @@ def _restore(core: Core, item: JobImage) -> None:
     job.checkpoint_ms, job.fruitless = item.checkpoint_ms, item.fruitless
     job.made_room, job.beneficiary = item.made_room, item.beneficiary
     job.broken = item.broken
-    job.progress = None if item.progress is None else Progress(*item.progress)
+    job.progress = item.progress
     core.jobs[job.id] = job
+    if item.promise is not None:
+        more = (item.held_until_ms, item.move_for, item.held_ranks)
+        job.promise = Promise(*item.promise, *more)
+        core.promises[job.id] = job
+        if item.move_for is not None:
+            core.moving[job.id] = job
     if job.phase not in LIVE:
-        if item.promise is not None:
-            job.promise = Promise(*item.promise, item.held_until_ms)
-            core.promises[job.id] = job
         return
-    believed = believed_run_ms(job, core.policy)
-    final = job.phase is Phase.STOPPING or believed == job.spec.limit_ms
+    limit, since = job.spec.limit_ms, job.placed_ms if job.started_ms is None else job.started_ms
+    at_limit = limit is not None and item.end_ms >= (since or 0) + limit
+    final = job.phase is Phase.STOPPING or at_limit
     core.ends.set(job.id, item.end_ms, final=final)
     if item.team is not None:
         job.team = item.team.team()
         core.elastic[job.id] = job
     request = core.shapes[job.shape_id]
     for rank, slot in zip(job.ranks, job.slots, strict=True):
-        core.ledger.take(slot.node, request, slot.devices)
+        core.ledger.take(slot.node, request.of(rank), slot.devices)
         if rank not in job.exits:
             core.nodes[slot.node].members[job.id, job.attempt, rank] = job
     core.account(job, 1, live=1)

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from fairlead.core.jobs import Job
 from fairlead.core.nodes import NodeState
+from fairlead.model.resources import CPU, GPU, MEMORY, asked_in_all
 from fairlead.model.status import JobStatus
 
 
 def status_of(nodes: Sequence[NodeState], job: Job) -> JobStatus:
     """Return the job as users see it."""
     spec, shape, worst = job.spec, job.spec.shape, job.worst
+    asked = asked_in_all(shape)
     return JobStatus(
         id=job.id,
         name=spec.name,
@@ -31,9 +33,9 @@ def status_of(nodes: Sequence[NodeState], job: Job) -> JobStatus:
         exit_code=worst.code if worst else None,
         exit_signal=worst.signal if worst else None,
         because=job.because,
-        cpu_milli=shape.cpu_milli * shape.members,
-        memory_mib=shape.memory_mib * shape.members,
-        gpus_milli=(1000 * shape.gpus + shape.gpu_milli) * shape.members,
+        cpu_milli=asked[CPU],
+        memory_mib=asked[MEMORY],
+        gpus_milli=asked[GPU],
         members=shape.members,
         members_max=spec.members_max,
         limit_ms=spec.limit_ms,
@@ -44,4 +46,5 @@ def status_of(nodes: Sequence[NodeState], job: Job) -> JobStatus:
         expected_ms=None if job.forecast is None else job.forecast.expected_ms,
         preemptions=job.preemptions,
         checkpoint_ms=job.checkpoint_ms,
+        steps=None if job.progress is None else job.progress.steps,
     )

@@ -33,6 +33,19 @@ class Kind(Record, frozen=True):
     count: int
 
 
+class Free(Record, frozen=True):
+    """So many nodes with the same left: thousandths of each GPU, largest first, and the host's.
+
+    The model "" stands for nodes without GPUs.
+    """
+
+    model: str
+    gpus_milli: tuple[int, ...]
+    cpu_milli: int
+    memory_mib: int
+    count: int
+
+
 class Candidate(Record, frozen=True):
     """A waiting or running job, as an adviser sees it. Speeds in the order of Question.models."""
 
@@ -54,6 +67,12 @@ class Candidate(Record, frozen=True):
     preemptible: bool
     on: str | None  # where it runs; None: it waits
     size: int  # members that it has now
+    cpu_milli: int = 0  # of one member
+    memory_mib: int = 0
+    steps: int = 0  # that it makes in all; 0: not known
+    restart_ms: Ms = 0  # what starting again costs it
+    # Speeds with more members than the least, in rising order, where any is known.
+    wider: tuple[tuple[int, tuple[int | None, ...]], ...] = ()
 
 
 class Question(Record, frozen=True):
@@ -61,8 +80,11 @@ class Question(Record, frozen=True):
 
     now: Ms
     lease_ms: Ms
-    models: tuple[str, ...]
+    models: tuple[str, ...]  # what is faster for most jobs first
     amounts_milli: tuple[int, ...]  # there are so many GPUs of each, or cores for the model ""
     kinds: tuple[Kind, ...]
     jobs: tuple[Candidate, ...]
     weights: tuple[tuple[str, int], ...] = ()  # of queues
+    free: tuple[Free, ...] = ()
+    prices: tuple[int, ...] = ()  # millionths per GPU hour, in the order of models; 0: not told
+    part_percent: int = 100  # of those that wait: how many are considered, the longest first

@@ -33,6 +33,7 @@ class Level(NamedTuple, Generic[Struct]):
     later: tuple[str, ...] = ()
     below: Mapping[str, Level[Any]] = {}  # of tables under a key
     each: Mapping[str, Level[Any]] = {}  # of the tables in a table of names
+    items: Mapping[str, Level[Any]] = {}  # of the tables in a list
 
 
 def convert(raw: object, level: Level[Struct]) -> Struct:
@@ -45,6 +46,10 @@ def convert(raw: object, level: Level[Struct]) -> Struct:
         tables = canonical.get(key) if isinstance(canonical, Mapping) else None
         for name, table in tables.items() if isinstance(tables, Mapping) else ():
             _strict(table, each.record, f"{key}.{name}")
+    for key, item in level.items.items():
+        tables = canonical.get(key) if isinstance(canonical, Mapping) else None
+        for at, table in enumerate(tables if isinstance(tables, list) else ()):
+            _strict(table, item.record, f"{key}[{at}]")
     return _strict(canonical, level.record)
 
 
@@ -79,6 +84,8 @@ def _canonical(raw: object, level: Level[Any], path: str) -> object:
             value = {
                 one: _canonical(table, each, f"{where}.{one}.") for one, table in value.items()
             }
+        elif (item := level.items.get(name)) and isinstance(value, list):
+            value = [_canonical(one, item, f"{where}[{at}].") for at, one in enumerate(value)]
         found[name] = value
     return found
 
@@ -103,6 +110,7 @@ def _unknown(key: str, where: str, level: Level[Any]) -> Misuse:
     return Misuse(f"unknown key {where}", field=where, hint=hint, code="unknown-key")
 
 
+_BOUND = re.compile(r"Expected `int` ([<>]=) (-?\d+)")
 _EXPECTED = re.compile(r"(?:Expected `([^`]+)`, got `([^`]+)`|(.*?))(?: - at `\$\.?([^`]*)`)?")
 _MISSING = re.compile(r"Object missing required field `([^`]+)`(?: - at `\$\.?([^`]*)`)?")
 _WORDS = {
@@ -120,12 +128,15 @@ def _in_words(message: str) -> Misuse:
     """Return msgspec's complaint in the user's words."""
     if missing := _MISSING.fullmatch(message):
         field = ".".join(filter(None, (missing[2], missing[1])))
-        hint = "say what to run" if field == "run" else f"add {field}"
+        hint = f"add {field}"
         return Misuse(f"{field} is missing", field=field, hint=hint)
     parts = _EXPECTED.fullmatch(message)
     assert parts is not None  # its last alternative takes anything
     expected, got, other, at = parts.groups()
     field = (at or "").replace("[...]", "")
+    if bound := _BOUND.match(message):
+        words = f"{bound[2]} or {'more' if bound[1] == '>=' else 'less'}"
+        return Misuse(f"expected a whole number of {words}", field=field)
     if not expected:
         return Misuse(other, field=field)
     kinds = [kind for kind in expected.split(" | ") if kind != "null"]

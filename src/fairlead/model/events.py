@@ -198,6 +198,7 @@ class Promised(Event, frozen=True, tag="promised"):
 
     With `until_ms` it is a hold: room that others have to leave for it, by its id. Nobody else is
     given any of it, nor of the quota it takes, from now until the job starts or that time comes.
+    With `move_for` the job runs yet: it is stopped once these slots are free, and starts there.
     """
 
     job: JobId
@@ -205,6 +206,9 @@ class Promised(Event, frozen=True, tag="promised"):
     slots: tuple[Slot, ...] = ()  # empty: the promise is taken back, `because` says why
     because: str = ""
     until_ms: Ms | None = None
+    move_for: JobId | None = None  # the waiting job that this makes room for; 0: for none yet
+    # Of a gang with different workers of which only some keep their slots: their ranks.
+    ranks: tuple[int, ...] = ()
 
 
 class Checkpointed(Event, frozen=True, tag="checkpointed"):
@@ -310,11 +314,23 @@ class SpeedDeleted(Event, frozen=True, tag="speed-deleted"):
     model: str
 
 
+class Parted(Event, frozen=True, tag="parted"):
+    """Decided: two jobs that share a GPU do not go well together; their types share no more.
+
+    `job` is stopped for it; on this device model, and until their speeds are forgotten.
+    """
+
+    job: JobId
+    other: JobId
+    model: str
+    because: str = ""
+
+
 class Advised(Event, frozen=True, tag="advised"):
     """A plan has been made, an outside fact: it holds until the next one.
 
     `gap_ppm`: at most so far from the best plan, in millionths; None: not known. `took_us`:
-    measured by whoever asked.
+    measured by whoever asked. `seen`: the state of affairs when it was asked for; (): as it is now.
     """
 
     adviser: str
@@ -322,6 +338,7 @@ class Advised(Event, frozen=True, tag="advised"):
     because: str = ""
     gap_ppm: int | None = None
     took_us: int = 0
+    seen: tuple[int, ...] = ()
 
 
 AnyEvent: TypeAlias = (
@@ -359,5 +376,6 @@ AnyEvent: TypeAlias = (
     | Progressed
     | SpeedSet
     | SpeedDeleted
+    | Parted
     | Advised
 )

@@ -36,6 +36,14 @@ FINAL = (
 )
 
 
+class Workers(Record, frozen=True):
+    """Some of the members of a job, ranks in a row, under a name of their own."""
+
+    name: str
+    members: int = 1
+    command: tuple[str, ...] = ()  # (): the job's
+
+
 class JobSpec(Record, frozen=True):
     """A job as asked for, after validation; never changes. Times in ms, sizes in MiB."""
 
@@ -80,6 +88,25 @@ class JobSpec(Record, frozen=True):
         if self.job_type:
             return self.job_type
         return f"{self.user}/{self.name}" if self.name else ""
+
+    workers: tuple[Workers, ...] = ()  # different kinds of members, in the order of their ranks
+
+    def worker(self, rank: int) -> tuple[Workers, int] | None:
+        """Return which workers a rank belongs to and its index among them; None: all are alike."""
+        for each in self.workers:
+            if rank < each.members:
+                return each, rank
+            rank -= each.members
+        return None
+
+    def kind_names(self) -> list[str]:
+        """Return the names of each kind of members that the shape tells apart."""
+        found, first = list[str](), 0
+        for kind in self.shape.parts():
+            ranks = (self.worker(rank) for rank in range(first, first + kind.members))
+            found.append("/".join(dict.fromkeys(each[0].name for each in ranks if each)))
+            first += kind.members
+        return found
 
 
 FORECAST_PERCENTS = (5, 10, 25, 50, 75, 90, 95)
@@ -212,6 +239,8 @@ class PolicyConfig(Record, frozen=True):
 
     order: str = "priority"  # a name in policy/order.py
     placement: str = "best-fit"  # a name in policy/place/score.py
+    # Where work that asks for no GPU goes: to nodes with GPUs last of all, or wherever is best.
+    cpu_only: Literal["last", "any"] = "last"
     # How long others may overtake a job that is first in the order but does not fit:
     # 0: never (strict); None: always (skip); else until it has waited that long.
     overtake_ms: Ms | None = 15 * 60_000
@@ -245,12 +274,26 @@ class PolicyConfig(Record, frozen=True):
     # owner's; and whether a job may take the place of one of lower priority in its own queue.
     reclaim: Literal["never", "lower-priority", "any"] = "any"
     within: Literal["never", "lower-priority"] = "never"
+    # Whether running jobs are moved for a blocked one, where that saves more than it costs.
+    defrag: Literal["never", "when-worth"] = "never"
     # What keeps jobs that acquire resources while they run from waiting for each other for ever:
     # grant only what leaves a way out for all, or grant what is free and stop one where they do,
     # or grant in one global order alone.
     deadlock: Literal["avoid", "detect", "ordered"] = "avoid"
     restart_ms: Ms = 0  # what starting again is believed to cost a job that was preempted
+    # Jobs that ask for a part of a GPU share one with any others, with one that is known to go well
+    # beside them, or also on trial: for trial_ms, and then parted unless it goes well. Well: they
+    # gain so much over one alone, and neither is slower than so much of its speed alone.
+    share: Literal["any", "known", "trial"] = "any"
+    trial_ms: Ms = 60_000
+    gain_percent: int = 10
+    rate_percent: int = 40
     # Who plans, by name (fairlead.solve.advise): which job is to have how much of its time on which
     # kind of device. Plans are carried out in rounds of lease_ms; what no plan knows of comes
-    # after, by `order`. "": nobody.
+    # after, by `order`. "": nobody. `by_model`: model by model, whoever is left may have what is
+    # left of it, as in Gavel's simulator; else by shares alone. Prices in millionths per GPU hour.
     plan: str = ""
+    by_model: bool = False
+    blind: bool = False  # how fast a job is where counts nothing, unless it does not run there
+    prices: tuple[tuple[str, int], ...] = ()
+    part_percent: int = 100  # allox: how many of 100 waiting jobs it plans for, the longest first

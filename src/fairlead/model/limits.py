@@ -31,3 +31,4 @@ MAX_AGE_MS_DEFAULT = 7 * 24 * 3_600_000
 QUEUES_MAX = 10_000
 QUEUE_DEPTH_MAX = 10
 WEIGHT_MAX = 1_000_000
+STEPS_MAX = 2**53 - 1  # that a job makes: what every reader of JSON can tell from its neighbours

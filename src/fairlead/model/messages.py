@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 
 from fairlead.model.base import JobId, Ms, Record
 from fairlead.model.jobs import Exit, JobSpec
+from fairlead.model.resources import Shape
 
 MemberKey: TypeAlias = tuple[int, int, int]  # job, attempt, rank
 
@@ -41,6 +42,17 @@ class Launch(Record, frozen=True):
     def key(self) -> MemberKey:
         """Return the member's identity."""
         return (self.job, self.attempt, self.rank)
+
+    @property
+    def shape(self) -> Shape:
+        """Return what this member asks for: not every member of a gang need ask for the same."""
+        return self.spec.shape.of(self.rank)
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Return what this member runs."""
+        worker = self.spec.worker(self.rank)
+        return (worker[0].command if worker else ()) or self.spec.command
 
 
 class Membership(Record, frozen=True):
@@ -76,6 +88,21 @@ class Desired(Record, frozen=True, tag_field="kind", tag="desired"):
     teams: tuple[Membership, ...] = ()
 
 
+class Progress(Record, frozen=True):
+    """What a member has said of how far its job is, counted from the beginning of the job.
+
+    steps: -1 when it has said nothing of that. at_ms: since when it is so far, by the node's own
+    clock. malformed, backwards: lines that were ignored; odd: the first of them, in words.
+    """
+
+    steps: int = -1
+    samples: int = -1
+    at_ms: Ms = 0
+    malformed: int = 0
+    backwards: int = 0
+    odd: str = ""
+
+
 class MemberState(Record, frozen=True):
     """One member as the agent sees it. `exit` is set iff state is "ended"."""
 
@@ -87,6 +114,7 @@ class MemberState(Record, frozen=True):
     started_ms: Ms | None = None  # by the node's own clock; for display and accounting only
     ended_ms: Ms | None = None
     checkpoint_ms: Ms | None = None  # when its work was last saved
+    progress: Progress | None = None  # None: it has said nothing
 
     @property
     def key(self) -> MemberKey:

@@ -40,3 +40,4 @@ class JobStatus(Record, frozen=True):
     expected_ms: Ms | None = None  # the run time that was predicted when it was submitted
     preemptions: int = 0  # how often it had to make room for another
     checkpoint_ms: Ms | None = None  # when it last said that its work is saved
+    steps: int | None = None  # that it has made, as it said itself

@@ -17,11 +17,13 @@ import heapq
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+from msgspec.structs import replace
+
 from fairlead.core.due import due_stops
 from fairlead.core.ends import FAR, total_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
-from fairlead.core.turn import Scheduler
+from fairlead.core.turn import Policy, Scheduler
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import (
     AnyEvent,
@@ -32,7 +34,7 @@ from fairlead.model.events import (
     Shrunk,
     StopDecided,
 )
-from fairlead.model.jobs import FORECAST_PERCENTS, LIVE, Exit, Phase
+from fairlead.model.jobs import FORECAST_PERCENTS, LIVE, Exit, Phase, PolicyConfig
 
 TURNS_PER_JOB = 20  # a run that takes more is cut off: then nobody knows
 MILLION = 1_000_000
@@ -127,14 +129,20 @@ def _grid(now: Ms, ends: Sequence[Ms]) -> Ms:
     return max(1, (sorted(ends)[len(ends) // 2] - now) // GRID_STEPS)
 
 
+def _without_moves(config: PolicyConfig) -> Policy:
+    """Return the policy, but for moves that nobody has decided yet: a search in every turn of
+    every run takes too long, and what they bring about is learned by comparing."""
+    from fairlead.policy.registry import build
+
+    return build(replace(config, defrag="never"))
+
+
 class Ahead:
     """One run into the future of a core of which it owns the copy."""
 
     def __init__(self, core: Core, number: int, runs: int) -> None:
-        from fairlead.policy.registry import build
-
         self.core, self.number, self.runs = core, number, runs
-        self.scheduler = Scheduler(core, build)
+        self.scheduler = Scheduler(core, _without_moves)
         self.ends: list[tuple[Ms, JobId, int]] = []  # heap: end, job, attempt
         self.starts: dict[JobId, Ms] = {}
         for _, job_id in core.ends.sorted:

@@ -8,6 +8,7 @@ from fairlead.core.ledger import Request
 from fairlead.model.base import Ms, NodeId
 from fairlead.model.resources import Slot
 from fairlead.policy.place.fit import Fit
+from fairlead.policy.place.seats import seat, take
 from fairlead.policy.place.trial import Trial
 
 
@@ -42,17 +43,24 @@ def _allowed(request: Request, slots: tuple[Slot, ...], guard: Guard, until: Ms)
     if len(slots) == 1:
         return guard.allows(slots[0].node, request, slots[0].devices, until)
     trials: dict[NodeId, Trial] = {}
-    for slot in slots:
-        trial = trials.get(slot.node)
-        if trial is None:
-            bound = guard.bound(slot.node, until)
-            if bound is None:
-                continue
-            trial = trials[slot.node] = bound.copy()
-        if not trial.has_room(request, slot.devices):
-            return False
-        trial.move(request, slot.devices, -1)
+    for its, those in request.split(slots):
+        for slot in those:
+            trial = trials.get(slot.node)
+            if trial is None:
+                bound = guard.bound(slot.node, until)
+                if bound is None:
+                    continue
+                trial = trials[slot.node] = bound.copy()
+            if not trial.has_room(its, slot.devices):
+                return False
+            trial.move(its, slot.devices, -1)
     return True
+
+
+def _left(fit: Fit, node: NodeId, guard: Guard, until: Ms) -> Trial:
+    """Return what is free of a node, less what is claimed there."""
+    state, bound = Trial.now(fit.ledger, node), guard.bound(node, until)
+    return state if bound is None else state.least(bound)
 
 
 def _beside(fit: Fit, request: Request, guard: Guard, until: Ms) -> tuple[Slot, ...] | None:
@@ -60,19 +68,16 @@ def _beside(fit: Fit, request: Request, guard: Guard, until: Ms) -> tuple[Slot, 
     if fit.ledger.count == 1 and not request.picks:
         return None  # no other node, and no other devices
     spread, members = request.shape.spread, request.members
+    if request.parts:
+        nodes = {node for part in request.parts for node in fit.in_order(part)}
+        return seat(fit, request, {node: _left(fit, node, guard, until) for node in nodes})
+    states = ((node, _left(fit, node, guard, until)) for node in fit.in_order(request))
+    if request.tree:
+        return seat(fit, request, dict(states))
     slots: list[Slot] = []
-    for node in fit.in_order(request):
-        state = Trial.now(fit.ledger, node)
-        bound = guard.bound(node, until)
-        if bound is not None:
-            state = state.least(bound)
-        here: list[Slot] = []
+    for node, state in states:
         most = 1 if spread == "distinct-nodes" else members - len(slots)
-        while len(here) < most and state.fits(request):
-            devices = state.take(request)
-            if devices is None:
-                break
-            here.append(Slot(node=node, devices=devices))
+        here = list(take(request, node, state, most))
         if spread == "same-node":
             if len(here) == members:
                 return tuple(here)

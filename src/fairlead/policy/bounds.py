@@ -14,6 +14,7 @@ from fairlead.model.jobs import PolicyConfig
 from fairlead.model.limits import PRIORITY_MIN
 from fairlead.model.units import format_duration
 from fairlead.policy import order
+from fairlead.policy.assigned import ASSIGNMENT
 from fairlead.policy.fair.orders import NAMES as FAIR
 
 LONG, WIDE = "long jobs", "wide jobs"
@@ -42,8 +43,18 @@ _WHEN = {  # under which condition, where not always
 }
 
 
+# Plans by which some have no time at all, since others make more of it.
+GREEDY = ("gavel-throughput", "gavel-cost", "gavel-slo")
+
+
 def may_starve(config: PolicyConfig) -> tuple[str, ...]:
     """Return who may wait for ever under a policy, () where every job gets its turn."""
+    if config.plan == ASSIGNMENT:
+        return (LONG, WIDE, LOW)
+    if config.plan == "allox":
+        return (LONG, WIDE)
+    if config.plan.startswith("gavel-"):
+        return (LONG, WIDE, LOW) if config.plan in GREEDY else ()
     if config.order == "las":
         # In the highest level who has started stays before who has not.
         return (WIDE,) if config.promote_percent is not None else (LONG, WIDE)
@@ -58,6 +69,8 @@ def in_words(config: PolicyConfig) -> str:
     if who:
         when = _WHEN.get(config.order, "")
         return f"no starvation bound: {' and '.join(who)} may wait for ever {when}".rstrip()
+    if config.plan.startswith("gavel-") and config.overtake_ms is None:
+        return "bound: who waits comes nearer to its turn with every round"
     if config.order == "priority":
         worst = order.protected_after_ms(PRIORITY_MIN, 0, config.ageing_per_hour, config.ageing_cap)
         return f"bound: nobody waits behind one that comes {_rounded(worst or 0)} after it"
@@ -69,6 +82,8 @@ def protected_after_ms(config: PolicyConfig, job: Job) -> Ms | None:
 
     For least attained service: when the job is back at the top, as things are.
     """
+    if config.plan in (ASSIGNMENT, "allox", *GREEDY):
+        return None
     match config.order:
         case "priority":
             return order.protected_after_ms(
@@ -112,6 +127,8 @@ def _while_it_does_not_fit(config: PolicyConfig) -> str:
         return f"it is promised a start once it is among the {first} that do not fit".replace(
             "among the first that do not", "the first that does not"
         )
+    if config.overtake_ms is None and WIDE not in may_starve(config):
+        return "others may run, until a round begins in which it comes before them"
     if config.overtake_ms is None:
         return "others may pass it for ever: no bound for a wide job"
     if not config.overtake_ms:

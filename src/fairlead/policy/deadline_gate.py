@@ -17,8 +17,10 @@ import msgspec
 from fairlead.core.admission import counted
 from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
+from fairlead.core.future import request_of
 from fairlead.core.jobs import Job, in_time
 from fairlead.core.ledger import Request
+from fairlead.core.models import apart, planned
 from fairlead.core.reserve import limit_of
 from fairlead.model.base import JobId, Misuse, Ms, Refused
 from fairlead.model.events import Promised
@@ -69,7 +71,8 @@ class Gate:
         for job in core.promises.values():
             assert job.promise is not None
             start, end = window(job, job.promise)
-            self._claims[job.id] = (core.shapes[job.shape_id], job.promise.slots, start, end)
+            request = apart(core.shares, request_of(core, job))
+            self._claims[job.id] = (request, job.promise.slots, start, end)
 
     def _plan(self, tenant: str) -> Plan:
         owns = any(tenant in each.tenants for each in self.core.reservations.values())
@@ -86,7 +89,7 @@ class Gate:
     def claim(self, job: Job, start: Start) -> None:
         """Give a job this start."""
         at, slots = start
-        claim = (self.core.shapes[job.shape_id], slots, at - PAD_MS, at + limit_of(job))
+        claim = (planned(self.core, job), slots, at - PAD_MS, at + limit_of(job))
         self._claims[job.id] = claim
         for plan in self._plans.values():
             plan.claim(*claim, -1)
@@ -100,7 +103,7 @@ class Gate:
 
     def find(self, job: Job) -> Start | None:
         """Return the earliest start of a job beside all claims, None: never."""
-        plan, request = self._plan(job.spec.tenant), self.core.shapes[job.shape_id]
+        plan, request = self._plan(job.spec.tenant), planned(self.core, job)
         run_ms, now = limit_of(job), self.core.clock
         found = plan.earliest(request, run_ms, now + 1)  # what is free now needs no pad before it
         if found is None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from fairlead.core.admission import describe, describe_lack
+from fairlead.core.admission import describe, describe_lack, lack_of_kinds
 from fairlead.core.engine import Core
 from fairlead.core.fits import lacking, members_that_fit
 from fairlead.core.jobs import Job
+from fairlead.core.ledger import Request
+from fairlead.core.models import planned
 from fairlead.model.base import JobId, Ms, Record
 from fairlead.model.jobs import LIVE, Phase
 from fairlead.policy import bounds, explain_tree, order
@@ -19,6 +21,7 @@ from fairlead.policy.explain_claims import (
     shape_key,
 )
 from fairlead.policy.explain_preempted import held_in_words, preempted_in_words, preempted_lines
+from fairlead.policy.explain_steps import ends_in_words, never_lines, steps_lines
 from fairlead.policy.fair.why import standing_lines
 from fairlead.policy.firm import is_held
 from fairlead.policy.pipeline import Pipeline
@@ -70,25 +73,36 @@ class _Shapes:
 
     def look(self, job: Job) -> _Look:
         """Return what is known of a job's shape."""
-        key = shape_key(self.core, self.pipeline, job)
+        names = (each.name for each in job.spec.workers)
+        key = (*shape_key(self.core, self.pipeline, job), *names)
         found = self.known.get(key)
         if found is None:
             found = self.known[key] = self._look(job)
         return found
 
     def _look(self, job: Job) -> _Look:
-        request = self.core.shapes[job.shape_id]
+        request = planned(self.core, job)
         if self.pipeline.fit.gang(request) is not None:
             held = held_up(self.core, self.pipeline, job, self.now)
             return _Look(fits=held is None, words=held.summary if held else "", held=held)
+        if request.parts:
+            return _Look(fits=False, words=self._kinds(job, request))
         counts = lacking(self.core.ledger, request)
         able = counts.pop("", 0)
         words = describe_lack(counts)
         if request.members > 1 and able:
             fitting = members_that_fit(self.core.ledger, request, empty=False)
-            some = f"{fitting} of {request.members} members fit now"
+            within = request.shape.within
+            where = f" within one {within}" if within else ""
+            some = f"{fitting} of {request.members} members fit{where} now"
             words = f"{some}; {words}" if counts else some
         return _Look(fits=False, words=words, counts=dict(counts))
+
+    def _kinds(self, job: Job, request: Request) -> str:
+        """Say why different workers do not fit now."""
+        if not self.pipeline.fit.kinds(request).known:
+            return "no place was found for all workers together, though not every way was tried"
+        return lack_of_kinds(self.core.ledger, request, job.spec.kind_names(), empty=False)
 
 
 def _first_stuck(core: Core, pipeline: Pipeline, shapes: _Shapes, jobs: list[Job]) -> Job | None:
@@ -186,6 +200,7 @@ def _of_live(core: Core, pipeline: Pipeline, job: Job, now: Ms) -> Explanation:
     """
     lines = [*live_lines(core, pipeline.config, job, now), *_sizes(core, pipeline, job)]
     lines += preempted_lines(core, job, now)
+    lines += steps_lines(core, job, now)
     waits = any(ask.job == job.id for ask in core.named.waiting())
     reason, summary = (ACQUIRING, lines[0]) if waits else ("", job.because)
     more = (job.because, *lines[1:]) if waits else lines
@@ -216,11 +231,13 @@ def _lines(
     now: Ms,
 ) -> tuple[str, ...]:
     look = shapes.look(job)
-    lines = [f"asks for {describe(job.spec.shape)}", *pending_lines(core, job)]
+    asked = describe(job.spec.shape, job.spec.kind_names())
+    lines = [f"asks for {asked}", *pending_lines(core, job), *never_lines(core, job)]
     if job.attempt:
         times = "1 attempt" if job.attempt == 1 else f"{job.attempt} attempts"
         lines.append(f"ran before ({times}); waits again: {job.because}")
         lines += preempted_lines(core, job, now)
+        lines += steps_lines(core, job, now)
     if core.tenants.get(job.spec.tenant) and core.tenants[job.spec.tenant].quota:
         over = pipeline.block_of_tenant(core, job, job.spec.shape) is not None
         lines.append(f"quota of tenant {job.spec.tenant}: {'would be exceeded' if over else 'ok'}")
@@ -244,6 +261,8 @@ def _lines(
     promised = promised_in_words(core, pipeline, job, now)
     if promised is not None:
         lines.append(promised)
+    if pipeline.together is not None and not look.fits:
+        lines += pipeline.together.why_not(core, job)
     lines += bounds.lines(config, job, now)
     if not look.fits and look.held is None:
         lines += _holders(core, now)
@@ -260,7 +279,7 @@ def _holders(core: Core, now: Ms) -> list[str]:
         if job.phase is Phase.STOPPING:
             until = "it is stopping"
         elif ends is None:
-            until = "no time limit"
+            until = ends_in_words(job, now)
         else:
             until = f"ends within {max(0, ends - now) // 1000} s by its time limit"
         queue = "" if job.spec.queue == "default" else f" in queue {job.spec.queue}"

@@ -102,8 +102,9 @@ def _roomy(core: Core, pipeline: Pipeline, job: Job) -> set[NodeId]:
     request = core.shapes[job.shape_id]
     return {
         node
-        for node in pipeline.fit.in_order(request)
-        if Trial.now(core.ledger, node).copies(request, 1)
+        for kind in request.parts or (request,)
+        for node in pipeline.fit.in_order(kind)
+        if Trial.now(core.ledger, node).copies(kind, 1)
     }
 
 

@@ -32,6 +32,11 @@ def held_in_words(core: Core, job: Job, now: Ms) -> str:
         names += f" and {len(victims) - SHOWN} more"
     until = format_duration(max(0, promise.until_ms - now), exact=False)
     smaller = "".join(f"; {line}" for line in _smaller(core, job, now))
+    moving = _moving(core, job)
+    if moving:
+        moves = "jobs move" if len(moving) > 1 else "another job moves"
+        names = ", ".join(str(each.id) for each in moving[:SHOWN])
+        return f"{moves} elsewhere to make room for it ({names}), within {until}{smaller}"
     if not victims:
         return f"room is held for it, for {until} at the latest{smaller}"
     ends = max(core.ends.get(each.id) for each in victims)
@@ -40,6 +45,24 @@ def held_in_words(core: Core, job: Job, now: Ms) -> str:
         f"waits for job{'s' if len(victims) > 1 else ''} {names}, preempted for it, to be gone in "
         f"{left} at the latest; their room is held for it for {until}{smaller}"
     )
+
+
+def _moving(core: Core, job: Job) -> list[Job]:
+    """Return the jobs that are yet to move to make room for a waiting job, by id."""
+    moving = [each for each in core.promises.values() if each.promise and each is not job]
+    those = [each for each in moving if each.promise and each.promise.move_for == job.id]
+    return sorted(those, key=lambda each: each.id)
+
+
+def _moves_in_words(core: Core, job: Job, now: Ms) -> str:
+    """Return where a job that runs is to move, and for whom; "" where it stays."""
+    promise = job.promise
+    if promise is None or promise.move_for is None or promise.until_ms is None:
+        return ""
+    nodes = dict.fromkeys(core.nodes[slot.node].spec.name for slot in promise.slots)
+    whom = f" for job {promise.move_for}" if promise.move_for else ""
+    until = format_duration(max(0, promise.until_ms - now), exact=False)
+    return f"moves to {', '.join(nodes)} to make room{whom}, or stays if it cannot within {until}"
 
 
 def _smaller(core: Core, job: Job, now: Ms) -> list[str]:
@@ -69,7 +92,7 @@ def preempted_in_words(job: Job) -> str:
 
 def preempted_lines(core: Core, job: Job, now: Ms) -> list[str]:
     """Return what is to say of the preemptions and checkpoints of a job, one line each."""
-    lines = []
+    lines = [line] if (line := _moves_in_words(core, job, now)) else []
     if job.preemptions:
         lines.append(preempted_in_words(job))
     cycle = watch.cycle_of(core.jobs, job)

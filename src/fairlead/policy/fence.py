@@ -61,7 +61,7 @@ class Fence:
         """Return what those hold on a node for whom it is reserved."""
         core = self.core
         return sum(
-            core.shapes[job.shape_id].host[row]
-            for job in core.nodes[node].members.values()
+            core.shapes[job.shape_id].of(rank).host[row]
+            for (_, _, rank), job in core.nodes[node].members.items()
             if job.spec.tenant in reservation.tenants and job.id not in gone
         )

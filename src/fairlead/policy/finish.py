@@ -17,7 +17,7 @@ from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.model.base import Ms
 from fairlead.model.jobs import Phase, PolicyConfig
-from fairlead.model.resources import CPU, GPU, width_milli
+from fairlead.model.resources import CPU, GPU, asked_in_all, width_milli
 from fairlead.policy.order import Key, Order, expected_ms, remaining_ms
 
 LEASED = ("ftf", "themis")  # orders by which places change hands once in a lease
@@ -93,7 +93,7 @@ class Standing:
         crowd = self.crowd - job.crowd_ms if age else len(self.core.jobs)
         age = age or 1
         shape = job.spec.shape
-        capacity = max(self.gpus if shape.gpus or shape.gpu_milli else self.cores, 1)
+        capacity = max(self.gpus if asked_in_all(shape)[GPU] else self.cores, 1)
         alone = max(capacity * age, width_milli(shape) * max(crowd, age))
         return self.finish_ms(job) * capacity * age, max(expected_ms(job), 1) * alone
 

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from fairlead.core.admission import counted
 from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
+from fairlead.core.future import request_of
 from fairlead.core.jobs import Job, Promise, in_time
 from fairlead.core.reserve import limit_of
 from fairlead.model import limits
 from fairlead.model.base import Ms, NodeId
-from fairlead.model.jobs import Tenant
+from fairlead.model.jobs import Phase, Tenant
 from fairlead.policy.place.trial import Trial
 
 PAD_MS: Ms = limits.GRACE_MS_DEFAULT + 5_000
@@ -53,7 +54,9 @@ def due(core: Core) -> list[Job]:
     return [
         job
         for job in firm_jobs(core)
-        if job.promise and (job.promise.start_ms <= core.clock or job.promise.until_ms is not None)
+        if job.phase is Phase.PENDING
+        and job.promise
+        and (job.promise.start_ms <= core.clock or job.promise.until_ms is not None)
     ]
 
 
@@ -76,10 +79,10 @@ def less_promised(core: Core, trial: Trial, node: NodeId, job: Job) -> None:
     for other in firm_jobs(core):
         if other is job or other.promise is None or window(other, other.promise)[0] >= until:
             continue
-        request = core.shapes[other.shape_id]
-        for slot in other.promise.slots:
-            if slot.node == node:
-                trial.move(request, slot.devices, -1)
+        for its, slots in request_of(core, other).split(other.promise.slots):
+            for slot in slots:
+                if slot.node == node:
+                    trial.move(its, slot.devices, -1)
     # What runs there now and is gone by then is no lack; it is nothing for the job either.
     trial.free = _no_new_lack(free, trial.free)
     devices = trial.devices
@@ -96,7 +99,8 @@ def kept_of_quota(core: Core, tenant: Tenant, job: Job) -> list[int]:
     """Return what of a tenant's quota its promised jobs will need, apart from the job itself."""
     kept = [0] * len(tenant.quota)
     for other in core.promises.values():
-        if other is not job and is_firm(other) and other.spec.tenant == tenant.name:
+        waits = other is not job and other.phase is Phase.PENDING and is_firm(other)
+        if waits and other.spec.tenant == tenant.name:
             asked = counted(core, tenant, other.spec.shape)
             kept = [k + a for k, a in zip(kept, asked, strict=True)]
     return kept

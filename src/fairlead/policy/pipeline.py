@@ -8,42 +8,51 @@ decision plus one look per group that does not fit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+
+import numpy as np
 
 from fairlead.core.admission import counted
 from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
 from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
-from fairlead.core.ledger import Request
+from fairlead.core.ledger import HOST, Columns, Request
 from fairlead.core.shares import QUOTA, Block, plus
+from fairlead.core.speeds import NOWHERE
 from fairlead.model.amounts import of, show
 from fairlead.model.base import Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.resources import DIMENSIONS, Shape, Slot
 from fairlead.policy import order
+from fairlead.policy.assigned import ASSIGNMENT, Assigned
 from fairlead.policy.backfill import Backfill
 from fairlead.policy.beside import find
 from fairlead.policy.deadlock.gate import Gate
 from fairlead.policy.deadlock.settle import settle
+from fairlead.policy.defrag import Defrag, take_steps
 from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.fair.turns import Turns
 from fairlead.policy.fence import Fence
 from fairlead.policy.firm import due, is_firm, is_held, kept_of_quota
 from fairlead.policy.given import Given
+from fairlead.policy.grants import narrowed
+from fairlead.policy.ordered import PLANS, Ordered
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.place.least_fragments import LiveShapes
 from fairlead.policy.place.named import placing
 from fairlead.policy.plan import Plans, next_claim
 from fairlead.policy.preempt import Preempt
+from fairlead.policy.question import SIZING
 from fairlead.policy.queue import Entry, Group, Queue
 from fairlead.policy.reclaim import Reclaim
 from fairlead.policy.repair import hold
 from fairlead.policy.reserved import closed_nodes
 from fairlead.policy.resize import Resize
 from fairlead.policy.rounds import Rounds
+from fairlead.policy.together import Together
 
 
 def _earlier(one: Ms | None, other: Ms | None) -> Ms | None:
@@ -51,6 +60,24 @@ def _earlier(one: Ms | None, other: Ms | None) -> Ms | None:
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)
+
+
+def _rounds(pipeline: Pipeline) -> Rounds | Ordered | None:
+    """Return what carries out the plans of a policy, None if it has none."""
+    plan = pipeline.config.plan
+    if not plan:
+        return None
+    if plan in PLANS:
+        return Ordered(pipeline)
+    return (Assigned if plan == ASSIGNMENT else Rounds)(pipeline)
+
+
+def _one_gpu(request: Request, each: Collection[tuple[int, ...]]) -> bool:
+    """Whether a member takes one whole GPU, and of a node no more than its part per GPU."""
+    if request.gpus != 1 or request.picks > 1 or request.memory or request.shape.spread != "any":
+        return False
+    host = request.host[:HOST]
+    return all(need <= most for part in each for need, most in zip(host, part, strict=True))
 
 
 RUN_MIN = 8  # below this many equal jobs in a row, one by one is quicker
@@ -74,20 +101,33 @@ class Pipeline:
         self.because = f"{config.order}, {config.placement}"
         self.preempt = Preempt(self) if config.preempt else None
         self.backfill = Backfill(self) if config.backfill != 0 and not config.preempt else None
-        self.rounds = Rounds(self) if config.plan else None
+        self.rounds = _rounds(self)
+        self.sizing = config.plan in SIZING
+        self.together = Together(self) if config.share != "any" else None
         self.resize = Resize(self)
         self.reclaim = Reclaim(self)
+        self.defrag = Defrag(self)
         self._plans: Plans | None = None
         self.gate = Gate(self)  # to named resources
+        self._interchangeable: tuple[tuple[int, int], bool] = ((-1, -1), False)
+        self._nodes_of: tuple[int, Mapping[str, Columns]] = (-1, {})
+        self._on_model: dict[tuple[Shape, str], Request] = {}
 
     def bind(self, core: Core) -> None:
         """Read from this core from now on; what was derived from another is dropped."""
         if self._core is not core:
             self._core = core
             self.queue = self._queue(self.order)
-            popular = LiveShapes(core)
-            self.fit = placing(self.config.placement, core.ledger, popular, lambda: core.seq)
+            gpus_last = self.config.cpu_only == "last"
+            self.fit = placing(
+                self.config.placement,
+                core.ledger,
+                LiveShapes(core),
+                lambda: core.seq,
+                gpus_last=gpus_last,
+            )
             self._layout, self._plans = -1, None
+            self._nodes_of, self._interchangeable = (-1, {}), ((-1, -1), False)
             self.gate = Gate(self)
         if self.config.order == "priority" and self.config.ageing_cap is not None:
             ranked = order.capped_ageing(
@@ -110,11 +150,17 @@ class Pipeline:
         if core.broken:
             yield from hold(core, self.config.rebuild_ms)
         yield from self._due(core)
+        if core.moving or core.reservations:
+            yield from take_steps(core, self.config)
         yield from self._place_all(core)
-        if self.preempt is None:  # one that preempts asks them first
+        if self.together is not None:
+            yield from self.together.decide(core)
+        if self.preempt is None and not self.sizing:  # one that preempts asks them first
             yield from self.resize.make_room(core)
         yield from self.reclaim.decide(core, self.resize.served)
-        yield from self.resize.grow(core)
+        yield from self.defrag.decide(core)
+        if not self.sizing:
+            yield from self.resize.grow(core)
 
     def _place_all(self, core: Core) -> Iterator[AnyEvent]:
         """Yield placements, and what makes room for them."""
@@ -213,6 +259,55 @@ class Pipeline:
             plans.promise(job, job.promise)
         return slots
 
+    def on_model(self, core: Core, job: Job, model: str) -> Request:
+        """Return what a job asks for on one device model alone, "" for nodes without GPUs."""
+        request = core.shares.request(job)
+        if not model or request.shape.kinds or request.shape.gpu_models == (model,):
+            return request
+        if request.models and model not in request.models:
+            model = NOWHERE[0]  # it takes no such GPUs, or no quota is open for them now
+        key = (request.shape, model)
+        narrow = self._on_model.get(key)
+        if narrow is None:
+            narrow = self._on_model[key] = narrowed(request, model)
+        return narrow
+
+    def nodes_of(self, core: Core) -> Mapping[str, Columns]:
+        """Return the nodes that are up by their device model, "" for those without devices.
+
+        A node of several models counts by its first, as in questions to advisers.
+        """
+        if self._nodes_of[0] != core.ledger.layout:
+            found: dict[str, list[int]] = {}
+            for index, node in enumerate(core.nodes):
+                if node.up:
+                    devices = node.spec.devices
+                    found.setdefault(devices[0].model if devices else "", []).append(index)
+            nodes = {model: np.array(at, np.int64) for model, at in found.items()}
+            self._nodes_of = (core.ledger.layout, nodes)
+        return self._nodes_of[1]
+
+    def interchangeable(self, core: Core) -> bool:
+        """Whether a free GPU is as good as any other of its model for all jobs there ever were.
+
+        Then what fits by counting fits: each member takes one whole GPU, and so little of a node
+        that its GPUs are all taken first.
+        """
+        known = (core.ledger.layout, len(core.shapes))
+        if self._interchangeable[0] != known:
+            nodes = [node.spec for node in core.nodes if node.up]
+            each = {
+                (spec.cpu_milli // gpus, spec.memory_mib // gpus, spec.disk_mib // gpus)
+                for spec in nodes
+                if (gpus := len(spec.devices)) and len(set(spec.devices)) == 1
+            }
+            same = all(len(set(spec.devices)) == 1 for spec in nodes)
+            self._interchangeable = (
+                known,
+                same and all(_one_gpu(request, each) for request in core.shapes),
+            )
+        return self._interchangeable[1]
+
     def plans(self, core: Core) -> Plans:
         """Return the future as of now: beside reservations and the promises to waiting jobs."""
         if self._plans is None or self._plans.core is not core or not self._plans.stands():
@@ -236,6 +331,8 @@ class Pipeline:
         """Return when there is something to decide that no event brings, None if never."""
         at = next_claim(core)
         others = _earlier(self.reclaim.wake_at(core), self.resize.wake_at(core))
+        if self.together is not None:
+            others = _earlier(others, self.together.wake_at(core))
         if self.rounds is not None:
             others = _earlier(others, self.rounds.wake_at(core))
         if self.preempt is not None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import islice
 from typing import TypeAlias
 
@@ -20,8 +20,10 @@ import numpy as np
 
 from fairlead.core.ends import FAR, believed_run_ms
 from fairlead.core.engine import Core
+from fairlead.core.future import request_of
 from fairlead.core.jobs import Job, Promise
 from fairlead.core.ledger import UP, Request
+from fairlead.core.models import apart
 from fairlead.core.reserve import last_end, limit_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.jobs import LIVE
@@ -30,6 +32,7 @@ from fairlead.policy.ending import END, LEAVE, departures, expected_end, next_en
 from fairlead.policy.firm import firm, window
 from fairlead.policy.line import Line
 from fairlead.policy.place.fit import NODE_0, Fit
+from fairlead.policy.place.seats import Seats
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.reserved import keep_out, of_others
 
@@ -73,17 +76,17 @@ class Plan:
             line.block(core.clock, FAR)
             return line
         held = [
-            (expected_end(end, core.clock), job.id, slot)
+            (expected_end(end, core.clock), job.id, slot, its)
             for job in self._holders(node)
             if job.phase in LIVE
             for end, slots in self._ends(job)
-            for slot in slots
+            for its, those in core.shapes[job.shape_id].split(slots)
+            for slot in those
             if slot.node == node
         ]
-        for end, job_id, slot in sorted(held, key=lambda item: item[:2]):
+        for end, _, slot, its in sorted(held, key=lambda item: item[:2]):
             if end < FAR:
-                request = core.shapes[core.jobs[job_id].shape_id]
-                line.move(request, slot.devices, end, FAR, 1)
+                line.move(its, slot.devices, end, FAR, 1)
         return line
 
     def _holders(self, node: NodeId) -> list[Job]:
@@ -99,17 +102,19 @@ class Plan:
             }.values()
         )
 
-    def claim(self, request: Request, slots: Iterable[Slot], start: Ms, end: Ms, sign: int) -> None:
+    def claim(self, request: Request, slots: Sequence[Slot], start: Ms, end: Ms, sign: int) -> None:
         """Take (sign -1) or give back (+1) slots during [start, end)."""
-        for slot in slots:
-            self.line(slot.node).move(request, slot.devices, start, end, sign)
+        for its, those in request.split(slots):
+            for slot in those:
+                self.line(slot.node).move(its, slot.devices, start, end, sign)
 
-    def occupy(self, request: Request, slots: Iterable[Slot], until: Ms) -> None:
+    def occupy(self, request: Request, slots: Sequence[Slot], until: Ms) -> None:
         """A job starts now and is believed to run until then. Lines made later see it anyway."""
-        for slot in slots:
-            line = self.lines.get(slot.node)
-            if line is not None:
-                line.move(request, slot.devices, self.core.clock, until, -1)
+        for its, those in request.split(slots):
+            for slot in those:
+                line = self.lines.get(slot.node)
+                if line is not None:
+                    line.move(its, slot.devices, self.core.clock, until, -1)
 
     def allows(self, node: NodeId, request: Request, devices: tuple[int, ...], until: Ms) -> bool:
         """Whether one member may have these devices of a node from now until then."""
@@ -139,8 +144,8 @@ class Plan:
         sweep = _Sweep(self, request, end - start)
         for node in range(self.core.ledger.count):
             self.line(node)
-            sweep._set(node, sweep._count(node, start))
-        return sweep._slots(start) if sweep._enough() else None
+            sweep._count(node, start)
+        return sweep._slots(start) if sweep._enough(start) else None
 
 
 class Walled:
@@ -231,7 +236,8 @@ class Plans:
     def promise(self, job: Job, promise: Promise) -> None:
         """Claim what a job is promised."""
         start, end = window(job, promise)
-        claim = (self.core.shapes[job.shape_id], promise.slots, start, end)
+        request = apart(self.core.shares, request_of(self.core, job))
+        claim = (request, promise.slots, start, end)
         self.promised[job.id] = found = (claim, firm(job, promise))
         self._of[job.id] = promise
         self._move(found, -1)
@@ -248,7 +254,7 @@ class Plans:
         for plan in (*self.views.values(), *(self.walls.values() if firm else ())):
             plan.claim(*claim, sign)
 
-    def occupy(self, job: Job, slots: Iterable[Slot], until: Ms) -> None:
+    def occupy(self, job: Job, slots: Sequence[Slot], until: Ms) -> None:
         """A job starts now and is believed to run until then.
 
         What is reserved for its tenant is partly filled by it: then all is drawn anew, once the
@@ -288,9 +294,8 @@ class _Sweep:
         self.plan, self.request, self.run_ms = plan, request, run_ms
         self.walls = {} if walled is None else walled.walls.lines
         self.limit_ms = run_ms if walled is None else walled.limit_ms
-        self.counts: dict[NodeId, int] = {}
+        self.seats = Seats(plan.fit, request)
         self.trials: dict[NodeId, Trial] = {}
-        self.total = 0
 
     def first(self, until: Ms) -> tuple[Ms, tuple[Slot, ...]] | None:
         """Return (start, slots), None if they never fit together."""
@@ -299,7 +304,7 @@ class _Sweep:
             start = lines[0].earliest(request, self.run_ms, core.clock, until)
             return None if start is None else (start, self._slots(start))
         self._count_now()
-        if self._enough():
+        if self._enough(core.clock):
             return core.clock, self._slots(core.clock)
         ends, now = core.ends.sorted, core.clock
         late = bisect_left(ends, (now + 1, 0))
@@ -335,30 +340,31 @@ class _Sweep:
     def _count_now(self) -> None:
         core, request = self.plan.core, self.request
         for node in self.plan.lines:
-            self._set(node, self._count(node, core.clock))
+            self._count(node, core.clock)
         room = core.ledger.room[:, : core.ledger.count]
         fits = np.ones(core.ledger.count, np.bool_)
         for row, amount in request.need:
             fits &= room[row] >= amount
         for node in np.flatnonzero(fits).tolist():
             if node not in self.plan.lines:
-                self._set(node, Trial.now(core.ledger, node).copies(request, request.members))
+                self.seats.set(node, Trial.now(core.ledger, node))
 
     def _release(self, job_id: int, *, leaving: bool) -> set[NodeId]:
         """Give back, in this sweep, what a job, or who leaves it, holds on nodes without claims."""
         core = self.plan.core
         job = core.jobs[job_id]
-        request = core.shapes[job.shape_id]
         touched: set[NodeId] = set()
-        for slot in job.leaving if leaving else job.staying:
-            node = slot.node
-            if node in self.plan.lines or not core.ledger.room.item(UP, node):
-                continue
-            trial = self.trials.get(node)
-            if trial is None:
-                trial = self.trials[node] = Trial.now(core.ledger, node)
-            trial.move(request, slot.devices, 1)
-            touched.add(node)
+        gone = job.leaving if leaving else job.staying
+        for request, slots in core.shapes[job.shape_id].split(gone):
+            for slot in slots:
+                node = slot.node
+                if node in self.plan.lines or not core.ledger.room.item(UP, node):
+                    continue
+                trial = self.trials.get(node)
+                if trial is None:
+                    trial = self.trials[node] = Trial.now(core.ledger, node)
+                trial.move(request, slot.devices, 1)
+                touched.add(node)
         return touched
 
     def _state(self, node: NodeId, at: Ms) -> Trial:
@@ -369,47 +375,21 @@ class _Sweep:
         trial = self.trials.get(node)
         return Trial.now(self.plan.core.ledger, node) if trial is None else trial
 
-    def _count(self, node: NodeId, at: Ms) -> int:
-        return self._state(node, at).copies(self.request, self.request.members)
-
-    def _set(self, node: NodeId, count: int) -> None:
-        spread = self.request.shape.spread
-        if spread == "distinct-nodes":
-            count = min(count, 1)
-        elif spread == "same-node" and count < self.request.members:
-            count = 0
-        self.total += count - self.counts.get(node, 0)
-        if count:
-            self.counts[node] = count
-        else:
-            self.counts.pop(node, None)
+    def _count(self, node: NodeId, at: Ms) -> None:
+        self.seats.set(node, self._state(node, at))
 
     def _recount(self, touched: set[NodeId], at: Ms) -> bool:
         for node in touched:
-            self._set(node, self._count(node, at))
-        return self._enough()
+            self._count(node, at)
+        return self._enough(at)
 
-    def _enough(self) -> bool:
-        return self.total >= self.request.members
+    def _enough(self, at: Ms) -> bool:
+        return self.seats.enough(lambda node: self._state(node, at))
 
     def _slots(self, at: Ms) -> tuple[Slot, ...]:
         """Return where the members go at that time: the best nodes first."""
-        fit, request = self.plan.fit, self.request
-        ranked = []
-        for node in self.counts or self.plan.lines:
-            state = self._state(node, at).copy()
-            ranked.append((fit.score(request, state.free), node, state))
-        slots: list[Slot] = []
-        for _, node, state in sorted(ranked, key=lambda item: item[:2]):
-            most = 1 if request.shape.spread == "distinct-nodes" else request.members
-            while most and len(slots) < request.members and state.fits(request):
-                devices = state.take(request)
-                if devices is None:
-                    break
-                slots.append(Slot(node=node, devices=devices))
-                most -= 1
-        assert len(slots) == request.members, "what was counted can be placed"
-        return tuple(slots)
+        nodes = self.seats.nodes() or self.plan.lines  # one of one line was never counted
+        return self.seats.slots({node: self._state(node, at).copy() for node in nodes})
 
 
 class Shadow:
@@ -433,11 +413,12 @@ class Shadow:
         if found is None:
             return
         self.start_ms, self.slots = found
-        for slot in self.slots:
-            spare = self.spare.get(slot.node)
-            if spare is None:
-                spare = self.spare[slot.node] = sweep._state(slot.node, self.start_ms).copy()
-            spare.move(request, slot.devices, -1)
+        for its, slots in request.split(self.slots):
+            for slot in slots:
+                spare = self.spare.get(slot.node)
+                if spare is None:
+                    spare = self.spare[slot.node] = sweep._state(slot.node, self.start_ms).copy()
+                spare.move(its, slot.devices, -1)
 
     def _on_the_only_node(self, core: Core, request: Request) -> None:
         """As the sweep does, on a pool: add up what comes free until it is enough."""
@@ -456,8 +437,9 @@ class Shadow:
                     return
                 job = core.jobs[job_id]
                 slots = job.leaving if kind == LEAVE else job.staying
-                for row, amount in core.shapes[job.shape_id].held:
-                    free[row] += len(slots) * amount
+                for its, those in core.shapes[job.shape_id].split(slots):
+                    for row, amount in its.held:
+                        free[row] += len(those) * amount
             if not spare.fits(request):
                 return
         self.start_ms, self.slots = at, (NODE_0,)
@@ -473,10 +455,11 @@ class Shadow:
         """Return what may be taken of a node until then, None where nothing is claimed."""
         return None if until <= self.start_ms else self.spare.get(node)
 
-    def take(self, request: Request, slots: Iterable[Slot], until: Ms) -> None:
+    def take(self, request: Request, slots: Sequence[Slot], until: Ms) -> None:
         """Somebody has started beside it, until then."""
         if until > self.start_ms:
-            for slot in slots:
-                spare = self.spare.get(slot.node)
-                if spare is not None:
-                    spare.move(request, slot.devices, -1)
+            for its, those in request.split(slots):
+                for slot in those:
+                    spare = self.spare.get(slot.node)
+                    if spare is not None:
+                        spare.move(its, slot.devices, -1)

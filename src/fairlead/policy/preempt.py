@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, TypeAlias
 
 from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
@@ -25,20 +26,26 @@ from fairlead.core.future import SERVICES_KEPT
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import UP, Request
 from fairlead.core.reserve import limit_of
+from fairlead.core.tree import Domain, level_of
 from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed, Promoted, StopDecided
 from fairlead.model.jobs import Phase, PolicyConfig
-from fairlead.model.resources import GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Slot, width_milli
+from fairlead.model.resources import CPU, GPU, GPU_MEMORY, WHOLE_GPU_MILLI, Slot, width_milli
 from fairlead.policy import finish, order, themis
+from fairlead.policy.draft_kinds import slots_of_kinds
 from fairlead.policy.fence import Fence
 from fairlead.policy.gittins import GittinsTable
 from fairlead.policy.given import Given
 from fairlead.policy.order import Key, Order
+from fairlead.policy.place.seats import close, take
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.queue import Entry, GroupId, Queue
 
 if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
+
+# Members that fit on a node: its score, or how few of those who hold it may stay (negative).
+Crowd: TypeAlias = tuple[int, NodeId, list[Slot]]
 
 LEARN_EVERY = 64  # ended jobs between two looks at the services of the past
 LEARNT_MAX = SERVICES_KEPT - LEARN_EVERY  # so many the core remembers at least at each look
@@ -104,16 +111,16 @@ class Preempt:
         for job, slots in draft.chosen:
             if pipeline.gate.block(core, job) is not None:
                 continue  # another that was chosen has taken what it needs
-            if _free_now(core, core.shapes[job.shape_id], slots, self.fence(core, job)):
+            if free_now(core, core.shapes[job.shape_id], slots, self.fence(core, job)):
                 yield Placed(
                     job=job.id, attempt=job.attempt + 1, slots=slots, because=pipeline.because
                 )
             else:
                 pipeline.resize.coming = True
 
-    def _draft(self, core: Core) -> tuple[_Draft, list[Job]]:
+    def _draft(self, core: Core) -> tuple[Draft, list[Job]]:
         """Return what every job would get in its turn, and who runs but would get nothing."""
-        draft, victims = _Draft(core, self.pipeline), list[Job]()
+        draft, victims = Draft(core, self.pipeline), list[Job]()
         for _, job in self._in_order(core, draft):
             if job.phase is Phase.PENDING:
                 draft.offer(job)
@@ -125,7 +132,7 @@ class Preempt:
         """Return what reservations keep from a job that would start now."""
         return Fence(core, job, min(core.clock + limit_of(job), FAR))
 
-    def _in_order(self, core: Core, draft: _Draft) -> Iterator[tuple[Entry, Job]]:
+    def _in_order(self, core: Core, draft: Draft) -> Iterator[tuple[Entry, Job]]:
         """Yield what runs and may be preempted, and what waits, best first."""
         queue = self.pipeline.queue
         waiting = []
@@ -183,7 +190,7 @@ def _next_level(config: PolicyConfig, job: Job, now: Ms) -> list[Ms]:
 
 
 def _until_closed(
-    jobs: Iterable[tuple[Entry, Job]], group: GroupId, draft: _Draft
+    jobs: Iterable[tuple[Entry, Job]], group: GroupId, draft: Draft
 ) -> Iterator[tuple[Entry, Job]]:
     for item in jobs:
         if group in draft.closed:
@@ -191,25 +198,28 @@ def _until_closed(
         yield item
 
 
-def _free_now(core: Core, request: Request, slots: tuple[Slot, ...], fence: Fence) -> bool:
+def free_now(
+    core: Core, request: Request, slots: tuple[Slot, ...], fence: Fence | None = None
+) -> bool:
     """Whether a job fits now, with all who still hold on: members on one node count together."""
-    if not all(core.ledger.has_room(slot.node, request, slot.devices) for slot in slots):
-        return False
-    if len(slots) == 1 and not fence:
-        return True
     trials: dict[NodeId, Trial] = {}
-    for slot in slots:
-        trial = trials.get(slot.node)
-        if trial is None:
-            free = Trial.now(core.ledger, slot.node)
-            trial = trials[slot.node] = fence.within(slot.node, free)
-        if not trial.has_room(request, slot.devices):
+    for its, those in request.split(slots):
+        if not all(core.ledger.has_room(slot.node, its, slot.devices) for slot in those):
             return False
-        trial.move(request, slot.devices, -1)
+        if len(slots) == 1 and not fence:
+            return True
+        for slot in those:
+            trial = trials.get(slot.node)
+            if trial is None:
+                free = Trial.now(core.ledger, slot.node)
+                trial = trials[slot.node] = fence.within(slot.node, free) if fence else free
+            if not trial.has_room(its, slot.devices):
+                return False
+            trial.move(its, slot.devices, -1)
     return True
 
 
-class _Draft:
+class Draft:
     """The nodes, with those who may be preempted holding on until their turn has come.
 
     `solid` is what is free while all of them hold on, less what was given to waiting jobs: below
@@ -251,7 +261,7 @@ class _Draft:
             self.lack[node] = [min(amount, 0) for amount in trial.free]
         return trial
 
-    def _sound(self, node: NodeId, trial: Trial) -> bool:
+    def sound(self, node: NodeId, trial: Trial) -> bool:
         """Whether nobody is to get what others still hold."""
         devices = trial.devices
         if devices.size and (min(devices.milli) < 0 or min(devices.memory) < 0):
@@ -263,9 +273,9 @@ class _Draft:
         )
 
     def _move(self, job: Job, slots: tuple[Slot, ...], sign: int) -> None:
-        request = self.core.shapes[job.shape_id]
-        for slot in slots:
-            self.node(slot.node).move(request, slot.devices, sign)
+        for its, those in self.core.shapes[job.shape_id].split(slots):
+            for slot in those:
+                self.node(slot.node).move(its, slot.devices, sign)
 
     def keep(self, job: Job) -> bool:
         """Whether a running job keeps its slots: those before it have left them. Its turn is over.
@@ -276,20 +286,21 @@ class _Draft:
             self.holders[node].remove(job)
         for node in {slot.node for slot in job.staying}:
             trial = self.node(node)
-            if not self._sound(node, trial):
+            if not self.sound(node, trial):
                 trial = trial.copy()
                 for other in self.holders[node]:
-                    self._give_back(trial, other, node)
-                if not self._sound(node, trial):
+                    self.give_back(trial, other, node)
+                if not self.sound(node, trial):
                     self._move(job, job.staying, 1)
                     return False
         return True
 
-    def _give_back(self, trial: Trial, job: Job, node: NodeId) -> None:
-        request = self.core.shapes[job.shape_id]
-        for slot in job.staying:
-            if slot.node == node:
-                trial.move(request, slot.devices, 1)
+    def give_back(self, trial: Trial, job: Job, node: NodeId) -> None:
+        """Add to what is free on a node what a job holds there."""
+        for its, those in self.core.shapes[job.shape_id].split(job.staying):
+            for slot in those:
+                if slot.node == node:
+                    trial.move(its, slot.devices, 1)
 
     def offer(self, job: Job) -> None:
         """Give a waiting job slots if it fits, where nobody has to go for it or only the worst."""
@@ -301,15 +312,23 @@ class _Draft:
         assert pipeline.preempt is not None
         fence = pipeline.preempt.fence(core, job)
         block = pipeline.block(core, job, self.given)
-        slots = None if block is not None else self._slots(request, fence)
+        if block is not None:
+            slots = None
+        else:
+            slots = (
+                slots_of_kinds(self, request, fence)
+                if request.parts
+                else self._slots(request, fence)
+            )
         if slots is None:
             if not fence and not core.promises:  # else another of the group may be let in
                 self.closed.add(group)
             return
-        rows = {row for row, _ in request.held} | ({GPU, GPU_MEMORY} if request.picks else set())
-        for slot in slots:
-            self.node(slot.node).move(request, slot.devices, -1)
-            self.taken.setdefault(slot.node, set()).update(rows)
+        for its, those in request.split(slots):
+            rows = {row for row, _ in its.held} | ({GPU, GPU_MEMORY} if its.picks else set())
+            for slot in those:
+                self.node(slot.node).move(its, slot.devices, -1)
+                self.taken.setdefault(slot.node, set()).update(rows)
         self.chosen.append((job, slots))
         self.given.add(job, slots)
 
@@ -321,23 +340,23 @@ class _Draft:
         least: int,
         fence: Fence,
         besides: Sequence[Slot] = (),
-    ) -> list[tuple[int, NodeId, list[Slot]]]:
+    ) -> list[Crowd]:
         """Return members that fit on a node if its worst holders go, with how few may then stay.
 
         One after the other; `least` together where the spread rule wants all on one node. `besides`
         are members that fit there as it is.
         """
-        found: list[tuple[int, NodeId, list[Slot]]] = []
+        found: list[Crowd] = []
         trial, holders = self.node(node).copy(), self.holders.get(node, [])
         for slot in besides:
             trial.move(request, slot.devices, -1)
         gone = self.stopping.copy()
         for kept in range(len(holders) - 1, -1, -1):
-            self._give_back(trial, holders[kept], node)
+            self.give_back(trial, holders[kept], node)
             gone.add(holders[kept].id)
-            while len(found) < most and self._sound(node, trial):
+            while len(found) < most and self.sound(node, trial):
                 free = fence.within(node, trial.copy(), gone)
-                here = _take(free, node, request, least)
+                here = list(take(request, node, free, least))
                 if len(here) < least:
                     break
                 for slot in here:
@@ -352,43 +371,59 @@ class _Draft:
         worst jobs their place."""
         ledger, fit = self.core.ledger, self.pipeline.fit
         spread, members = request.shape.spread, request.members
-        roomy: list[tuple[int, NodeId, list[Slot]]] = []
-        crowded: list[tuple[int, NodeId, list[Slot]]] = []
+        roomy: list[Crowd] = []
+        crowded: list[Crowd] = []
         most = 1 if spread == "distinct-nodes" else members
         least = members if spread == "same-node" else 1
         for node in range(ledger.count):
             if not ledger.room.item(UP, node) or node in fence.closed:
                 continue
-            sound = self._sound(node, self.node(node))
+            sound = self.sound(node, self.node(node))
             trial = fence.within(node, self.node(node).copy(), self.stopping)
-            here = _take(trial, node, request, most) if sound else []
+            here = list(take(request, node, trial, most)) if sound else []
             if len(here) >= least:
-                roomy.append((fit.score(request, trial.free), node, here))
+                roomy.append((fit.score(request, node, trial.free), node, here))
             else:
                 here = []
             if len(here) < most:
                 crowded += self._crowd(node, request, most - len(here), least, fence, here)
-        slots: list[Slot] = []
-        for _, _, here in [*sorted(roomy, key=_first_two), *sorted(crowded, key=_first_two)]:
+        if request.tree and (slots := self._close(request, roomy)) is not None:
+            return slots
+        if not request.shape.within:
+            found = _first(members, roomy, crowded)
+            return None if found is None else found[1]
+        domains: dict[Domain, tuple[list[Crowd], list[Crowd]]] = {}
+        for at, crowds in enumerate((roomy, crowded)):
+            for item in crowds:
+                domain = level_of(ledger, request.shape.within, item[1])
+                domains.setdefault(domain, ([], []))[at].append(item)
+        ways = [(_first(members, *domains[domain]), domain) for domain in sorted(domains)]
+        best = min((way for way, _ in ways if way is not None), key=itemgetter(0), default=None)
+        return None if best is None else best[1]
+
+    def _close(self, request: Request, roomy: list[Crowd]) -> tuple[Slot, ...] | None:
+        """Return slots close together where nobody has to go."""
+        here = {node: slots for _, node, slots in roomy}
+        states = {node: self.node(node).free[GPU if request.picks else CPU] for node in here}
+        counts = {node: len(slots) for node, slots in here.items()}
+        split = close(self.pipeline.fit, request, counts, states)
+        if split is None:
+            return None
+        return tuple(slot for node, count in split.items() for slot in here[node][:count])
+
+
+def _first(
+    members: int, roomy: list[Crowd], crowded: list[Crowd]
+) -> tuple[int, tuple[Slot, ...]] | None:
+    """Return the best of both, those with room first, and how few of the holders of a node may
+    stay at the worst; None: too few."""
+    slots: list[Slot] = []
+    for cost, crowds in ((False, roomy), (True, crowded)):
+        for key, _, here in sorted(crowds, key=itemgetter(0, 1)):
             slots += here[: members - len(slots)]
             if len(slots) == members:
-                return tuple(slots)
-        return None
-
-
-def _first_two(item: tuple[int, NodeId, list[Slot]]) -> tuple[int, NodeId]:
-    return item[:2]
-
-
-def _take(trial: Trial, node: NodeId, request: Request, most: int) -> list[Slot]:
-    """Take up to `most` members on a node; return their slots."""
-    here: list[Slot] = []
-    while len(here) < most and trial.fits(request):
-        devices = trial.take(request)
-        if devices is None:
-            break
-        here.append(Slot(node=node, devices=devices))
-    return here
+                return (key if cost else -FAR), tuple(slots)
+    return None
 
 
 def stoppable(core: Core, config: PolicyConfig) -> list[Job]:

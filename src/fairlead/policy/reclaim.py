@@ -34,7 +34,7 @@ from fairlead.core.shares import QUOTA
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import AnyEvent, Promised, StopDecided
 from fairlead.model.jobs import LIVE, Phase, PolicyConfig
-from fairlead.model.resources import WHOLE_GPU_MILLI, Slot, width_milli
+from fairlead.model.resources import Slot, width_milli
 from fairlead.policy.firm import is_firm, is_held
 from fairlead.policy.queue import Entry, Group
 from fairlead.policy.reclaim_words import because
@@ -52,8 +52,12 @@ LOOKS_MAX = 1_000  # waiting jobs looked at in one round
 
 def lost_ms(job: Job, config: PolicyConfig, now: Ms) -> Ms:
     """Return how long a job would have to run to be where it is now, if it were stopped now."""
-    restart = config.restart_ms if job.spec.restart_ms is None else job.spec.restart_ms
-    return job.unsaved_ms(now) + restart
+    return job.unsaved_ms(now) + restart_ms(job, config)
+
+
+def restart_ms(job: Job, config: PolicyConfig) -> Ms:
+    """Return how long a job takes to start again."""
+    return config.restart_ms if job.spec.restart_ms is None else job.spec.restart_ms
 
 
 def lost_work(job: Job, config: PolicyConfig, now: Ms) -> int:
@@ -70,10 +74,11 @@ class Scene:
         self.fit, self.gone = reclaim.pipeline.fit, gone
         self.tree = reclaim.tree(gone)
         shares = core.shares
-        asked = [*shares.asked(job)]
+        asked = dict(shares.asked(job))
         if model in shares.models:  # it takes several types, and here it is to have this one
-            asked.append((shares.models[model], _milli(job)))
-        self.asked = [(row, amount) for row, amount in asked if row in shares.governed]
+            row, kinds = shares.models[model], models.flexible(job.spec.shape)
+            asked[row] = asked.get(row, 0) + models.gpus_of(kinds)
+        self.asked = [(row, amount) for row, amount in asked.items() if row in shares.governed]
         self.leaf = self.tree.branches[job.spec.queue]
         self.guaranteed = self.tree.entitled(job, self.asked) if self.asked else []
         self.candidates: list[Job] = []
@@ -265,10 +270,12 @@ class Reclaim:
 
     def _variants(self, job: Job) -> list[str]:
         """Return the GPU types that a job can be tried with, one by one; [""]: no need to."""
-        shares, shape = self.core.shares, job.spec.shape
-        if not shares.models or not _milli(job) or len(shape.gpu_models) == 1:
+        shares = self.core.shares
+        if not shares.models or not models.flexible(job.spec.shape):
             return [""]
-        return models.accepted(shares, job)
+        # Of different workers that take different types none is tried: no one type is for all.
+        types = models.accepted(shares, job)
+        return [model for model in types if models.narrowed(job.spec.shape, (model,))]
 
     def _for_model(self, job: Job, going: Sequence[Job], model: str) -> Iterator[AnyEvent]:
         core = self.core
@@ -425,9 +432,10 @@ class Reclaim:
         """Yield orders that clear one node after the other, for what the usual order scatters."""
         held: dict[int, int] = {}
         for each in order:
-            for slot in each.slots:
-                width = width_milli(each.spec.shape) // each.spec.shape.members
-                held[slot.node] = held.get(slot.node, 0) + width
+            for its, slots in self.core.shapes[each.shape_id].split(each.slots):
+                width = width_milli(its.shape) // its.members
+                for slot in slots:
+                    held[slot.node] = held.get(slot.node, 0) + width
         nodes = sorted(held, key=lambda node: (-held[node], node))
         if scene.room.request.members > 1 and scene.room.request.shape.spread != "same-node":
             place = {node: at for at, node in enumerate(nodes)}
@@ -455,12 +463,6 @@ class Reclaim:
         for place in choice.places:
             scene.remove(place)
         return [own[place] for place in choice.places]
-
-
-def _milli(job: Job) -> int:
-    """Return the thousandths of GPUs that all members of a job take together."""
-    shape = job.spec.shape
-    return (WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli) * shape.members
 
 
 def may_stop(core: Core, config: PolicyConfig, job: Job) -> bool:

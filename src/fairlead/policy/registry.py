@@ -11,14 +11,30 @@ from fairlead.model.base import Misuse
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.units import format_duration
 from fairlead.policy import bounds, order
+from fairlead.policy.assigned import ASSIGNMENT
 from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.finish import LEASED
+from fairlead.policy.ordered import PLANS
 from fairlead.policy.pipeline import Pipeline
 from fairlead.policy.place.score import PLACEMENTS
 
 GAVEL = {
     "maxmin": "equal normalised speeds for all, on the devices that suit each (Gavel's max-min)",
+    "waterfill": "the same, then as much more for each as costs nobody (water filling)",
+    "tree": "water filling among queues by their weights, then among the jobs of each",
+    "tree-fifo": "water filling among queues by their weights, in each first come, first served",
+    "makespan": "all jobs done as soon as can be; needs the steps of jobs",
+    "ftf": "the worst finish-time fairness as low as can be; needs the steps of jobs",
+    "throughput": "the greatest sum of normalised speeds; slow jobs may starve",
+    "cost": "the most steps for the money, by prices; dear jobs may starve",
+    "slo": "the most steps for the money, with all deadlines kept",
+    "fifo": "first come, first served, each on the fastest kind of device that is free; strict",
+    "fifo-blind": "first come, first served, on what is faster for most jobs; strict",
+    "las": "equal time for all, as if all kinds of devices were equally fast",
 }
+PRICED = ("gavel-cost", "gavel-slo")
+BLIND = ("gavel-las", "gavel-fifo-blind")
+BY_STEPS = ("gavel-makespan", "gavel-ftf", "gavel-slo")  # they go by what is left to do
 
 POLICIES: dict[str, str] = {
     "fifo": "first come, first served; the first that does not fit blocks all others (strict)",
@@ -59,7 +75,12 @@ POLICIES: dict[str, str] = {
     "maxmin": "whoever is farthest below its entitlement by weighted max-min with quotas",
     "multifactor": "weighted sum of age, fair share, priority, ... (Slurm's multifactor)",
     "fairtree": "users ranked level by level by shares and past use (Slurm's Fair Tree)",
+    ASSIGNMENT: "who waits is matched to kinds of hardware: as many as can be, then least time",
     **{f"gavel-{name}": about for name, about in GAVEL.items()},
+    "allox": "least mean time to the end on devices of different speed: jobs are matched with "
+    "places in the queues of device models; nobody is preempted (AlloX)",
+    "sia": "the best device model and number of members for each elastic job, in rounds (Sia)",
+    "pollux": "the best number of members for each elastic job, all alike, in rounds (Pollux)",
 }
 
 # What a name may be made of: ORDER[-MODE][-TRAIT...]. A mode says what happens around a job that
@@ -95,7 +116,10 @@ _ORDER_ALIASES: dict[str, dict[str, Any]] = {
 _DEFAULT_MODE = {"fifo": "strict", "sjf": "strict", "qssf": "strict"}
 _PREEMPTIVE = ("srtf", "srsf", "las", "gittins", "edf", "ftf", "themis")
 LEASE_MIN_MS = 1_000
+TRIAL_MIN_MS = 20_000  # two reports of progress, at least
 ROUND_MS = 6 * 60_000  # of plans: Gavel's
+ORDERED_MS = 60_000  # of plans for which new jobs wait: AlloX', Pollux' and Sia's
+RESTART_MS = 30_000  # what sia, which moves jobs, believes that it costs to start again
 LEVELS_GPU_MS = (3_600_000, 36_000_000)  # las: an hour and ten hours of one GPU
 PROMOTE_PERCENT = 800
 BACKFILL_MAX = 1_000_000
@@ -125,9 +149,17 @@ def policy_config(text: str) -> PolicyConfig:
 
 def _planned(name: str) -> dict[str, Any] | None:
     """Return the fields of a policy that carries out plans, None for another."""
-    if name not in POLICIES or not name.startswith("gavel-"):
+    if name == ASSIGNMENT:
+        return {"order": "fifo", "overtake_ms": None, "plan": name}
+    if name not in POLICIES or not name.startswith(("gavel-", *PLANS)):
         return None
-    return {"order": "fifo", "overtake_ms": None, "plan": name, "lease_ms": ROUND_MS}
+    overtake = 0 if name.startswith("gavel-fifo") else None
+    settings = {"order": "fifo", "overtake_ms": overtake, "plan": name, "lease_ms": ROUND_MS}
+    if name in PLANS:
+        settings["lease_ms"] = ORDERED_MS
+    if name == "sia":
+        settings["restart_ms"] = RESTART_MS
+    return {**settings, "blind": name in BLIND}
 
 
 def _settings(name: str) -> dict[str, Any] | None:
@@ -198,6 +230,14 @@ def check(config: PolicyConfig) -> None:
         )
     if config.lease_ms < LEASE_MIN_MS:
         raise Misuse("a lease is at least a second", field="lease", hint='such as "20m"')
+    if config.share != "any" and (config.preempt or config.plan or config.defrag != "never"):
+        raise Misuse(
+            "policies that preempt, carry out plans or move jobs do not choose who shares a GPU",
+            field="share",
+            hint='leave share at "any", or choose another policy',
+        )
+    if config.share != "any" and config.trial_ms < TRIAL_MIN_MS:
+        raise Misuse("a trial is at least 20 seconds", field="trial", hint='such as "60s"')
     if config.preempt and config.backfill != 0:
         raise Misuse(
             "a preemptive policy does not backfill: who comes first takes the place of who runs",
@@ -231,7 +271,9 @@ _ABOUT = {
 
 def describe(config: PolicyConfig) -> str:
     """Return what a configuration does, with its starvation bound."""
-    if config.order == "priority":
+    if config.plan:
+        text = POLICIES[config.plan]
+    elif config.order == "priority":
         per_hour = config.ageing_per_hour
         text = f"highest priority first; waiting adds {per_hour} points an hour"
     elif config.order == "fair":
@@ -241,7 +283,9 @@ def describe(config: PolicyConfig) -> str:
         )
     else:
         text = _ABOUT[config.order]
-    if config.order in LEASED:
+    if config.plan == ASSIGNMENT:
+        text += "; nobody who runs is moved"
+    elif config.order in LEASED or config.plan:
         text += f"; places change hands every {format_duration(config.lease_ms)}"
     elif config.preempt:
         text += "; whoever comes first takes the place of who runs"
@@ -261,6 +305,11 @@ def describe(config: PolicyConfig) -> str:
             f"; others may overtake a job that does not fit, but not once it has waited "
             f"{minutes} min"
         )
+    if config.share != "any":
+        tried = " or tried" if config.share == "trial" else ""
+        text += f"; GPUs are shared by pairs known{tried} to go well"
     if config.estimate == "expected":
         text += "; plans go by predicted run times"
+    if config.defrag != "never":
+        text += "; jobs move for a blocked one where that saves more than it costs"
     return f"{text}; {bounds.in_words(config)}; placement: {config.placement}"

@@ -33,22 +33,24 @@ def hold(core: Core, rebuild_ms: Ms) -> Iterator[AnyEvent]:
             continue
         slots = left(core, job)
         if slots:
+            different = core.shapes[job.shape_id].parts
             yield Promised(
                 job=job.id,
                 start_ms=core.clock,
-                slots=slots,
+                slots=tuple(slots.values()),
                 because=f"held while it is rebuilt: {job.because}",
                 until_ms=until,
+                ranks=tuple(slots) if different else (),
             )
 
 
-def left(core: Core, job: Job) -> tuple[Slot, ...]:
-    """Return the slots of a waiting gang's last attempt that it could have again."""
+def left(core: Core, job: Job) -> dict[int, Slot]:
+    """Return the slots of a waiting gang's last attempt that it could have again, by place."""
     request = core.shapes[job.shape_id]
     fence = Fence(core, job, min(core.clock + limit_of(job), FAR))
     trials: dict[NodeId, Trial] = {}
-    found: list[Slot] = []
-    for slot in job.slots:
+    found: dict[int, Slot] = {}
+    for place, slot in enumerate(job.slots):
         if not core.ledger.room.item(UP, slot.node) or slot.node in fence.closed:
             continue
         trial = trials.get(slot.node)
@@ -56,7 +58,10 @@ def left(core: Core, job: Job) -> tuple[Slot, ...]:
             now = Trial.now(core.ledger, slot.node)
             trial = trials[slot.node] = fence.within(slot.node, now)
         known = all(device < len(trial.devices.size) for device in slot.devices)
-        if len(slot.devices) == request.picks and known and trial.has_room(request, slot.devices):
-            trial.move(request, slot.devices, -1)
-            found.append(slot)
-    return tuple(found[: request.members])
+        its = request.of(place)
+        if len(slot.devices) == its.picks and known and trial.has_room(its, slot.devices):
+            trial.move(its, slot.devices, -1)
+            found[place] = slot
+            if len(found) == request.members:
+                break
+    return found

@@ -102,8 +102,11 @@ def _owners(core: Core, node: NodeId, those: list[Reservation]) -> dict[JobId, J
 
 
 def _held_by(core: Core, job: Job, node: NodeId) -> list[int]:
-    count = sum(slot.node == node for slot in job.slots)
-    return [count * amount for amount in core.shapes[job.shape_id].host]
+    held = [0] * HOST
+    for its, slots in core.shapes[job.shape_id].split(job.slots):
+        count = sum(slot.node == node for slot in slots)
+        held = [have + count * amount for have, amount in zip(held, its.host, strict=True)]
+    return held
 
 
 def _missing(

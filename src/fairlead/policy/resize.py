@@ -33,6 +33,7 @@ from fairlead.model.base import JobId, Ms
 from fairlead.model.events import AnyEvent, Grown, Promised, Shrunk
 from fairlead.model.resources import Slot
 from fairlead.policy.firm import is_firm, is_held
+from fairlead.policy.place.seats import nearest
 from fairlead.policy.plan import Plan, Walled
 from fairlead.policy.queue import Entry, GroupId
 from fairlead.policy.roomier import Needed, Roomier, excess, may_resize, steps
@@ -190,7 +191,7 @@ class Resize:
             job = heapq.heappop(heap)[-1]
             if self.block(core, job) is not None or (mode == "idle" and self._rival(core, job)):
                 continue
-            slot = self._slot(core, job, closed)
+            slot = self.slot(core, job, closed)
             if slot is None:
                 continue
             yield Grown(job=job.id, attempt=job.attempt, slots=(slot,), because=because)
@@ -227,6 +228,10 @@ class Resize:
             return 0
         every = self.pipeline.config.resize_every_ms
         return job.team.resized_ms + (every << min(job.team.lost, DOUBLINGS_MAX))
+
+    def recovers(self, core: Core, job: Job) -> bool:
+        """Whether a job has lost members lately, and is not to have new ones yet."""
+        return job.team is not None and bool(job.team.lost) and self._again_at(job) > core.clock
 
     def wake_at(self, core: Core) -> Ms | None:
         """Return when a job may grow again that may not now, None if there is none."""
@@ -290,15 +295,24 @@ class Resize:
                 return other
         return None
 
-    def _slot(self, core: Core, job: Job, closed: npt.NDArray[np.bool_] | None) -> Slot | None:
-        """Return where one more member of a job may go now: the best node by the placement."""
+    def slot(
+        self, core: Core, job: Job, closed: npt.NDArray[np.bool_] | None, model: str = ""
+    ) -> Slot | None:
+        """Return where one more member of a job may go now: the best node by the placement.
+
+        With a model: on devices of that model alone.
+        """
         unit = models.open_to(core.shares, job, self._unit(core, job))
         if unit is None:
             return None
+        if model and unit.shape.gpu_models != (model,):
+            unit = Request(msgspec.structs.replace(unit.shape, gpu_models=(model,)))
+        unit = models.apart(core.shares, unit)
         spread, mine = unit.shape.spread, {slot.node for slot in job.slots}
         plan = self._plan(core, job)
         until = max(core.ends.get(job.id), core.clock + 1)
-        for node in self.pipeline.fit.in_order(unit):
+        nodes = self.pipeline.fit.in_order(unit)
+        for node in nearest(core.ledger, unit.shape, job.slots, nodes):
             if closed is not None and closed[node]:
                 continue
             if (spread == "same-node") != (node in mine) and spread != "any":
@@ -328,6 +342,10 @@ class Resize:
         mode = self.pipeline.config.elastic
         if (no := self._cannot(job)) is not None:
             return no
+        if self.pipeline.sizing:
+            share = core.advice.of.get(job.id)
+            members = max(0 if share is None else share.members, job.spec.shape.members)
+            return f"the {self.pipeline.config.plan} plan gives it {members} members now"
         if mode == "never":
             return "the policy lets no job grow (elastic = never)"
         if (block := self.block(core, job)) is not None:
@@ -336,9 +354,9 @@ class Resize:
             return f"job {rival.id} waits for the same quota"
         if (no := self._wants(core, job)) is not None:
             return no
-        if self._slot(core, job, None) is None:
+        if self.slot(core, job, None) is None:
             return "there is no room for another member"
         closed = self._closed_nodes(core) if mode == "idle" and core.pending else None
-        if self.coming or self._slot(core, job, closed) is None:
+        if self.coming or self.slot(core, job, closed) is None:
             return "what is free is kept for jobs that wait"
         return "it may grow at the next look"

@@ -10,19 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-from msgspec.structs import replace
 
 from fairlead.core.cohort import Branch
 from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import UP, Request
+from fairlead.core.models import narrowed, planned
 from fairlead.core.reserve import limit_of
 from fairlead.model.base import JobId, NodeId
 from fairlead.model.jobs import Phase
-from fairlead.model.resources import GPU, WHOLE_GPU_MILLI, Slot
+from fairlead.model.resources import GPU, WHOLE_GPU_MILLI, Slot, asked_in_all
 from fairlead.policy.fence import Fence
 from fairlead.policy.place.fit import Fit
+from fairlead.policy.place.seats import Seats
 from fairlead.policy.place.trial import Trial
 
 NOBODY = 2**30  # more than can be chosen: it never fits
@@ -75,14 +76,13 @@ class Room:
         self, core: Core, fit: Fit, job: Job, stopping: Iterable[Job], model: str = ""
     ) -> None:
         self.core, self.fit = core, fit
-        self.request: Request = core.shapes[job.shape_id]
+        self.request: Request = planned(core, job)
         if model:  # on GPUs of this type alone
-            self.request = Request(replace(job.spec.shape, gpu_models=(model,)))
+            self.request = Request(narrowed(job.spec.shape, (model,)) or job.spec.shape)
         self.fence = Fence(core, job, min(core.clock + limit_of(job), FAR))
         self.gone: set[JobId] = set()
         self.trials: dict[NodeId, Trial] = {}
-        self.counts: dict[NodeId, int] = {}
-        self.total = 0
+        self.seats = Seats(fit, self.request)
         request, ledger = self.request, core.ledger
         room = ledger.room[:, : ledger.count]
         fits = np.ones(ledger.count, np.bool_)
@@ -104,35 +104,19 @@ class Room:
         self._move(job, job.staying, sign)
 
     def _move(self, job: Job, slots: tuple[Slot, ...], sign: int) -> None:
-        request = self.core.shapes[job.shape_id]
-        for slot in slots:
-            self._trial(slot.node).move(request, slot.devices, sign)
+        for its, those in self.core.shapes[job.shape_id].split(slots):
+            for slot in those:
+                self._trial(slot.node).move(its, slot.devices, sign)
         for node in {slot.node for slot in slots}:
             self._recount(node)
 
     def fits(self) -> bool:
-        """Whether all members fit together, by the rule of how they are spread."""
-        return self.total >= self.request.members
+        """Whether all members fit together, by the rules of their shape."""
+        return self.seats.enough(self._usable)
 
     def slots(self) -> tuple[Slot, ...]:
         """Return where the members go, the best nodes first; they fit."""
-        request, fit = self.request, self.fit
-        ranked = []
-        for node in self.counts:
-            state = self._usable(node).copy()
-            ranked.append((fit.score(request, state.free), node, state))
-        slots: list[Slot] = []
-        most = 1 if request.shape.spread == "distinct-nodes" else request.members
-        for _, node, state in sorted(ranked, key=lambda item: item[:2]):
-            here = 0
-            while here < most and len(slots) < request.members and state.fits(request):
-                devices = state.take(request)
-                if devices is None:
-                    break
-                slots.append(Slot(node=node, devices=devices))
-                here += 1
-        assert len(slots) == request.members, "what was counted can be placed"
-        return tuple(slots)
+        return self.seats.slots({node: self._usable(node).copy() for node in self.seats.nodes()})
 
     def least(self, jobs: Sequence[Job]) -> int:
         """Return a number of these jobs of which surely none fewer have to go; 0 if it fits.
@@ -161,26 +145,26 @@ class Room:
         """Return what each of these jobs holds of a node, in the order of `_needed`."""
         found: dict[JobId, list[int]] = {}
         for job in jobs:
-            its = self.core.shapes[job.shape_id]
-            count = sum(slot.node == node for slot in job.staying)
-            if count:
-                milli = WHOLE_GPU_MILLI * its.gpus + its.milli
-                found[job.id] = [
-                    count * (milli if row == GPU else its.host[row]) for row, _ in self._needed()
-                ]
+            amounts, there = [0] * (GPU + 1), False
+            for its, slots in self.core.shapes[job.shape_id].split(job.staying):
+                count = sum(slot.node == node for slot in slots)
+                each = (*its.host, WHOLE_GPU_MILLI * its.gpus + sum(its.shares))
+                amounts = [have + count * more for have, more in zip(amounts, each, strict=True)]
+                there = there or count > 0
+            if there:
+                found[job.id] = [amounts[row] for row, _ in self._needed()]
         return found
 
     def _needed(self) -> list[tuple[int, int]]:
-        request = self.request
-        milli = WHOLE_GPU_MILLI * request.gpus + request.milli
-        return [*request.held, *([(GPU, milli)] if milli else [])]
+        """Return (row, amount) of what all members need together."""
+        asked = asked_in_all(self.request.shape)[: GPU + 1]
+        return [(row, amount) for row, amount in enumerate(asked) if amount]
 
     def _cover(self, nodes: Sequence[NodeId], given: dict[JobId, list[int]]) -> int:
         """Return how many of the largest it takes to make up what is missing of each amount."""
         most = 1  # it does not fit now, so one at least
         for at, (row, amount) in enumerate(self._needed()):
-            missing = self.request.members * amount
-            missing -= sum(max(0, self._usable(node).free[row]) for node in nodes)
+            missing = amount - sum(max(0, self._usable(node).free[row]) for node in nodes)
             count = 0
             for held in sorted((each[at] for each in given.values()), reverse=True):
                 if missing <= 0:
@@ -208,17 +192,7 @@ class Room:
         return self.fence.within(node, trial, self.gone)
 
     def _recount(self, node: NodeId) -> None:
-        request = self.request
-        count = 0
-        if self._open(node):
-            count = self._usable(node).copies(request, request.members)
-        if request.shape.spread == "distinct-nodes":
-            count = min(count, 1)
-        elif request.shape.spread == "same-node" and count < request.members:
-            count = 0
-        self.total += count - self.counts.pop(node, 0)
-        if count:
-            self.counts[node] = count
+        self.seats.set(node, self._usable(node) if self._open(node) else None)
 
 
 def stopping(core: Core) -> list[Job]:

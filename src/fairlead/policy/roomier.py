@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fairlead.core.ends import FAR
@@ -20,6 +21,7 @@ from fairlead.model.jobs import Phase
 from fairlead.model.resources import Slot
 from fairlead.policy.fence import Fence
 from fairlead.policy.given import Given
+from fairlead.policy.place.seats import seat, take
 from fairlead.policy.place.trial import Trial
 
 if TYPE_CHECKING:
@@ -113,11 +115,12 @@ class Roomier:
         self._give(self.trials, gone)
         self.leaving += gone
         self.steps = [step for step in self.steps if step not in gone]
-        for slot in slots:
-            trial = self.trials.get(slot.node)
-            if trial is None:
-                trial = self.trials[slot.node] = Trial.now(self.core.ledger, slot.node)
-            trial.move(self.core.shapes[job.shape_id], slot.devices, -1)
+        for its, those in self.core.shapes[job.shape_id].split(slots):
+            for slot in those:
+                trial = self.trials.get(slot.node)
+                if trial is None:
+                    trial = self.trials[slot.node] = Trial.now(self.core.ledger, slot.node)
+                trial.move(its, slot.devices, -1)
         return Needed(counts, slots)
 
     def _spare(self, job: Job, counts: dict[JobId, int]) -> None:
@@ -160,16 +163,17 @@ class Roomier:
         trials = {node: trial.copy() for node, trial in self.trials.items()}
         self._give(trials, gone)
         request = self.core.shapes[job.shape_id]
+        if request.parts:
+            usable = chain(*(self._nodes(job, part, trials) for part in request.parts))
+            return seat(self.pipeline.fit, request, dict(usable))
         spread, members = request.shape.spread, request.members
+        if request.tree:
+            states = {node: trial.copy() for node, trial in self._nodes(job, request, trials)}
+            return seat(self.pipeline.fit, request, states)
         slots: list[Slot] = []
         for node, trial in self._nodes(job, request, trials):
             most = 1 if spread == "distinct-nodes" else members
-            here: list[Slot] = []
-            while len(here) < most and trial.fits(request):
-                devices = trial.take(request)
-                if devices is None:
-                    break
-                here.append(Slot(node=node, devices=devices))
+            here = list(take(request, node, trial, most))
             if spread != "same-node" or len(here) == members:
                 slots += here[: members - len(slots)]
             if len(slots) == members:

@@ -1,187 +1,180 @@
 """Carries out a plan in rounds: places change hands when one begins (algorithms.md 5.1, to rounds).
 
 A plan says for which part of its time a job is to run on which device model. In each round whoever
-has had the least of what it was promised on a model is first there: its rank is what it received
-over its share. A job runs on one model in a round, whole gangs only. Who keeps its model keeps its
-devices: the lease goes on, which costs no restart. What is left goes to those that have waited
-longest for their share, then to jobs that no plan knows of, in the policy's order: a plan that is
-late or wrong costs speed, never work. Every placement is checked against the ledger as it is.
+has had the least of what it was promised on a model is first there (lines.py, grants.py). What is
+left goes to jobs that no plan knows of, or that are beyond their share, in the policy's order, each
+on the model on which it is fastest: a plan that is late or wrong costs speed, never work. Every
+placement is checked against the ledger as it is. Nothing is remembered between passes: while those
+that have to go still hold on, every pass of a round's beginning comes to the same choice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
-
-from msgspec.structs import replace
+from typing import TYPE_CHECKING
 
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
-from fairlead.core.ledger import Request
 from fairlead.core.speeds import model_of
-from fairlead.model.base import JobId, Ms
+from fairlead.model.advice import Question
+from fairlead.model.base import Ms
 from fairlead.model.events import AnyEvent, Placed, StopDecided
-from fairlead.model.jobs import Phase
-from fairlead.model.resources import CPU, width_milli
+from fairlead.model.jobs import LIVE, Phase
+from fairlead.model.resources import Slot
 from fairlead.policy.finish import HANDOVER, round_start
-from fairlead.policy.preempt import stoppable
-from fairlead.policy.question import stale
+from fairlead.policy.grants import Grants, live
+from fairlead.policy.lines import Lines
+from fairlead.policy.preempt import free_now, stoppable
+from fairlead.policy.question import fastest_first, question, stale
 
 if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
-
-FINE = 1 << 20  # ranks are whole numbers of so many parts
-
-
-class Claim(NamedTuple):
-    """A job may run on a model: the least rank is first."""
-
-    rank: tuple[int, ...]
-    job: Job
-    model: str
 
 
 class Rounds:
     """The part of a pipeline that carries out plans."""
 
+    at_once = False  # whether plans are wanted as soon as things change, or for each round
+
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
-        self._narrow: dict[tuple[Request, str], Request] = {}
+        self.awaited = False  # whether a plan that is due will be there soon, says the world
+        self._core: Core | None = None
+        self._lines = Lines()
 
     def due(self, core: Core) -> bool:
         """Whether to ask for a plan now: a round begins, and things have changed since the last."""
         lease = core.policy.lease_ms
         return bool(core.jobs) and core.clock == round_start(core.clock, lease) and stale(core)
 
+    def question(self, core: Core, now: Ms | None = None) -> Question:
+        """Return what to ask, by default as of the turn."""
+        return question(core, now)
+
     def wake_at(self, core: Core) -> Ms | None:
         """Return when the next round begins in which somebody's place may be another one."""
-        if not core.jobs:
+        if not core.jobs or (not core.pending and not stale(core) and _settled(core)):
             return None
         lease = self.pipeline.config.lease_ms
         return round_start(core.clock, lease) + lease
 
     def decide(self, core: Core) -> Iterator[AnyEvent]:
         """Yield stops and placements."""
-        config, pipeline = self.pipeline.config, self.pipeline
+        if self._core is not core:
+            self._core, self._lines = core, Lines()
+        config = self.pipeline.config
         begun = round_start(core.clock, config.lease_ms)
         beginning = core.clock - begun <= config.lease_ms // HANDOVER
         movable = stoppable(core, config) if beginning else []
         movable = [job for job in movable if job.started_ms is None or job.started_ms < begun]
-        claims = self._claims(core, movable)
-        granted = self._granted(core, claims, movable) if movable else {}
-        for job in movable:
-            model = granted.get(job.id)
-            if model != model_of(core, job.slots):
-                why = "others come first in this round" if model is None else f"it goes to {model}"
-                because = f"{config.plan} plan: its lease is over, {why}"
-                yield StopDecided(
-                    job=job.id, attempt=job.attempt, then=Phase.PENDING, because=because
-                )
-        first = [claim for claim in claims if granted.get(claim.job.id) == claim.model]
-        first.sort(key=lambda claim: -width_milli(claim.job.spec.shape))
-        yield from self._place(core, first)
-        if any(job.phase is Phase.STOPPING for job in movable):
-            return  # what they leave is for those that it was granted to
-        yield from self._place(core, claims)
-        queue = pipeline.queue
-        queue.sync(core)
-        yield from self._place(core, self._others(core))
+        if movable or core.pending:
+            grants = Grants(core, self.pipeline, self._lines, movable, beginning)
+            grants.decide()
+            for job in movable:
+                if (why := _must_go(grants, job)) is not None:
+                    because = f"{config.plan} plan: its lease is over, {why}"
+                    yield StopDecided(
+                        job=job.id, attempt=job.attempt, then=Phase.PENDING, because=because
+                    )
+            yield from self._take(core, grants)
+        if not (beginning and any(_makes_room(job) for job in live(core))):
+            yield from self._others(core)
 
-    def _claims(self, core: Core, movable: list[Job]) -> list[Claim]:
-        """Return what the plan promises to jobs that wait or may be moved, first come first."""
-        advice, found = core.advice, list[Claim]()
-        running = {job.id for job in movable}
-        for job_id, share in advice.of.items():
-            job = core.pending.get(job_id)
-            if job is None:
-                if job_id not in running:
-                    continue
-                job = core.jobs[job_id]
-            here = model_of(core, job.slots) if job_id in running else None
-            for model, part in share.on:
-                if part <= 0:
-                    continue
-                received = advice.received_ms(core, job, model)
-                owed = advice.owed.get((job_id, model), 0)
-                rank = (received * FINE // part, -owed, model != here, -part, job_id)
-                found.append(Claim(rank, job, model))
-        found.sort()
-        return found
-
-    def _granted(self, core: Core, claims: list[Claim], movable: list[Job]) -> dict[JobId, str]:
-        """Return who is to run on which model in the round that begins, counting devices."""
-        room = self._room(core)
-        for job in movable:
-            model = model_of(core, job.slots)
-            room[model] = room.get(model, 0) + width_milli(job.spec.shape)
-        granted: dict[JobId, str] = {}
-        for _, job, model in claims:
-            width = width_milli(job.spec.shape)
-            if job.id not in granted and width <= room.get(model, 0):
-                room[model] -= width
-                granted[job.id] = model
-        for (
-            job
-        ) in movable:  # those that no plan knows of, or that are elsewhere, as long as it goes
-            model, width = model_of(core, job.slots), width_milli(job.spec.shape)
-            if job.id not in granted and width <= room.get(model, 0):
-                room[model] -= width
-                granted[job.id] = model
-        return granted
-
-    def _room(self, core: Core) -> dict[str, int]:
-        """Return what is free or becomes so, by model: thousandths of GPUs, or of cores for ""."""
-        found: dict[str, int] = {}
-        for index, node in enumerate(core.nodes):
-            if not node.up:
-                continue
-            devices = core.ledger.devices[index]
-            if devices.size:
-                for device, free in zip(node.spec.devices, devices.milli, strict=True):
-                    found[device.model] = found.get(device.model, 0) + max(int(free), 0)
-            else:
-                free = int(core.ledger.room[CPU, index])
-                found[""] = found.get("", 0) + max(free, 0)
-        for job in core.jobs.values():
-            if job.phase is Phase.STOPPING:
-                model = model_of(core, job.slots)
-                found[model] = found.get(model, 0) + width_milli(job.spec.shape)
-        return found
-
-    def _others(self, core: Core) -> list[Claim]:
-        """Return the waiting jobs in the policy's order, on any model."""
-        entry = self.pipeline.queue.entry
-        jobs = sorted((entry(job), job) for job in core.pending.values())
-        return [Claim((at,), job, "") for at, (_, job) in enumerate(jobs)]
-
-    def _place(self, core: Core, claims: list[Claim]) -> Iterator[AnyEvent]:
-        """Yield the start of every job that fits, in this order; what does not is passed over."""
+    def _take(self, core: Core, grants: Grants) -> Iterator[AnyEvent]:
+        """Start those to whom something was given, where it is free already."""
         pipeline = self.pipeline
-        full: set[tuple[int, str]] = set()
-        for _, job, model in claims:
-            if job.phase is not Phase.PENDING or (job.shape_id, model) in full:
+        claimed = bool(core.reservations or core.promises)
+        because = f"{core.advice.event.adviser} plan, {pipeline.because}"
+        for job_id in grants.widest_first():
+            job = core.pending.get(job_id)
+            if job is None or pipeline.over_quota(core, job):
                 continue
-            if pipeline.over_quota(core, job):
-                continue
-            request = self._request(core, job, model)
-            if core.reservations or core.promises:
+            slots = grants.places.get(job_id)
+            request = pipeline.on_model(core, job, grants.models[job_id])
+            if claimed:
                 slots = pipeline.beside_claims(core, job, request)
-            else:
+            elif slots is None:
                 slots = pipeline.fit.gang(request)
-                if slots is None:
-                    full.add((job.shape_id, model))
+            elif not free_now(core, request, slots):
+                slots = None
             if slots is not None:
-                what = f"{core.advice.event.adviser} plan" if model else "beside the plan"
-                because = f"{what}, {pipeline.because}"
-                yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
+                yield Placed(job=job_id, attempt=job.attempt + 1, slots=slots, because=because)
 
-    def _request(self, core: Core, job: Job, model: str) -> Request:
-        """Return what a job asks for, on one model alone where there is one."""
+    def _others(self, core: Core) -> Iterator[AnyEvent]:
+        """Start what waits where it is fastest, in the policy's order, as long as it fits."""
+        pipeline = self.pipeline
+        queue, strict = pipeline.queue, pipeline.overtake_ms == 0
+        queue.sync(core)
+        models: list[str] | None = None
+        while (found := queue.best(core)) is not None:
+            entry, group = found
+            if strict and queue.stuck and entry > min(queue.stuck.values()):
+                return
+            job = core.pending[entry[2]]
+            if self.held_back(core, job):
+                return
+            if pipeline.over_quota(core, job):
+                queue.park(entry, group, queue.gated)
+                continue
+            if models is None:
+                models = fastest_first(core, list(pipeline.nodes_of(core)))
+            slots = self._fastest(core, job, models)
+            if slots is not None:
+                because = f"beside the plan, {pipeline.because}"
+                yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=because)
+            elif strict and pipeline.possible(core, job):
+                queue.park(entry, group, queue.stuck)
+            else:
+                queue.park(entry, group, queue.gated)
+
+    def held_back(self, core: Core, job: Job) -> bool:
+        """Whether a job beside the plan, and all after it, wait for the next one."""
+        return False
+
+    def _fastest(self, core: Core, job: Job, models: list[str]) -> tuple[Slot, ...] | None:
+        """Return places on the fastest model that has some; a gang is on one, if that can be."""
+        pipeline = self.pipeline
         request = core.shares.request(job)
-        if not model or request.shape.gpu_models == (model,):
-            return request
-        narrow = self._narrow.get((request, model))
-        if narrow is None:
-            shape = replace(request.shape, gpu_models=(model,))
-            narrow = self._narrow[request, model] = Request(shape)
-        return narrow
+        find = pipeline.fit.gang
+        if core.reservations or core.promises:
+            return pipeline.beside_claims(core, job, request)
+        if not request.picks:
+            return find(request)
+        if find(request) is None:
+            return None
+        if not pipeline.config.blind:
+            speeds = {model: core.speeds.of(job.spec, model) or 0 for model in models}
+            models = sorted(models, key=lambda each: -speeds[each])  # of equals as they were
+        for model in models:
+            if request.models and model not in request.models:
+                continue
+            slots = find(pipeline.on_model(core, job, model))
+            if slots is not None:
+                return slots
+        return find(request)
+
+
+def _must_go(grants: Grants, job: Job) -> str | None:
+    """Return why a job has to leave its place in this round; None: it keeps it."""
+    model = grants.models.get(job.id)
+    if model is None:
+        return "others come first in this round"
+    if model != grants.here[job.id]:
+        return f"it goes to {model or 'a node without devices'}"
+    return None if grants.places.get(job.id, job.slots) == job.slots else "it makes room for a gang"
+
+
+def _makes_room(job: Job) -> bool:
+    """Whether a job is on its way out to make room: what it leaves was given to another."""
+    return job.phase is Phase.STOPPING and job.then is Phase.PENDING
+
+
+def _settled(core: Core) -> bool:
+    """Whether every job of the plan is on the one model where it is to be all the time."""
+    for job_id, job in core.jobs.items():
+        share = core.advice.of.get(job_id)
+        if job.phase not in LIVE or share is None or len(share.on) != 1:
+            return False
+        if share.on[0][0] != model_of(core, job.slots):
+            return False
+    return True

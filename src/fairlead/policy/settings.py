@@ -6,6 +6,7 @@ A value may be text or the type that a TOML file has for it; both mean the same.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -15,11 +16,12 @@ from fairlead.model.base import Misuse, Ms
 from fairlead.model.jobs import PolicyConfig
 from fairlead.model.limits import WEIGHT_MAX
 from fairlead.model.units import parse_duration_ms
+from fairlead.policy.assigned import ASSIGNMENT
 from fairlead.policy.fair.orders import NAMES as FAIR
 from fairlead.policy.fair.orders import PAST
 from fairlead.policy.fair.terms import TERMS
 from fairlead.policy.finish import LEASED
-from fairlead.policy.registry import BACKFILL_MAX, check, policy_config
+from fairlead.policy.registry import BACKFILL_MAX, PRICED, check, policy_config
 
 Setting: TypeAlias = str | int | bool | Sequence[str]
 LEVELS_MAX = 16
@@ -109,9 +111,31 @@ def _weights(value: Setting, key: str) -> tuple[int, ...]:
     return tuple(found.values())
 
 
+def _prices(value: Setting, key: str) -> tuple[tuple[str, int], ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    if isinstance(parts, int):
+        parts = [str(parts)]
+    found: dict[str, int] = {}
+    for part in parts:
+        model, _, number = part.strip().rpartition(":")
+        match = _PRICE.fullmatch(number.strip())
+        if not model or match is None or model.strip() in found:
+            raise Misuse(
+                f"{key} has no price per GPU hour in '{part.strip()}'",
+                field=key,
+                hint='each model once, such as "v100:2.5,p100:1.2"',
+            )
+        found[model.strip()] = int(match[1]) * 10**6 + int(match[2].ljust(6, "0") or 0)
+    if not all(found.values()):
+        raise Misuse(f"{key}: a price is above zero", field=key)
+    return tuple(found.items())
+
+
+_PRICE = re.compile(r"([0-9]{1,9})(?:\.|(?=$))([0-9]{0,6})")
 _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "order": ("order", _text),
     "placement": ("placement", _text),
+    "cpu_only": ("cpu_only", _one_of("last", "any")),
     "overtake": ("overtake_ms", _or({"never": 0, "always": None}, parse_duration_ms)),
     "ageing_per_hour": ("ageing_per_hour", _whole(0, PERCENT_MAX)),
     "ageing_cap": ("ageing_cap", _whole(0, PERCENT_MAX)),
@@ -129,20 +153,32 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "deadlock": ("deadlock", _one_of("avoid", "detect", "ordered")),
     "reclaim": ("reclaim", _one_of("any", "lower-priority", "never")),
     "within": ("within", _one_of("lower-priority", "never")),
+    "defrag": ("defrag", _one_of("never", "when-worth")),
     "restart_cost": ("restart_ms", parse_duration_ms),
     "history": ("history_percent", _whole(0, 100)),
     "half_life": ("half_life_ms", parse_duration_ms),
     "weights": ("weights", _weights),
     "max_age": ("max_age_ms", parse_duration_ms),
     "lease": ("lease_ms", parse_duration_ms),
+    "rounds": ("by_model", _or({"by-share": False, "by-model": True}, _one_of("by-share"))),
+    "prices": ("prices", _prices),
     "auction": ("auction_percent", _whole(1, 100)),
+    "share": ("share", _one_of("any", "known", "trial")),
+    "trial": ("trial_ms", parse_duration_ms),
+    "share_gain": ("gain_percent", _whole(0, 100)),
+    "share_rate": ("rate_percent", _whole(0, 100)),
+    "part": ("part_percent", _whole(1, 100)),
 }
 KEYS = tuple(_SETTINGS)
-_PREEMPTIVE = "preemptive policies, and for reclaim and within"
+_PREEMPTIVE = "preemptive policies, and for reclaim, within and defrag"
+
+
+def _counts_losses(config: PolicyConfig) -> bool:
+    return any(each != "never" for each in (config.within, config.reclaim, config.defrag))
 
 
 def _may_preempt(config: PolicyConfig) -> bool:
-    return config.preempt or config.within != "never" or config.reclaim != "never"
+    return config.preempt or _counts_losses(config)
 
 
 def _sums(config: PolicyConfig) -> bool:
@@ -153,17 +189,25 @@ _EFFECT: dict[str, tuple[Callable[[PolicyConfig], bool], str]] = {
     "min_run": (lambda config: _may_preempt(config), _PREEMPTIVE),
     "preemptions_max": (lambda config: _may_preempt(config), _PREEMPTIVE),
     "restart_cost": (
-        lambda config: config.within != "never" or config.reclaim != "never",
-        "reclaim and within",
+        lambda config: _counts_losses(config) or config.plan == "sia",
+        "reclaim, within, defrag and sia",
+    ),
+    **dict.fromkeys(
+        ("trial", "share_gain", "share_rate"),
+        (lambda config: config.share != "any", "share = known and share = trial"),
     ),
     "within": (lambda config: not config.preempt, "orders that do not preempt anyway"),
+    "defrag": (lambda config: not config.preempt, "orders that do not preempt anyway"),
     "levels": (lambda config: config.order == "las", "las"),
     "promote": (lambda config: config.order == "las", "las"),
     "lease": (
-        lambda config: config.order in LEASED or bool(config.plan),
+        lambda config: config.order in LEASED or config.plan not in ("", ASSIGNMENT),
         "ftf, themis, and policies that carry out plans",
     ),
+    "rounds": (lambda config: bool(config.plan), "policies that carry out plans"),
+    "prices": (lambda config: config.plan in PRICED, "gavel-cost and gavel-slo"),
     "auction": (lambda config: config.order == "themis", "themis"),
+    "part": (lambda config: config.plan == "allox", "allox"),
     "ageing_per_hour": (
         lambda config: config.order == "priority" or (config.order in FAIR and not _sums(config)),
         "orders by priority",

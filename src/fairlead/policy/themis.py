@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeAlias
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.model.jobs import PolicyConfig
-from fairlead.model.resources import CPU, GPU, width_milli
+from fairlead.model.resources import CPU, GPU, asked_in_all, width_milli
 from fairlead.policy.finish import Standing
 from fairlead.policy.order import Key, Order
 
@@ -115,8 +115,7 @@ TIER_BITS = 200  # above any rho
 
 
 def _has_use(job: Job, kind: int) -> bool:
-    shape = job.spec.shape
-    return kind == CPU or bool(shape.gpus or shape.gpu_milli)
+    return kind == CPU or asked_in_all(job.spec.shape)[GPU] > 0
 
 
 def _ranks(bidders: Sequence[Job], offer: int, standing: Standing) -> dict[int, int]:

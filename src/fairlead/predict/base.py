@@ -9,6 +9,7 @@ from typing import Protocol
 from fairlead.model.base import Ms
 from fairlead.model.jobs import FORECAST_PERCENTS, Forecast, JobSpec
 from fairlead.model.limits import LIMIT_MS_MAX
+from fairlead.model.resources import CPU, GPU, asked_in_all
 
 DEFAULT_MS: Ms = 3_600_000  # said of a job without limit when nothing has ended yet
 
@@ -35,11 +36,8 @@ class Predictor(Protocol):
 
 def width(job: JobSpec) -> tuple[str, int]:
     """Return how wide a job is, members together: thousandths of GPUs, of cores without any."""
-    shape = job.shape
-    gpu_milli = shape.gpu_milli or 1000 * shape.gpus
-    if gpu_milli:
-        return "gpu", gpu_milli * shape.members
-    return "cpu", shape.cpu_milli * shape.members
+    asked = asked_in_all(job.shape)
+    return ("gpu", asked[GPU]) if asked[GPU] else ("cpu", asked[CPU])
 
 
 def bounded(value: float, job: JobSpec) -> Ms:

@@ -24,15 +24,18 @@ from fairlead.policy.registry import describe
 from fairlead.service import (
     checkpoints,
     counting,
+    defrag,
     foresight,
     metrics,
     openapi,
     reservations_api,
     sharing_api,
+    speeds,
     stream,
     views,
     web,
 )
+from fairlead.service.advice import AdviceDesk
 from fairlead.service.agentlink import AgentLink
 from fairlead.service.commands import Cancel, CancelAll, Submit
 from fairlead.service.etas import EtaDesk
@@ -77,7 +80,7 @@ class Api:
         self.shell, self.store, self.places, self.link = shell, store, places, link
         self.started_ms = shell.now
         self.reasons = views.Reasons()
-        self.etas = EtaDesk(shell)
+        self.etas, self.advice = EtaDesk(shell), AdviceDesk(shell)
         self.watchdog = Watchdog(shell)
         self.metrics = metrics.Metrics(shell)
         self.config_problem = ""  # why what config.toml says of sharing is not in force
@@ -188,10 +191,12 @@ class Api:
         if wait_s:
             await self.shell.ended(job_id, wait_s)
         status = self.status(job_id)
-        story = self.store.story(job_id)
+        story = self.store.story(job_id, progress=False)
         spec = self.store.spec_of(job_id)
         body = self._view(status, self._waits(status.phase is Phase.PENDING))
         body["spec"] = None if spec is None else views.spec_of(spec)
+        job = self.shell.core.jobs.get(job_id)
+        body["progress"] = None if job is None else speeds.progress(self.shell, job)
         body["events"] = [stream.event_view(*each) for each in story]
         body["now_ms"] = self.shell.now
         return web.respond(body)
@@ -305,6 +310,7 @@ class Api:
             "turns": shell.turns,
             "policy": core.policy,
             "policy_text": describe(core.policy),
+            "plan": self.advice.status(),
             "queues": list(core.queues.values()),
             "users": list(core.users.values()),
             "tenants": list(core.tenants.values()),
@@ -440,6 +446,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *(Endpoint(*each) for each in sharing_api.ROUTES),
     *(Endpoint(*each) for each in counting.ENDPOINTS),
     *(Endpoint(*each) for each in checkpoints.ROUTES),
+    *(Endpoint(*each) for each in defrag.ROUTES),
+    *(Endpoint(*each) for each in speeds.ROUTES),
     Endpoint("GET", "/api/v1/history", Api.history, LIST_QUERY),
     Endpoint("GET", "/api/v1/events", Api.stream_events, ("after",)),
     Endpoint("GET", "/api/v1/status", Api.show_status),

@@ -29,9 +29,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from fairlead.core.queues import check_alone
+from fairlead.model import limits
 from fairlead.model.base import Misuse, Record
 from fairlead.model.document import Amount, Closed, Level, convert
 from fairlead.model.jobs import PolicyConfig, Queue, Tenant, User
+from fairlead.model.links import check_links, grouped
 from fairlead.model.resources import Node
 from fairlead.model.units import (
     format_cpus,
@@ -59,6 +61,7 @@ class PolicyTable(Closed, frozen=True):
     name: str = ""
     order: str | None = None
     placement: str | None = None
+    cpu_only: str | None = None  # goes to nodes with GPUs: "last", or to "any"
     overtake: str | None = None  # "never", "always", or for how long, such as "15m"
     ageing_per_hour: int | None = None
     ageing_cap: int | None = None
@@ -80,17 +83,29 @@ class PolicyTable(Closed, frozen=True):
     deadlock: str | None = None  # "avoid", "detect" or "ordered"
     reclaim: str | None = None  # from whom a queue takes back: "any", "lower-priority", "never"
     within: str | None = None  # who gives way in a queue: "lower-priority" or "never"
+    defrag: str | None = None  # whether jobs move for a blocked one: "never" or "when-worth"
     restart_cost: str | None = None  # what starting again costs a preempted job, such as "2m"
     lease: str | None = None  # of ftf and themis
     auction: int | None = None  # of themis: per cent
+    part: int | None = None  # of allox: per cent
+    share: str | None = None  # who shares a GPU: "any", "known" or "trial"
+    trial: str | None = None  # for how long it is tried
+    share_gain: int | None = None  # per cent over one alone, of both together
+    share_rate: int | None = None  # per cent of its speed alone that each is to keep
 
 
 class NodeTable(Closed, frozen=True):
-    """`[node]`: how much of this machine is lent out, where not all of it."""
+    """`[node]`: how much of this machine is lent out, where not all of it; and where things are."""
 
     cpus: Amount | None = None
     memory: Amount | None = None
     disk: Amount | None = None
+    rack: str = ""  # where it is
+    switch: str = ""
+    nvlink: int = 0  # so many of its GPUs in a row are linked; where the driver does not say it
+    pcie: int = 0  # ... are on one PCIe switch
+    socket: int = 0  # ... are on one socket
+    gpu_links: list[list[int]] | None = None  # what each pair costs that works together
 
 
 class ConfigFile(Closed, frozen=True):
@@ -127,10 +142,11 @@ class Config(Record, frozen=True):
     cpu_milli: int | None = None
     memory_mib: int | None = None
     disk_mib: int | None = None
+    where: NodeTable = NodeTable()
 
     def lent(self, node: Node) -> Node:
         """Return the node with what of it is lent out; Misuse for more than it has."""
-        changed: dict[str, int] = {}
+        changed: dict[str, Any] = _where(self.where, node)
         for key, field, wanted, has, show in (
             ("cpu_milli", "cpus", self.cpu_milli, node.cpu_milli, format_cpus),
             ("memory_mib", "memory", self.memory_mib, node.memory_mib, format_size),
@@ -245,7 +261,29 @@ def _checked(file: ConfigFile) -> Config:
         cpu_milli=None if node.cpus is None else parse_cpu_milli(node.cpus, "node.cpus"),
         memory_mib=None if node.memory is None else parse_size_mib(node.memory, "node.memory"),
         disk_mib=None if node.disk is None else parse_size_mib(node.disk, "node.disk"),
+        where=node,
     )
+
+
+def _where(table: NodeTable, node: Node) -> dict[str, Any]:
+    """Return what changes of a node by where it is, and where its GPUs are."""
+    changed: dict[str, Any] = {}
+    for key in ("rack", "switch"):
+        if name := getattr(table, key):
+            changed[key] = name
+    groups = {key: getattr(table, key) for key in ("nvlink", "pcie", "socket")}
+    for key, count in groups.items():
+        if not 0 <= count <= limits.DEVICES_PER_NODE_MAX:
+            raise Misuse(
+                f"node.{key}: {count} GPUs in a group",
+                field=f"node.{key}",
+                hint="write how many GPUs in a row belong together",
+            )
+    if any(groups.values()):
+        changed["devices"], changed["links"] = grouped(node.devices, **groups), ()
+    if table.gpu_links is not None:
+        changed["links"] = check_links(table.gpu_links, len(node.devices), "node.gpu_links")
+    return changed
 
 
 def _predictor(name: str) -> str:

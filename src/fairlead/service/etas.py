@@ -8,9 +8,7 @@ killed, and asked again later; the service does not need it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,6 +20,7 @@ from fairlead.model.base import JobId
 from fairlead.model.events import AnyEvent, Cancelled, Placed
 from fairlead.policy.eta import Eta, Etas
 from fairlead.policy.whatif import WhatIf
+from fairlead.service.child import Child, ChildFailed
 from fairlead.service.shell import Shell
 
 INLINE_JOBS = 24  # waiting and running: some 40 ms; more are looked at in the child
@@ -29,73 +28,13 @@ REST = 4  # after each look so many times as long as it took: at most a fifth of
 FRESH_MS = 30_000  # without any event an estimate is made anew after so long
 DEADLINE_S = 60.0  # then the child is killed
 FAILED_S = 300.0  # after that it is not asked again for so long
-ANSWER_BYTES_MAX = 64 * 2**20
 
 log = logging.getLogger("fairlead.service")
 
 
-class ChildFailed(Exception):
-    """The child died, or took too long."""
-
-
-class Child:
-    """The process, started at the first question; one question at a time."""
-
-    def __init__(self) -> None:
-        self._process: asyncio.subprocess.Process | None = None
-        self._killed: list[asyncio.subprocess.Process] = []
-        self._turn = asyncio.Lock()
-
-    @property
-    def pid(self) -> int | None:
-        """Return its process id, None while there is none."""
-        return None if self._process is None else self._process.pid
-
-    async def ask(self, question: Mapping[str, Any], core: Core) -> bytes:
-        """Return the line that it answers. Raises ChildFailed."""
-        async with self._turn:
-            body = core.dump()
-            head = msgspec.json.encode({**question, "size": len(body)})
-            try:
-                return await asyncio.wait_for(self._ask(head + b"\n" + body), DEADLINE_S)
-            except TimeoutError:
-                self.close()
-                raise ChildFailed(f"it took more than {DEADLINE_S:.0f} s") from None
-            except (OSError, asyncio.IncompleteReadError, ValueError) as error:
-                self.close()
-                raise ChildFailed(f"it died: {error!r}") from None
-            except asyncio.CancelledError:
-                self.close()  # its answer would be taken for that of the next question
-                raise
-
-    async def _ask(self, data: bytes) -> bytes:
-        if self._process is None:
-            await self.gone()
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "fairlead.service.etachild"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                limit=ANSWER_BYTES_MAX,
-                start_new_session=True,  # a Ctrl-C is for the service
-            )
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(data)
-        await self._process.stdin.drain()
-        return await self._process.stdout.readuntil(b"\n")
-
-    def close(self) -> None:
-        """End it; the next question starts another."""
-        process, self._process = self._process, None
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            self._killed.append(process)
-
-    async def gone(self) -> None:
-        """End it and wait until nothing is left of it, and of those before."""
-        self.close()
-        while self._killed:
-            await self._killed.pop().wait()
+def _asked(core: Core, **question: Any) -> bytes:
+    body = core.dump()
+    return msgspec.json.encode({**question, "size": len(body)}) + b"\n" + body
 
 
 class EtaDesk:
@@ -104,7 +43,7 @@ class EtaDesk:
     def __init__(self, shell: Shell) -> None:
         self.shell = shell
         self.etas = Etas()
-        self.child = Child()
+        self.child = Child("fairlead.service.etachild")
         self.problem = ""
         self._rest_until = 0.0  # of the monotonic clock
         self._asking: asyncio.Task[None] | None = None
@@ -154,7 +93,7 @@ class EtaDesk:
         core, now = self.shell.core, self.shell.now
         if len(core.jobs) + len(events) <= INLINE_JOBS:
             return what_if(at(core, now), events)
-        line = await self.child.ask({"now_ms": now, "events": events}, core)
+        line = await self.child.ask(_asked(core, now_ms=now, events=events), DEADLINE_S)
         found = msgspec.json.decode(line, type=Starts).what_if
         assert found is not None, "the child answers what it is asked"
         return found
@@ -179,7 +118,7 @@ class EtaDesk:
 
         began, seq, now = time.monotonic(), core.seq, self.shell.now
         try:
-            line = await self.child.ask({"now_ms": now}, core)
+            line = await self.child.ask(_asked(core, now_ms=now), DEADLINE_S)
             starts = msgspec.json.decode(line, type=Starts).starts
         except (ChildFailed, msgspec.MsgspecError) as error:
             self._failed(str(error))

@@ -11,7 +11,9 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
+from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
+from fairlead.core.speeds import by_speed
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import AnyEvent, Forecasted, Submitted
 from fairlead.model.jobs import FINAL, Forecast, JobSpec, Phase
@@ -80,13 +82,12 @@ class Forecasts:
         """Return the predictor's name, "none" without one."""
         return "none" if self.predictor is None else self.predictor.name
 
-    def attach(self, now: Ms, events: Sequence[AnyEvent]) -> list[AnyEvent]:
+    def attach(self, now: Ms, core: Core, events: Sequence[AnyEvent]) -> list[AnyEvent]:
         """Return the events with a forecast behind each submission; the same where there is none.
 
-        The jobs of an array are alike: one question is enough for them.
+        By its steps and the speed of its type, where both are known; else by the predictor. The
+        jobs of an array are alike: one question is enough for them.
         """
-        if self.predictor is None or not self._learned:
-            return list(events)
         found: list[AnyEvent] = []
         last: tuple[JobId | None, Forecast | None] = (None, None)
         for event in events:
@@ -95,7 +96,7 @@ class Forecasts:
                 continue
             array = event.spec.array
             if array is None or array != last[0]:
-                last = (array, self._predict(now, event.spec))
+                last = (array, by_speed(core, event.spec) or self._predict(now, event.spec))
             if last[1] is not None:
                 found.append(Forecasted(job=event.job, forecast=last[1]))
         return found
@@ -145,7 +146,7 @@ class Forecasts:
     # ---- within -------------------------------------------------------------------------------
 
     def _predict(self, now: Ms, spec: JobSpec) -> Forecast | None:
-        if self.predictor is None:
+        if self.predictor is None or not self._learned:
             return None
         try:
             return self.predictor.predict(now, spec)

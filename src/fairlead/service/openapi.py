@@ -14,6 +14,7 @@ from fairlead.model.jobs import JobSpec, Phase, PolicyConfig
 from fairlead.policy.explain import Explanation
 from fairlead.service import openapi_sharing
 from fairlead.service.counting import AcquireRequest, ReleaseRequest, ResourceRequest
+from fairlead.service.defrag import Defragmentation, DefragRequest
 from fairlead.service.planning import Planned
 from fairlead.service.request import JobRequest
 from fairlead.service.reservations import ReservationRequest
@@ -73,6 +74,7 @@ _ANSWERS: dict[str, dict[str, Any]] = {
         ]
     },
     "plan_jobs": {"$ref": _REF.format(name="Planned")},
+    "defragment": {"$ref": _REF.format(name="Defragmentation")},
     "explain_job": {"$ref": _REF.format(name="Explanation")},
     "list_job_events": {
         "type": "object",
@@ -167,6 +169,7 @@ _BODIES: dict[str, dict[str, Any]] = {
     "drain_node": {"type": "object", "properties": {"reason": _TEXT}},
     "create_resource": {"$ref": _REF.format(name="ResourceRequest")},
     "edit_resource": {"$ref": _REF.format(name="ResourceRequest")},
+    "defragment": {"$ref": _REF.format(name="DefragRequest")},
     "acquire": {"$ref": _REF.format(name="AcquireRequest")},
     "release": {"$ref": _REF.format(name="ReleaseRequest")},
     "checkpoint_job": {"type": "object", "properties": {"attempt": _INTEGER}},
@@ -209,7 +212,8 @@ def document(endpoints: Sequence[Endpoint]) -> bytes:
 def _schemas() -> dict[str, Any]:
     jobs = (JobRequest, JobRow, JobSpec, Explanation, Planned, ReservationRequest)
     named = (ResourceRequest, AcquireRequest, ReleaseRequest)
-    types = (*jobs, *openapi_sharing.TYPES, *named, PolicyConfig, Problem)
+    moving = (DefragRequest, Defragmentation)
+    types = (*jobs, *openapi_sharing.TYPES, *named, *moving, PolicyConfig, Problem)
     refs, components = msgspec.json.schema_components([*types, AnyEvent], ref_template=_REF)
     place = {"type": "object", "properties": {"seq": _INTEGER, "at_ms": _INTEGER}}
     return {**components, "LogEvent": {"allOf": [place, refs[-1]]}}

@@ -7,8 +7,9 @@ from typing import Literal, TypeAlias
 from fairlead.model.base import JobId, Ms, Record, Refused
 from fairlead.policy.eta import Eta
 from fairlead.policy.whatif import Delay, PlannedJob
+from fairlead.service.child import ChildFailed
 from fairlead.service.commands import Command
-from fairlead.service.etas import ChildFailed, EtaDesk
+from fairlead.service.etas import EtaDesk
 from fairlead.service.shell import Shell
 from fairlead.service.web import ErrorDetail
 

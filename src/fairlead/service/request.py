@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
+from fairlead.model import limits
 from fairlead.model.document import Amount, Closed, Level
 from fairlead.model.resources import Spread
 
@@ -13,6 +18,7 @@ class ResourcesRequest(Closed, frozen=True):
     memory: Amount | None = None
     disk: Amount | None = None
     gpus: Amount = 0
+    gpu_split: str | tuple[Amount, ...] = ()  # instead of gpus: what it takes of each
     gpu_memory: Amount | None = None
     gpu_type: str | tuple[str, ...] = ()
 
@@ -32,6 +38,13 @@ class CheckpointRequest(Closed, frozen=True):
     every: Amount | None = None
 
 
+class TopologyRequest(Closed, frozen=True):
+    """How close together members have to be, and are if they can: within one node, rack, switch."""
+
+    required: str = ""
+    preferred: str = ""
+
+
 class RetryRequest(Closed, frozen=True):
     """How often a failed job is tried again."""
 
@@ -45,6 +58,15 @@ class MembersRequest(Closed, frozen=True):
     max: int
 
 
+class WorkersRequest(Closed, frozen=True):
+    """Some of the members of a gang with different workers; what is left out is the job's."""
+
+    name: str
+    count: int = 1
+    resources: ResourcesRequest | None = None
+    run: str | tuple[str, ...] | None = None
+
+
 class ArrayRequest(Closed, frozen=True):
     """The indices of an array."""
 
@@ -54,7 +76,7 @@ class ArrayRequest(Closed, frozen=True):
 class JobRequest(Closed, frozen=True):
     """One job, or one array of jobs, in the words of the user."""
 
-    run: str | tuple[str, ...]
+    run: str | tuple[str, ...] | None = None  # may be left out where all workers have their own
     name: str = ""
     workdir: str = ""
     env: dict[str, str | int | float] | None = None
@@ -64,7 +86,9 @@ class JobRequest(Closed, frozen=True):
     resources: ResourcesRequest = ResourcesRequest()
     members: int | str | MembersRequest | None = None
     nodes: int | str | MembersRequest | None = None
+    workers: tuple[WorkersRequest, ...] = ()
     spread: Spread | None = None
+    topology: str | TopologyRequest = ""  # "rack": required
     time_limit: Amount | None = None
     expected: Amount | None = None
     deadline: Amount | None = None
@@ -78,6 +102,8 @@ class JobRequest(Closed, frozen=True):
     output_limit: Amount | None = None
     licenses: dict[str, int] | None = None
     may_acquire: dict[str, int] | None = None
+    job_type: str = ""
+    steps: Annotated[int, Meta(ge=1, le=limits.STEPS_MAX)] | None = None
 
 
 class BodyRequest(Closed, frozen=True):
@@ -89,6 +115,11 @@ class BodyRequest(Closed, frozen=True):
     workdir: str = ""
 
 
+_RESOURCES = Level(
+    ResourcesRequest,
+    aliases={"cpu": "cpus", "mem": "memory", "gpu": "gpus"},
+    later=("shm_size", "exclusive"),
+)
 JOB = Level(
     JobRequest,
     what="a job",
@@ -108,6 +139,8 @@ JOB = Level(
         "max_run_duration": "time_limit",
         "tags": "labels",
         "licences": "licenses",
+        "total_steps": "steps",
+        "max_steps": "steps",
     },
     later=(
         *("any_of", "begin", "depends_on", "env_passthrough", "idle"),
@@ -115,17 +148,23 @@ JOB = Level(
         "time_min",
     ),
     below={
-        "resources": Level(
-            ResourcesRequest,
-            aliases={"cpu": "cpus", "mem": "memory", "gpu": "gpus"},
-            later=("shm_size", "exclusive"),
-        ),
+        "resources": _RESOURCES,
         "preempt": Level(PreemptRequest),
         "checkpoint": Level(CheckpointRequest),
         "retry": Level(RetryRequest, later=("on", "backoff")),
         "members": Level(MembersRequest),
         "nodes": Level(MembersRequest),
+        "topology": Level(TopologyRequest),
         "array": Level(ArrayRequest, later=("max_parallel",)),
+    },
+    items={
+        "workers": Level(
+            WorkersRequest,
+            what="a kind of workers",
+            example="write for example workers: [{name: ps, count: 1, resources: {cpus: 8}}]",
+            aliases={"members": "count", "replicas": "count", "command": "run"},
+            below={"resources": _RESOURCES},
+        )
     },
 )
 BODY = Level(BodyRequest)

@@ -105,7 +105,8 @@ def build(
             gpus=asked.gpus,
             gpu_models=tuple(sorted(set(asked.gpu_type))),
         )
-        fit = Fit(core.ledger, score.build(core.policy.placement))
+        gpus_last = core.policy.cpu_only == "last"
+        fit = Fit(core.ledger, score.build(core.policy.placement), gpus_last=gpus_last)
         shape, slots = choose(core, fit, amount, start, end, now)
         made = msgspec.structs.replace(made, shape=shape, slots=slots)
     check(core, made, now, known)

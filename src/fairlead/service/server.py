@@ -136,6 +136,7 @@ class Service:
         gc.freeze()  # what lives for ever need not be looked at again
         gc.set_threshold(GC_OBJECTS)
         gc.enable()
+        api.advice.wake()
         listener = listen(self.places.socket)
         log.info("listening on %s", self.places.socket)
         try:
@@ -144,6 +145,7 @@ class Service:
             for task in tasks:
                 task.cancel()
             await api.etas.close()
+            await api.advice.close()
             self.places.socket.unlink(missing_ok=True)
         shell.snapshot()
         log.info("stopped at event %d", shell.core.seq)

@@ -23,7 +23,7 @@ from fairlead.core.turn import Policy, Scheduler, Store, Turn
 from fairlead.model.base import JobId, Misuse, Ms, NodeId, StoreFailed
 from fairlead.model.events import AnyEvent, MemberEnded, NodeJoined, NodeLost
 from fairlead.model.jobs import PolicyConfig
-from fairlead.model.messages import Desired, Report
+from fairlead.model.messages import Desired, Progress, Report
 from fairlead.service.commands import Batch, Command
 from fairlead.service.forecasts import Forecasts
 
@@ -115,10 +115,18 @@ class Shell:
         forget = reconcile(core, report)[1]
         return msgspec.structs.replace(desired, forget=forget)
 
+    def said(self, job: Job) -> Progress | None:
+        """Return what the first member of a live job has said last of how far it is."""
+        rank = job.ranks[0]
+        report = self._reports.get(self.core.nodes[job.slot(rank).node].spec.name)
+        key = (job.id, job.attempt, rank)
+        members = () if report is None else report.members
+        return next((each.progress for each in members if each.key == key), None)
+
     def planned(self, command: Command) -> list[AnyEvent]:
         """Return the events that a command would become now; nothing comes of it. Raises Misuse."""
         now = self.now
-        return self.forecasts.attach(now, command.plan(Batch(self.core, now)))
+        return self.forecasts.attach(now, self.core, command.plan(Batch(self.core, now)))
 
     # ---- out ----------------------------------------------------------------------------------
 
@@ -248,7 +256,7 @@ class Shell:
                 future.set_exception(error)
             else:
                 asked.append((command, future))
-        events += self.forecasts.attach(self.now, batch.events)
+        events += self.forecasts.attach(self.now, self.core, batch.events)
         return asked
 
     def _ending(self, events: Sequence[AnyEvent]) -> list[Job]:

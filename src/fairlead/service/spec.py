@@ -21,23 +21,29 @@ from fairlead.core.capacity import effective
 from fairlead.model import limits
 from fairlead.model.base import JobId, Misuse, Ms
 from fairlead.model.document import Amount, convert
-from fairlead.model.jobs import JobSpec, Queue
-from fairlead.model.resources import WHOLE_GPU_MILLI, Shape, Spread
+from fairlead.model.jobs import JobSpec, Queue, Workers
+from fairlead.model.resources import Shape, gang_of
+from fairlead.model.topology import Closeness
 from fairlead.model.units import (
     format_duration,
-    parse_cpu_milli,
     parse_duration_ms,
     parse_size_bytes,
-    parse_size_mib,
 )
 from fairlead.service.moments import parse_moment_ms
-from fairlead.service.request import BODY, JOB, MembersRequest, ResourcesRequest, RetryRequest
+from fairlead.service.request import (
+    BODY,
+    JOB,
+    JobRequest,
+    ResourcesRequest,
+    RetryRequest,
+    WorkersRequest,
+)
+from fairlead.service.shapes import LINE_CHARS_MAX, closeness, members_of, printable, shape_of
 
 PRIORITIES = {"low": 10, "normal": 50, "high": 90}
 ARRAY_INDEX_MAX = 1_000_000_000
 LABELS_MAX = 100
 PATH_CHARS_MAX = 4096
-LINE_CHARS_MAX = 200  # of a text that is quoted in a message
 _PRIORITY_RANGE = f"{limits.PRIORITY_MIN} to {limits.PRIORITY_MAX}"
 
 
@@ -68,7 +74,7 @@ def parse_body(body: object, defaults: Defaults, first_id: JobId = 1) -> Submiss
     if not isinstance(body, Mapping) or "jobs" not in body:
         return Submission(parse_jobs([body], defaults, first_id=first_id), "")
     whole = convert(body, BODY)
-    _printable(whole.request, "request")
+    printable(whole.request, "request")
     defaults = defaults._replace(
         env=_env(whole.env, defaults.env), workdir=_workdir(whole.workdir, defaults.workdir)
     )
@@ -124,17 +130,19 @@ def _check_count(jobs: int) -> None:
 def _parse(raw: object, defaults: Defaults) -> tuple[JobSpec, Sequence[int]]:
     """Return one spec and the indices of its array (none: it is a single job)."""
     request = convert(raw, JOB)
+    shape, workers = _gang(request)
+    run = request.run if request.run is not None else _first_run(request)
     queue = effective(defaults.queues, request.queue or defaults.queue)
-    members, members_max = _members(request.members, "members")
-    nodes, nodes_max = _members(request.nodes, "nodes")
+    most = max(members_of(request.members, "members")[1], members_of(request.nodes, "nodes")[1])
     spec = JobSpec(
-        shape=_shape(request.resources, members, nodes, request.spread, members_max or nodes_max),
-        name=_printable(request.name, "name") if request.name else _name_of(request.run),
+        shape=shape,
+        workers=workers,
+        name=printable(request.name, "name") if request.name else _name_of(run),
         user=defaults.user,
-        tenant=_printable(request.tenant, "tenant") or defaults.tenant,
-        queue=_printable(request.queue, "queue") or defaults.queue,
+        tenant=printable(request.tenant, "tenant") or defaults.tenant,
+        queue=printable(request.queue, "queue") or defaults.queue,
         priority=_priority(request.priority, queue.priority if queue else PRIORITIES["normal"]),
-        command=_command(request.run),
+        command=_command(run),
         workdir=_workdir(request.workdir, defaults.workdir),
         env=_env(request.env or {}, defaults.env),
         limit_ms=_limit(request.time_limit, queue),
@@ -149,10 +157,12 @@ def _parse(raw: object, defaults: Defaults) -> tuple[JobSpec, Sequence[int]]:
         restart_ms=_restart(request.preempt.restart_cost),
         checkpoint_path=_path(request.checkpoint.path, "checkpoint.path"),
         checkpoint_every_ms=_positive(request.checkpoint.every, "checkpoint.every"),
-        members_max=members_max or nodes_max,
-        resize_signal=_resize_signal(request.resize_signal, members_max or nodes_max),
+        members_max=most,
+        resize_signal=_resize_signal(request.resize_signal, most),
         counted=_named(request.licenses, "licenses") if request.licenses else (),
         may_acquire=_named(request.may_acquire, "may_acquire") if request.may_acquire else (),
+        job_type=printable(request.job_type.strip(), "job_type"),
+        steps=request.steps or 0,
     )
     array = request.array
     return spec, parse_array(array if isinstance(array, str) else array.index) if array else ()
@@ -161,119 +171,64 @@ def _parse(raw: object, defaults: Defaults) -> tuple[JobSpec, Sequence[int]]:
 # One function per key.
 
 
-@lru_cache(maxsize=256)
-def _members(asked: int | str | MembersRequest | None, field: str) -> tuple[int | None, int]:
-    """Return the least number of 4, "4", "2-8" or {min: 2, max: 8}, and the most; 0: no more."""
-    if asked is None or isinstance(asked, int):
-        return asked, 0
-    if isinstance(asked, str):
-        found = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", asked)
-        if found is None:
+def _gang(request: JobRequest) -> tuple[Shape, tuple[Workers, ...]]:
+    """Return the shape of all members, and who they are where they differ."""
+    if request.workers:
+        return _different(request)
+    members, members_max = members_of(request.members, "members")
+    nodes, nodes_max = members_of(request.nodes, "nodes")
+    most = members_max or nodes_max
+    asked = (request.resources, members, nodes, request.spread, most, request.topology)
+    return shape_of(*asked), ()
+
+
+def _first_run(request: JobRequest) -> str | tuple[str, ...]:
+    """Return what stands for the command of a job whose workers all have their own."""
+    runs = [each.run for each in request.workers if each.run is not None]
+    if not runs or len(runs) < len(request.workers):
+        raise Misuse("run is missing", field="run", hint="say what to run")
+    return runs[0]
+
+
+def _different(request: JobRequest) -> tuple[Shape, tuple[Workers, ...]]:
+    """Return the shape of a gang with different workers, and who they are, rank by rank."""
+    for key in ("members", "nodes"):
+        if getattr(request, key) is not None:
             raise Misuse(
-                f"cannot read {field} '{asked[:LINE_CHARS_MAX]}'",
-                field=field,
-                hint='write 4, or "2-8" for a job that can use more while it runs',
+                f"{key} beside workers: these say how many there are",
+                field=key,
+                hint="give each kind of workers a count; a job that can grow has equal members",
             )
-        asked = MembersRequest(min=int(found[1]), max=int(found[2] or found[1]))
-    if asked.max < asked.min:
-        raise Misuse(
-            f"{field}: the most, {asked.max}, is below the least, {asked.min}", field=field
-        )
-    if asked.max > limits.MEMBERS_MAX:
-        raise Misuse(f"{field} must be 1 to {limits.MEMBERS_MAX}, not {asked.max}", field=field)
-    return asked.min, asked.max if asked.max > asked.min else 0
+    kinds: list[Shape] = []
+    workers: list[Workers] = []
+    for at, each in enumerate(request.workers):
+        try:
+            kind, worker = _workers(each, request.resources)
+            if worker.name in {other.name for other in workers}:
+                raise Misuse(f"two kinds of workers have the name {worker.name}", field="name")
+        except Misuse as wrong:
+            wrong.field = f"workers[{at}].{wrong.field}"
+            raise
+        kinds.append(kind)
+        workers.append(worker)
+    members = sum(kind.members for kind in kinds)
+    if members > limits.MEMBERS_MAX:
+        raise Misuse(f"{members} workers, at most {limits.MEMBERS_MAX}", field="workers")
+    close = closeness(request.topology, request.spread) if members > 1 else Closeness()
+    shape = gang_of(kinds, request.spread or "any", close.required, close.preferred)
+    return shape, tuple(workers)
 
 
-@lru_cache(maxsize=1024)
-def _shape(
-    asked: ResourcesRequest,
-    members: int | None,
-    nodes: int | None,
-    spread: Spread | None,
-    most: int,
-) -> Shape:
-    gpus, gpu_milli, models = _gpus(asked)
-    cpu_milli = parse_cpu_milli(asked.cpus, "resources.cpus")
-    if cpu_milli == 0:
-        raise Misuse("a job needs some CPU", field="resources.cpus", hint="write 0.1 for little")
-    if nodes is not None:  # one member on each of so many nodes
-        if members is not None or spread is not None:
-            raise Misuse(
-                "nodes is short for members with spread: distinct-nodes",
-                field="nodes",
-                hint="give nodes, or members and spread",
-            )
-        members, spread = nodes, "distinct-nodes" if max(nodes, most) > 1 else "any"
-    members = 1 if members is None else members
-    if not 1 <= members <= limits.MEMBERS_MAX:
-        field = "nodes" if nodes is not None else "members"
-        raise Misuse(f"{field} must be 1 to {limits.MEMBERS_MAX}, not {members}", field=field)
-    return Shape(
-        cpu_milli=cpu_milli,
-        memory_mib=_mib(asked.memory, "resources.memory"),
-        disk_mib=_mib(asked.disk, "resources.disk"),
-        gpus=gpus,
-        gpu_milli=gpu_milli,
-        gpu_memory_mib=_mib(asked.gpu_memory, "resources.gpu_memory"),
-        gpu_models=models,
-        members=members,
-        spread=spread or "any",
-    )
-
-
-def _mib(amount: Amount | None, field: str) -> int:
-    return 0 if amount is None else parse_size_mib(amount, field)
-
-
-def _gpus(asked: ResourcesRequest) -> tuple[int, int, tuple[str, ...]]:
-    """Return whole devices, thousandths of one, and models of 2, 0.5, "H100:2" or "H100"."""
-    count, models = asked.gpus, asked.gpu_type
-    models = (models,) if isinstance(models, str) else models
-    if isinstance(count, str) and not re.fullmatch(r"-?[0-9.]*m?", count):
-        model, _, rest = count.partition(":")
-        if models:
-            raise Misuse(
-                f"the type is given twice: gpus '{count}' and gpu_type", field="resources.gpu_type"
-            )
-        count, models = rest or 1, (model,)
-    for model in models:
-        if not model:
-            raise Misuse("a GPU type is empty", field="resources.gpu_type")
-        _printable(model, "resources.gpu_type")
-    try:
-        milli = parse_cpu_milli(count, "resources.gpus")
-    except Misuse as wrong:
-        if "negative" in wrong.message:
-            raise Misuse("gpus cannot be negative", field=wrong.field) from None
-        raise Misuse(
-            f"cannot read gpus '{asked.gpus}'",
-            field="resources.gpus",
-            hint='write a whole number, a fraction such as 0.5, or "H100:2"',
-        ) from None
-    whole, part = divmod(milli, WHOLE_GPU_MILLI)
-    if whole and part:
-        raise Misuse(
-            f"{asked.gpus} GPUs: ask for whole ones, or for a fraction of one",
-            field="resources.gpus",
-            hint=f"write {whole} or {whole + 1}, or members: 2 with a fraction each",
-        )
-    if whole > limits.DEVICES_PER_NODE_MAX:
-        raise Misuse(
-            f"{whole} GPUs are more than a node can have, {limits.DEVICES_PER_NODE_MAX}",
-            field="resources.gpus",
-            hint="ask for several members with fewer each",
-        )
-    if models and not milli:
-        raise Misuse("a GPU type without gpus", field="resources.gpu_type", hint="add gpus: 1")
-    return whole, part, tuple(sorted(set(models)))
-
-
-def _printable(text: str, field: str) -> str:
-    if len(text) > limits.NAME_CHARS_MAX:
-        raise Misuse(f"{field} has more than {limits.NAME_CHARS_MAX} characters", field=field)
-    if not text.isprintable():
-        raise Misuse(f"{field} has characters that cannot be shown", field=field)
-    return text
+def _workers(asked: WorkersRequest, resources: ResourcesRequest) -> tuple[Shape, Workers]:
+    """Return one kind of workers; `resources` are the job's, for one that names none."""
+    if not asked.name:
+        raise Misuse("the name is empty", field="name", hint="name: worker")
+    if not 1 <= asked.count <= limits.MEMBERS_MAX:
+        raise Misuse(f"count must be 1 to {limits.MEMBERS_MAX}, not {asked.count}", field="count")
+    name = printable(asked.name, "name")
+    shape = shape_of(asked.resources or resources, asked.count, None, None, 0, "")
+    command = () if asked.run is None else _command(asked.run)
+    return shape, Workers(name=name, members=asked.count, command=command)
 
 
 def _name_of(run: str | tuple[str, ...]) -> str:
@@ -451,7 +406,7 @@ def _labels(labels: Mapping[str, str | int | float]) -> tuple[tuple[str, str], .
         raise Misuse("a label has no name", field="labels")
     return tuple(
         sorted(
-            (_printable(name, "labels"), _printable(str(value), "labels"))
+            (printable(name, "labels"), printable(str(value), "labels"))
             for name, value in labels.items()
         )
     )
@@ -464,7 +419,7 @@ def _named(amounts: Mapping[str, int], field: str) -> tuple[tuple[str, int], ...
             raise Misuse(
                 f"{amount} {name}: nobody can ask for that", field=field, hint="1 or more of each"
             )
-    return tuple(sorted((_printable(name, field), amount) for name, amount in amounts.items()))
+    return tuple(sorted((printable(name, field), amount) for name, amount in amounts.items()))
 
 
 _RANGE = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10})(?::([0-9]{1,10}))?)?")

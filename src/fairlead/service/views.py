@@ -10,6 +10,7 @@ import msgspec
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.model.base import JobId, Ms, Record
+from fairlead.model.resources import CPU, GPU, MEMORY, asked_in_all
 from fairlead.model.status import JobStatus
 from fairlead.policy.eta import Eta
 from fairlead.policy.explain import reasons
@@ -72,7 +73,7 @@ _OF_STATUS = COLUMNS[:-2]
 def row_of_job(core: Core, job: Job, reason: str, eta: dict[str, Any] | None) -> tuple[Any, ...]:
     """Return a pending or live job in the order of COLUMNS, without building a status first."""
     spec = job.spec
-    shape, worst, members = spec.shape, job.worst, spec.shape.members
+    worst, asked = job.worst, asked_in_all(spec.shape)
     return (
         job.id,
         spec.name,
@@ -88,10 +89,10 @@ def row_of_job(core: Core, job: Job, reason: str, eta: dict[str, Any] | None) ->
         worst.code if worst else None,
         worst.signal if worst else None,
         job.because,
-        shape.cpu_milli * members,
-        shape.memory_mib * members,
-        (1000 * shape.gpus + shape.gpu_milli) * members,
-        members,
+        asked[CPU],
+        asked[MEMORY],
+        asked[GPU],
+        spec.shape.members,
         spec.members_max,
         spec.limit_ms,
         job.attempt,
@@ -185,6 +186,8 @@ def nodes(core: Core) -> list[dict[str, Any]]:
                 "name": node.spec.name,
                 "up": node.up,
                 "labels": dict(node.spec.labels),
+                "rack": node.spec.rack,
+                "switch": node.spec.switch,
                 "capacity": dict(zip(AMOUNTS, capacity, strict=True)),
                 "used": dict(zip(AMOUNTS, used, strict=True)),
                 "foreign": dict(zip(AMOUNTS, foreign, strict=True)),
@@ -194,6 +197,9 @@ def nodes(core: Core) -> list[dict[str, Any]]:
                         "model": device.model,
                         "memory_mib": device.memory_mib,
                         "uuid": device.uuid,
+                        "island": device.island,
+                        "pcie": device.pcie,
+                        "socket": device.socket,
                         "foreign": number in ledger.devices[index].foreign,
                         "jobs": holders.get(number, []),
                     }

@@ -20,12 +20,14 @@ import msgspec
 
 from fairlead.model import limits
 from fairlead.model.base import Misuse, Record
-from fairlead.model.resources import WHOLE_GPU_MILLI, Device, Node, Shape
+from fairlead.model.links import Matrix, check_links, grouped
+from fairlead.model.resources import CPU, GPU, WHOLE_GPU_MILLI, Device, Node, Shape, asked_in_all
 from fairlead.model.units import parse_cpu_milli, parse_size_mib
 
 AMPLE_CORES = 1_000  # per GPU, where a specification names no cores
 AMPLE_MIB = 4 * 2**20  # per core or GPU, where it names no memory or disk
 AMPLE_GPU_MIB = 2**20  # per GPU, where it names no GPU memory
+NAMELESS = "gpu"  # the model of GPUs of which a specification names none: as fast as any
 LISTS = (".csv", ".csv.gz", ".machines", ".machines.gz")  # names of lists of nodes
 FORMS = 'write for example "pool:96", "12x8gpu", "4x16cpu,64GiB,8gpu:A100:80GiB" or a TOML file'
 
@@ -33,8 +35,19 @@ _COUNTED = re.compile(r"([0-9]+)x(.+)")
 _CPUS = re.compile(r"([0-9.]+)(?:cpus?|cores?)", re.IGNORECASE)
 _GPUS = re.compile(r"([0-9]+)gpus?((?::[^:]+){0,2})", re.IGNORECASE)
 _SIZE = re.compile(r"[0-9.]+[KMGTP](?:i?B|i)?", re.IGNORECASE)
-_WORDS = ("pool", "cpu", "gpu")
-_KEYS = ("count", "name", "cpus", "memory", "disk", "gpus", "gpu_type", "gpu_memory", "rack")
+_GROUP = re.compile(r"(rack|switch|nvlink|pcie|socket):([0-9]+)", re.IGNORECASE)
+_WORDS = ("pool", "cpu", "gpu", "rack", "switch", "nvlink", "pcie", "socket")
+_GROUPS = {  # of the short form, and what they are in a file
+    "rack": "per_rack",  # nodes in a row that are in one rack
+    "switch": "per_switch",  # racks in a row that are under one switch
+    "nvlink": "nvlink",  # GPUs in a row that are linked
+    "pcie": "pcie",  # ... that are on one PCIe switch
+    "socket": "socket",  # ... that are on one socket
+}
+_KEYS = (
+    *("count", "name", "cpus", "memory", "disk", "gpus", "gpu_type", "gpu_memory"),
+    *("rack", "switch", *_GROUPS.values(), "gpu_links"),
+)
 
 
 class Cluster(Record, frozen=True, dict=True):
@@ -96,11 +109,7 @@ class Cluster(Record, frozen=True, dict=True):
 
     def used_milli(self, shape: Shape) -> int:
         """Return the thousandths of a processor that a job of this shape uses."""
-        if self.gpus:
-            each = WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli
-        else:
-            each = shape.cpu_milli
-        return each * shape.members
+        return asked_in_all(shape)[GPU if self.gpus else CPU]
 
     def describe(self) -> str:
         """Return the cluster in one line: nodes and processors."""
@@ -128,7 +137,7 @@ def parse_cluster(text: str) -> Cluster:
     for group in text.split("+"):
         if group.startswith("pool") and group != text:
             raise _wrong(text, "a pool stands alone", 'write "pool:96", or groups of nodes')
-        nodes.extend(_group(group, text, len(nodes)))
+        nodes.extend(_group(group, text, nodes))
     return _cluster(text, nodes)
 
 
@@ -142,7 +151,7 @@ def _wrong(spec: str, why: str, hint: str) -> Misuse:
     return Misuse(f'cannot use the cluster "{spec}": {why}', field="cluster", hint=hint)
 
 
-def _group(group: str, spec: str, known: int) -> list[Node]:
+def _group(group: str, spec: str, known: list[Node]) -> list[Node]:
     if group.startswith("pool:"):
         cores = _count(group[5:], spec, "processors", limits.AMOUNT_MAX // 1000)
         (node,) = _nodes(1, {"cpu_milli": 1000 * cores}, spec, known)
@@ -166,6 +175,8 @@ def _parts(parts: list[str], spec: str) -> dict[str, Any]:
                 found["gpu_memory_mib" if size else "model"] = (
                     parse_size_mib(detail, "cluster") if size else detail
                 )
+        elif _GROUP.fullmatch(part):
+            key, value = _group_size(part, spec)
         elif _SIZE.fullmatch(part):
             key, value = "memory_mib", parse_size_mib(part, "cluster")
         else:
@@ -176,12 +187,23 @@ def _parts(parts: list[str], spec: str) -> dict[str, Any]:
     return found
 
 
+def _group_size(text: str, spec: str) -> tuple[str, int]:
+    """Return the key and the value of a part such as "nvlink:2"."""
+    word, _, count = text.partition(":")
+    if not 1 <= int(count) <= limits.NODES_MAX:
+        raise _wrong(spec, f"{count} in a group", f"write {word}:2 for groups of two")
+    return _GROUPS[word.lower()], int(count)
+
+
 def _suggest(part: str) -> str:
     letters = re.sub(r"[^a-z]", " ", part.lower()).split()
     for word in letters:
         near = difflib.get_close_matches(word.rstrip("s"), _WORDS, n=1, cutoff=0.5)
         if near and near[0] == "pool":
             return 'write "pool:96" for a flat pool of 96 processors'
+        if near and near[0] in _GROUPS:
+            counts = re.findall(r"[0-9]+", part)
+            return f'did you mean "{near[0]}:{counts[-1] if counts else 2}"?'
         if near:
             number = re.match(r"[0-9]+", part)
             return f'did you mean "{number[0] if number else 8}{near[0]}"?'
@@ -198,8 +220,9 @@ def _count(text: str, spec: str, what: str, most: int) -> int:
     return int(text)
 
 
-def _nodes(count: int, found: Mapping[str, Any], spec: str, known: int) -> list[Node]:
-    """Return equal nodes; what was not named is ample."""
+def _nodes(count: int, found: Mapping[str, Any], spec: str, before: list[Node]) -> list[Node]:
+    """Return equal nodes, after others; what was not named is ample."""
+    known = len(before)
     if known + count > limits.NODES_MAX:
         raise _wrong(spec, f"more than {limits.NODES_MAX:,} nodes", "ask for fewer")
     gpus = found.get("gpus", 0)
@@ -208,17 +231,55 @@ def _nodes(count: int, found: Mapping[str, Any], spec: str, known: int) -> list[
     cpu_milli = found.get("cpu_milli", 1000 * AMPLE_CORES * gpus)
     ample = AMPLE_MIB * max(gpus, cpu_milli // 1000 if not gpus else 0, 1)
     device = Device(
-        model=found.get("model", "gpu"), memory_mib=found.get("gpu_memory_mib", AMPLE_GPU_MIB)
+        model=found.get("model", NAMELESS), memory_mib=found.get("gpu_memory_mib", AMPLE_GPU_MIB)
     )
     prefix = found.get("name", "node")
+    devices, links = _devices((device,) * gpus, found, spec)
+    places = _places(count, found, spec, before)
     return [
         Node(
             name=f"{prefix}{known + index + 1}",
             cpu_milli=cpu_milli,
             memory_mib=found.get("memory_mib", min(ample, limits.AMOUNT_MAX)),
             disk_mib=found.get("disk_mib", min(ample, limits.AMOUNT_MAX)),
-            devices=(device,) * gpus,
-            rack=found.get("rack", ""),
+            devices=devices,
+            links=links,
+            rack=rack,
+            switch=switch,
+        )
+        for index, (rack, switch) in enumerate(places)
+    ]
+
+
+def _devices(
+    devices: tuple[Device, ...], found: Mapping[str, Any], spec: str
+) -> tuple[tuple[Device, ...], Matrix]:
+    """Return the GPUs of a node with what links them."""
+    groups = {key: found[key] for key in ("nvlink", "pcie", "socket") if key in found}
+    if groups and not devices:
+        raise _wrong(spec, f"{next(iter(groups))} without GPUs", 'write such as "8gpu,nvlink:2"')
+    links: Matrix = ()
+    if "gpu_links" in found:
+        links = check_links(found["gpu_links"], len(devices), "gpu_links")
+    return grouped(devices, **groups), links
+
+
+def _places(
+    count: int, found: Mapping[str, Any], spec: str, before: list[Node]
+) -> list[tuple[str, str]]:
+    """Return the rack and the switch of each node; racks and switches are numbered on."""
+    rack, switch = found.get("rack", ""), found.get("switch", "")
+    for name, key in ((rack, "rack"), (switch, "switch")):
+        if name and _GROUPS[key] in found:
+            raise _wrong(spec, f"both {key} and {_GROUPS[key]}", "keep one of them")
+    per_rack, per_switch = found.get("per_rack", count), found.get("per_switch", 0)
+    racks = len({node.rack for node in before} - {""}) + 1
+    switches = len({node.switch for node in before} - {""}) + 1
+    return [
+        (
+            rack or (f"rack{racks + index // per_rack}" if "per_rack" in found else ""),
+            switch
+            or (f"switch{switches + index // (per_rack * per_switch)}" if per_switch else ""),
         )
         for index in range(count)
     ]
@@ -231,7 +292,7 @@ def _from_list(spec: str) -> Cluster:
 
     nodes: list[Node] = []
     for count, found in groups(Path(spec)):
-        made = _nodes(count, found, spec, len(nodes))
+        made = _nodes(count, found, spec, nodes)
         if count == 1 and "name" in found:  # the name of this node, not of its kind
             made = [msgspec.structs.replace(made[0], name=found["name"])]
         nodes.extend(made)
@@ -258,7 +319,7 @@ def _from_toml(path: Path) -> Cluster:
     for table in tables:
         _known(table, _KEYS, str(path))
         count = _count(str(table.get("count", 1)), str(path), "nodes", limits.NODES_MAX)
-        nodes.extend(_nodes(count, _table(table, str(path)), str(path), len(nodes)))
+        nodes.extend(_nodes(count, _table(table, str(path)), str(path), nodes))
     return _cluster(str(path), nodes)
 
 
@@ -283,7 +344,13 @@ def _table(table: Mapping[str, Any], spec: str) -> dict[str, Any]:
     ):
         if key in table:
             found[amount] = parse_size_mib(table[key], key)
-    for key, text in (("name", "name"), ("gpu_type", "model"), ("rack", "rack")):
+    for key in _GROUPS.values():
+        if key in table:
+            found[key] = _count(str(table[key]), spec, f"nodes or GPUs for {key}", limits.NODES_MAX)
+    if "gpu_links" in table:
+        found["gpu_links"] = table["gpu_links"]
+    texts = (("name", "name"), ("gpu_type", "model"), ("rack", "rack"), ("switch", "switch"))
+    for key, text in texts:
         if key in table:
             if not isinstance(table[key], str) or not table[key]:
                 raise _wrong(spec, f"{key} is text, not {table[key]!r}", f'write {key} = "…"')

@@ -76,10 +76,12 @@ def _pai(row: Row) -> Group:
 
 def _switches(row: Row) -> Group:
     count = row.whole("num_switch", 1, limits.NODES_MAX)
-    count *= row.whole("num_node_p_switch", 1, limits.NODES_MAX)
+    per_switch = row.whole("num_node_p_switch", 1, limits.NODES_MAX)
+    count *= per_switch
     if count > limits.NODES_MAX:
         raise row.wrong("num_node_p_switch", f"at most {limits.NODES_MAX:,} nodes in all")
     return count, {
+        "per_rack": per_switch,  # the switch on top of it: with no other, it is a switch as well
         "cpu_milli": 1000 * row.whole("num_cpu_p_node", 0, limits.AMOUNT_MAX // 1000),
         "memory_mib": 1024 * row.whole("mem_p_node", 0, limits.AMOUNT_MAX // 1024),
         "gpus": row.whole("num_gpu_p_node", 0, limits.DEVICES_PER_NODE_MAX),

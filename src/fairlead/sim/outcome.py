@@ -11,6 +11,7 @@ from fairlead.model.jobs import PolicyConfig
 from fairlead.sim.cluster import Cluster
 from fairlead.sim.workload import Workload
 
+Speeds: TypeAlias = Literal["told", "measured"]
 EventOrder: TypeAlias = Literal["instant", "reference"]
 
 
@@ -21,12 +22,16 @@ class Rules(msgspec.Struct, frozen=True):
     the order of their ids, then ends in the order of starts, and a pass after each: what the
     simulators do that others compare with). restart_ms: what an attempt after a preemption needs
     before it goes on with its work. checkpoint_ms: a job saves its work so often, and loses what
-    it did since when it is preempted; 0: it loses nothing.
+    it did since when it is preempted; 0: it loses nothing. measure: the world ends with the jobs
+    from the first up to, but without, the second of these, and tells of them alone. speeds: the
+    scheduler is told how fast jobs with rates are, or has to find out from what they report.
     """
 
     event_order: EventOrder = "instant"
     restart_ms: Ms = 0
     checkpoint_ms: Ms = 0
+    measure: tuple[int, int] | None = None
+    speeds: Speeds = "told"
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -59,3 +64,19 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 DEFAULT_RULES = Rules()
+
+
+def of_jobs(outcome: Outcome, first: int, last: int) -> Outcome:
+    """Return the outcome of the jobs from the first up to, but without, the last alone."""
+    part, inside = slice(first, last), range(first, last)
+    workload = outcome.workload
+    return msgspec.structs.replace(
+        outcome,
+        workload=msgspec.structs.replace(workload, jobs=workload.jobs[part]),
+        start_ms=outcome.start_ms[part],
+        end_ms=outcome.end_ms[part],
+        nodes=outcome.nodes[part],
+        preempted=outcome.preempted[part],
+        pauses=[(at - first, *rest) for at, *rest in outcome.pauses if at in inside],
+        sizes=[(at - first, *rest) for at, *rest in outcome.sizes if at in inside],
+    )

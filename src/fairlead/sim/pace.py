@@ -30,12 +30,13 @@ class Pace:
         self.since: Ms = 0  # up to when it is accounted for
         self.members = self.least
         self.models: Collection[str] = ()
+        self.company = ONE  # its speed beside those with whom it shares a GPU, of that alone
 
     def speed(self) -> int:
         """Return the work done in a millisecond as things are: a gang goes as its slowest part."""
         beyond = self.members - self.least
         if self.rates:
-            return min(self.rates[model][beyond] for model in self.models)
+            return min(self.rates[model][beyond] for model in self.models) * self.company // ONE
         if not self.speedups:
             return ONE * self.members
         return self.speedups[beyond] * self.least
@@ -44,6 +45,7 @@ class Pace:
         """Begin an attempt at the least size, after a restart; return when it ends."""
         self.began, self.since = now, now + restart_ms
         self.saved, self.members, self.models = self.left, self.least, models
+        self.company = ONE
         assert self.speed() > 0, f"it was started on {', '.join(models)}, where it does not run"
         return self.end()
 
@@ -51,6 +53,12 @@ class Pace:
         """Go on with so many members; return when it ends."""
         self._advance(now)
         self.members, self.models = members, models
+        return self.end()
+
+    def accompany(self, now: Ms, company: int) -> Ms:
+        """Go on so fast, of its speed alone; return when it ends."""
+        self._advance(now)
+        self.company = company
         return self.end()
 
     def stop(self, now: Ms, checkpoint_ms: Ms) -> Ms:

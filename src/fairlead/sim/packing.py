@@ -145,7 +145,9 @@ def pack(
     for index, node in enumerate(cluster.nodes):
         ledger.join(index, node)
     come: Counter[Task] = Counter()
-    whole = Counter(map(task_of, order))
+    whole: Counter[Task] = Counter()
+    for shape in order:
+        _count(whole, shape)
 
     def popular() -> tuple[int, Counter[Task]]:
         if not live:
@@ -163,17 +165,23 @@ def pack(
         if 100 * arrived > demand * cluster.capacity_milli:
             break
         tasks += 1
-        come[task_of(shape)] += shape.members
+        _count(come, shape)
         slots = fit.gang(requests[shape])
         if slots is None:
             dropped += 1
             continue
-        for slot in slots:
-            ledger.take(slot.node, requests[shape], slot.devices)
+        for part, its in requests[shape].split(slots):
+            for slot in its:
+                ledger.take(slot.node, part, slot.devices)
         given += asked
     spent = time.process_time() - began
     percent = 100 * given / cluster.capacity_milli
     return Packing(placement, seed, percent, tasks, dropped, spent)
+
+
+def _count(come: Counter[Task], shape: Shape) -> None:
+    for kind in shape.kinds or (shape,):
+        come[task_of(kind)] += kind.members
 
 
 def compare(

@@ -14,7 +14,7 @@ from fairlead.model.base import Misuse, Ms, Record, Refused
 from fairlead.model.events import AnyEvent, SpeedSet
 from fairlead.model.jobs import JobSpec, Resource, Speed
 from fairlead.model.resources import Shape, width_milli
-from fairlead.sim.cluster import Cluster, parse_cluster, pool
+from fairlead.sim.cluster import NAMELESS, Cluster, parse_cluster, pool
 from fairlead.sim.steps import Step
 
 Estimates: TypeAlias = Literal["exact", "limit", "recorded"]
@@ -53,6 +53,8 @@ class TraceJob(Record, frozen=True):
     job_type: str = ""
     total_steps: int = 0
     rates: Rates = ()
+    # Beside a job of that type on one GPU it is so fast, in thousandths of its speed alone.
+    beside: tuple[tuple[str, int], ...] = ()
 
     def place_in_order(self) -> tuple[Ms, bool, int | str]:
         """Return the sort key (submit, id): numbers before words."""
@@ -76,7 +78,7 @@ class SimJob(msgspec.Struct, frozen=True):
     """One accepted job: the job as the scheduler sees it, and the truth that only the world knows.
 
     `run_ms` is how long it runs if nobody stops it, an elastic one with its least members;
-    the scheduler sees `spec.expected_ms`. `speedups` and `rates` as in TraceJob.
+    the scheduler sees `spec.expected_ms`. `speedups`, `rates` and `beside` as in TraceJob.
     """
 
     id: int | str
@@ -87,6 +89,7 @@ class SimJob(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...] = ()
     total_steps: int = 0
     rates: Rates = ()
+    beside: tuple[tuple[str, int], ...] = ()
 
 
 class Workload(msgspec.Struct, frozen=True):
@@ -137,6 +140,8 @@ def fit(
     Raises Refused if nothing remains.
     """
     shapes: dict[int, Shape] = {}
+    there = {device.model for node in cluster.nodes for device in node.devices}
+    known: dict[Rates, Rates] = {}  # on what is there
     refusals: dict[object, str] = {}
     rejected: Counter[str] = Counter()
     jobs: list[SimJob] = []
@@ -146,8 +151,15 @@ def fit(
             shape = shapes.get(job.processors)
             if shape is None:
                 shape = shapes[job.processors] = cluster.shape(job.processors)
-        if job.rates:
-            shape = _where_it_runs(job, shape)
+        rates = known.get(job.rates)
+        if rates is None:
+            here = tuple(row for row in job.rates if row[0] in there)
+            rates = known[job.rates] = here if there - {NAMELESS} else ()
+        if rates or (job.rates and there - {NAMELESS}):
+            if not any(row[0] > 0 for _, row in rates):
+                rejected["it runs on none of the GPU models that there are"] += 1
+                continue
+            shape = _where_it_runs(rates, shape)
         spec = _spec(job, shape, estimates)
         kind = (shape, spec.counted, spec.may_acquire)
         if kind not in refusals:
@@ -155,7 +167,7 @@ def fit(
         if refusals[kind]:
             rejected[refusals[kind]] += 1
         else:
-            truth = (job.speedups, job.steps, job.total_steps, job.rates)
+            truth = (job.speedups, job.steps, job.total_steps if rates else 0, rates, job.beside)
             jobs.append(SimJob(job.id, job.submit_ms, job.run_ms, spec, *truth))
     if not jobs:
         (reason, count), *_ = rejected.most_common(1)
@@ -167,9 +179,9 @@ def fit(
     return Workload(tuple(jobs), dict(sorted(rejected.items())), trace.dropped)
 
 
-def _where_it_runs(job: TraceJob, shape: Shape) -> Shape:
+def _where_it_runs(known: Rates, shape: Shape) -> Shape:
     """Return the shape for the models alone on which the job gets anywhere."""
-    runs = {model for model, rates in job.rates if rates[0] > 0}
+    runs = {model for model, rates in known if rates[0] > 0}
     models = runs & set(shape.gpu_models) if shape.gpu_models else runs
     return replace(shape, gpu_models=tuple(sorted(models)))
 

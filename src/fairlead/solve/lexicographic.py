@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 
-from fairlead.solve.chains import Board, Mask
+from fairlead.solve.chains import Board, Mask, masks_of
 from fairlead.solve.duals import Ints
+from fairlead.solve.first import first
 
 LISTED_MAX = 64  # tight pairs per resource, at the mean
+TRIMMED_MAX = 30  # of more tight pairs per task few are outside of all circles
 STEPS_MAX = 2_000_000  # looks at a resource, about 2 s; worlds with many equal costs need them
 
 
@@ -27,14 +30,21 @@ def smallest(
     are compared by index.
     """
     tasks, resources = shape
+    room = capacity - np.bincount(plan, minlength=resources)
+    unit = bool(np.all(capacity == 1))
+    if unit and len(tight) > TRIMMED_MAX * tasks:
+        return _one_each(shape, plan, v, tight, room)
     row, column = np.divmod(tight, resources)
     source = plan[row]
     reach_row, reach_column = row, column
     moves = source != column
-    room = capacity - np.bincount(plan, minlength=resources)
     row, column, source = row[moves], column[moves], source[moves]
-    if not _circular(source, column, v, room):
+    core = _circular(source, column, v, room)
+    if not core.any():
         return plan, True
+    if unit:
+        kept = np.concatenate([tight[moves][core], np.arange(tasks) * resources + plan])
+        return _one_each(shape, plan, v, kept, room)
     board = _board(shape, plan, v, row, column, room)
     reach = _reach(reach_row, reach_column, resources)
     alive = sum(1 << each for each in range(resources) if board.onward(each))
@@ -70,10 +80,9 @@ def _reach(row: Ints, column: Ints, resources: int) -> list[list[int]] | None:
     """Return which tasks could move to each resource; None if they are too many to list."""
     if len(row) > LISTED_MAX * resources:
         return None
-    reach: list[list[int]] = [[] for _ in range(resources)]
-    for task, resource in zip(row.tolist(), column.tolist(), strict=True):
-        reach[resource].append(task)
-    return reach
+    tasks = row[np.argsort(column, kind="stable")].tolist()
+    ends = np.cumsum(np.bincount(column, minlength=resources)).tolist()
+    return [tasks[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 def _goal(board: Board, task: int, here: int, reach: list[list[int]] | None) -> Mask:
@@ -88,24 +97,46 @@ def _goal(board: Board, task: int, here: int, reach: list[list[int]] | None) -> 
     return goal
 
 
-def _circular(source: Ints, target: Ints, v: Ints, room: Ints) -> bool:
-    """Whether some tight moves form a circle; without one the plan is the only one of its cost."""
-    count = len(v)
+def _circular(source: Ints, target: Ints, v: Ints, room: Ints) -> npt.NDArray[np.bool_]:
+    """Return which tight moves may be part of a circle; without any the plan is the only one."""
+    count, moves = len(v), len(source)
     open_ = np.flatnonzero(room > 0)
     if len(open_):
         idle = np.intersect1d(np.flatnonzero(v == 0), source)
         source = np.concatenate([source, open_, np.full(len(idle), count)])
         target = np.concatenate([target, np.full(len(open_), count), idle])
-    while len(source):
+    kept = np.arange(len(source))
+    while len(kept):
         enters = np.zeros(count + 1, np.bool_)
         leaves = np.zeros(count + 1, np.bool_)
-        enters[target] = True
-        leaves[source] = True
-        stay = enters[source] & leaves[target]
+        enters[target[kept]] = True
+        leaves[source[kept]] = True
+        stay = enters[source[kept]] & leaves[target[kept]]
         if stay.all():
-            return True
-        source, target = source[stay], target[stay]
-    return False
+            break
+        kept = kept[stay]
+    core = np.zeros(len(source), np.bool_)
+    core[kept] = True
+    return core[:moves]
+
+
+def _one_each(
+    shape: tuple[int, int], plan: Ints, v: Ints, tight: Ints, room: Ints
+) -> tuple[Ints, bool]:
+    """Return the smallest plan of one task per resource, on these pairs; whether it surely is."""
+    tasks, resources = shape
+    dense = np.zeros(shape, np.bool_)
+    dense.reshape(-1)[tight] = True
+    masks, place = masks_of(dense), plan.tolist()
+    reach: list[list[int]] | None = None
+    idle = np.flatnonzero(room > 0).tolist()
+    if idle:  # somebody nameless is there, who can be wherever there is no price
+        masks += masks_of((v == 0)[None, :]) * len(idle)
+        place += idle
+    elif len(tight) <= LISTED_MAX * resources:
+        reach = _reach(*np.divmod(tight, resources), resources)
+    found, sure = first(masks, place, reach, tasks, STEPS_MAX)
+    return np.array(found[:tasks], np.int64), sure
 
 
 def _board(

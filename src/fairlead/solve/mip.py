@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,7 +68,7 @@ def solve(
     found: Callable[[Floats], None] | None = None,
 ) -> Result:
     """Solve a model; `found` is told each better plan of an integer program as it comes."""
-    highspy = need("highspy", "highspy (HiGHS)")
+    highspy = _quiet()
     if clock.over():
         return Result("limit", None, INFINITE, -INFINITE, None)
     engine = highspy.Highs()
@@ -81,6 +85,23 @@ def solve(
         )
     engine.run()
     return _result(highspy, engine, model)
+
+
+@cache
+def _quiet() -> Any:
+    """Return HiGHS. Where it is used first it prints who it is, whatever it is told."""
+    highspy = need("highspy", "highspy (HiGHS)")
+    sys.stdout.flush()
+    out, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        highspy.Highs()
+        ctypes.CDLL(None).fflush(None)
+    finally:
+        os.dup2(out, 1)
+        os.close(out)
+        os.close(nowhere)
+    return highspy
 
 
 def _whole(model: Model) -> bool:

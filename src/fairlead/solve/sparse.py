@@ -101,8 +101,9 @@ def _cheap(cost: Matrix, own: Ints) -> Ints:
 def _some_of(shape: tuple[int, int], count: int, begin: int) -> npt.NDArray[np.bool_]:
     """Return a mask of so many columns in each row, not the same ones in every row."""
     rows, resources = shape
-    shift = (np.arange(rows) + begin)[:, None] * 7
-    return (np.arange(resources) - shift) % resources < count
+    around = np.arange(2 * resources) % resources < count
+    begins = (np.arange(rows) + begin) * -7 % resources
+    return np.lib.stride_tricks.sliding_window_view(around, resources)[begins]
 
 
 def _match(shape: tuple[int, int], flat: Ints, weight: Ints, low: int) -> Ints:

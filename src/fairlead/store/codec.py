@@ -13,7 +13,7 @@ from typing import TypeAlias, get_args
 import msgspec
 
 from fairlead.model.base import JobId, Misuse, Ms, Record
-from fairlead.model.events import AnyEvent, Event, Submitted
+from fairlead.model.events import AnyEvent, Event, Progressed, Submitted
 from fairlead.model.jobs import JobSpec, Phase
 from fairlead.model.status import JobStatus
 
@@ -28,6 +28,7 @@ JobRow: TypeAlias = tuple[int, str, str, str, str, str, int, int, int, int, int,
 _KINDS: dict[type[Event], str] = {
     kind: str(kind.__struct_config__.tag) for kind in get_args(AnyEvent)
 }
+PROGRESSED = _KINDS[Progressed]
 _HAS_JOB = frozenset(kind for kind in _KINDS if "job" in kind.__struct_fields__)
 _SPREAD = 0x9E3779B1  # odd and large: neighbouring rows get far-apart checksums
 _encode = msgspec.json.Encoder().encode

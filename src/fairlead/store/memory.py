@@ -7,10 +7,11 @@ strike at a counted write (`append` or `save_snapshot`), as SQLite's own tests d
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Literal, TypeAlias
 
 from fairlead.model.base import JobId, Misuse, Ms, StoreFailed
-from fairlead.model.events import AnyEvent
+from fairlead.model.events import AnyEvent, Progressed
 from fairlead.model.jobs import JobSpec
 from fairlead.model.status import JobStatus
 from fairlead.store.codec import (
@@ -126,11 +127,15 @@ class MemoryStore:
                 yield seq, *self._snapshots[seq]
 
     def story(
-        self, job: JobId, after: int = 0, limit: int = STORY_MAX
+        self, job: JobId, after: int = 0, limit: int = STORY_MAX, *, progress: bool = True
     ) -> list[tuple[int, Ms, AnyEvent]]:
-        """Return what happened to a job, oldest first, after a sequence number."""
-        indices = [index for index in self._of_job.get(job, ()) if index >= after]
-        return [self._event(index) for index in indices[:limit]]
+        """Return what happened to a job, oldest first, after a sequence number.
+
+        `progress`: also how far it was, again and again.
+        """
+        events = (self._event(index) for index in self._of_job.get(job, ()) if index >= after)
+        told = (each for each in events if progress or not isinstance(each[2], Progressed))
+        return list(islice(told, limit))
 
     def spec_of(self, job: JobId) -> JobSpec | None:
         """Return what was submitted; None if there is no such job."""

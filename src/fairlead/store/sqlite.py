@@ -20,6 +20,7 @@ from fairlead.model.status import JobStatus
 from fairlead.store import salvage, schema
 from fairlead.store.codec import (
     ALL_JOBS,
+    PROGRESSED,
     STORY_MAX,
     Damaged,
     JobFilter,
@@ -124,14 +125,17 @@ class SqliteStore:
                 yield seq, *image
 
     def story(
-        self, job: JobId, after: int = 0, limit: int = STORY_MAX
+        self, job: JobId, after: int = 0, limit: int = STORY_MAX, *, progress: bool = True
     ) -> list[tuple[int, Ms, AnyEvent]]:
-        """Return what happened to a job, oldest first, after a sequence number."""
+        """Return what happened to a job, oldest first, after a sequence number.
+
+        `progress`: also how far it was, again and again.
+        """
         with self._reading() as db:
             rows = db.execute(
                 "SELECT seq, at_ms, CAST(body AS BLOB) FROM log "
-                "WHERE job = ? AND seq > ? ORDER BY seq LIMIT ?",
-                (job, after, limit),
+                "WHERE job = ? AND seq > ? AND (? OR kind != ?) ORDER BY seq LIMIT ?",
+                (job, after, progress, PROGRESSED, limit),
             ).fetchall()
             return [(seq, at_ms, decode_event(body)) for seq, at_ms, body in rows]
 

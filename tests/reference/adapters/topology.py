@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fairlead.policy.place.topology import pick_gpus, pick_nodes
+from fairlead.core.links import pick_gpus
+from fairlead.policy.place.topology import pick_nodes
 
 
 def answer(given: dict[str, Any]) -> dict[str, Any]:

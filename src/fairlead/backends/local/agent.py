@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from fairlead.model.base import Ms, Record
 from fairlead.model.jobs import Exit
-from fairlead.model.messages import Desired, Launch, MemberKey, MemberState, Report
+from fairlead.model.messages import Desired, Launch, MemberKey, MemberState, Progress, Report
 
 
 class Start(Record, frozen=True):
@@ -121,6 +121,15 @@ class Agent:
         if record is not None and at_ms > (record.state.checkpoint_ms or 0):
             self._set(record, replace(record.state, checkpoint_ms=at_ms))
 
+    def progressed(self, key: MemberKey, progress: Progress) -> bool:
+        """Note how far the member is; whether a line of its reports is the first that is odd."""
+        record = self.members.get(key)
+        if record is None or record.state.progress == progress:
+            return False
+        before = record.state.progress
+        self._set(record, replace(record.state, progress=progress))
+        return bool(progress.odd) and (before is None or not before.odd)
+
     def ended(self, key: MemberKey, how: Exit, started_ms: Ms | None, ended_ms: Ms | None) -> None:
         """Note that the member is gone, its whole process tree with it."""
         record = self.members.get(key)
@@ -160,7 +169,7 @@ class Agent:
         return True
 
     def _start(self, launch: Launch) -> Start:
-        cpu_milli = launch.spec.shape.cpu_milli
+        cpu_milli = launch.shape.cpu_milli
         state = MemberState(
             job=launch.job, attempt=launch.attempt, rank=launch.rank, state="starting"
         )

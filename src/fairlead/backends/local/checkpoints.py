@@ -2,7 +2,7 @@
 
 `$FAIRLEAD_TASK_DIR/checkpoint`, or the path that the job declared (`checkpoint: {path: …}`): the
 time of its last change counts, and for a folder that of what lies in it. Or a line of JSON with
-{"checkpoint": true} on the descriptor $FAIRLEAD_REPORT_FD: the supervisor then touches the file.
+{"checkpoint": true} on the descriptor (reports.py): the supervisor then touches the file.
 The agent looks at each heartbeat; so nothing is lost when it is away.
 """
 
@@ -14,46 +14,13 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-import msgspec
-
 from fairlead.backends.local import files
 from fairlead.backends.local.agent import MemberRecord
 from fairlead.model.base import Ms
 from fairlead.model.messages import Launch, MemberKey
 
-REPORT_FD = 3  # in the job; 0 to 2 are its standard streams
-LINE_BYTES_MAX = 65536
 ENTRIES_MAX = 1000  # of a folder that are looked at
 _NAME = "checkpoint"
-
-
-class Line(msgspec.Struct):
-    """What a job may say on its descriptor; other keys are ignored."""
-
-    checkpoint: bool = False
-
-
-_decode = msgspec.json.Decoder(Line).decode
-
-
-class Lines:
-    """What came on the descriptor, line by line."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def saved(self, data: bytes) -> bool:
-        """Whether these bytes end a line that says that the work is saved."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        self._rest = self._rest[-LINE_BYTES_MAX:]
-        return any(map(_says_so, lines))
-
-
-def _says_so(line: bytes) -> bool:
-    try:
-        return _decode(line).checkpoint
-    except msgspec.MsgspecError:
-        return False  # anything may be written there
 
 
 class Watch:

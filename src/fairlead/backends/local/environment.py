@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fairlead.backends.local import checkpoints, files
+from fairlead.backends.local import files, reports
 from fairlead.backends.local.files import Assigned
 from fairlead.model.base import Ms
 from fairlead.model.messages import Launch, MemberKey
@@ -37,7 +37,7 @@ def of_member(
         # A carried SLURM_* makes Lightning and others believe that they run under Slurm.
         if not name.startswith("SLURM_") and (not ours or name in _CARRIED):
             env[name] = value
-    env.setdefault("OMP_NUM_THREADS", str(max(1, -(-spec.shape.cpu_milli // 1000))))
+    env.setdefault("OMP_NUM_THREADS", str(max(1, -(-launch.shape.cpu_milli // 1000))))
     env.setdefault("FAIRLEAD_STATE", state)  # so that the job's own `fairlead` finds this service
     env |= marker(state, launch.key)
     env |= {
@@ -48,7 +48,7 @@ def of_member(
         "FAIRLEAD_QUEUE": spec.queue,
         "FAIRLEAD_TENANT": spec.tenant,
         "FAIRLEAD_SUBMIT_DIR": spec.workdir,
-        "FAIRLEAD_REPORT_FD": str(checkpoints.REPORT_FD),
+        "FAIRLEAD_REPORT_FD": str(reports.REPORT_FD),
         "FAIRLEAD_CHECKPOINT_DIR": files.checkpoint_folder(state, launch.job),
     }
     if launch.attempt > 1:
@@ -60,6 +60,12 @@ def of_member(
             "FAIRLEAD_ARRAY_ID": str(spec.array),
             "FAIRLEAD_ARRAY_INDEX": str(spec.array_index),
             "FAIRLEAD_ARRAY_COUNT": str(spec.array_count),
+        }
+    if (worker := spec.worker(launch.rank)) is not None:
+        env |= {
+            "FAIRLEAD_WORKER_GROUP": worker[0].name,
+            "FAIRLEAD_WORKER_INDEX": str(worker[1]),
+            "FAIRLEAD_WORKER_COUNT": str(worker[0].members),
         }
     env |= _gang(launch)
     env |= _gpus(work)

@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from fairlead.model.base import Record
+from fairlead.model.links import ACROSS, NVLINK, SOCKET, SWITCH, Matrix, known_links
 from fairlead.model.resources import Device
 
 _MIB = 2**20
@@ -24,6 +25,7 @@ class Gpus(Record, frozen=True):
 
     devices: tuple[Device, ...] = ()
     processes: tuple[GpuProcess, ...] = ()
+    links: Matrix = ()  # costs of pairs, where the groups of the devices do not say it
     because: str = ""
 
 
@@ -73,7 +75,31 @@ def _read(nvml: Any) -> Gpus:
             for pid, memory in sorted(used.items())
         ]
     because = "" if devices else "the driver knows no device"
-    return Gpus(devices=tuple(devices), processes=tuple(processes), because=because)
+    linked, links = _linked(nvml, devices)
+    return Gpus(devices=linked, processes=tuple(processes), links=links, because=because)
+
+
+def _linked(nvml: Any, devices: list[Device]) -> tuple[tuple[Device, ...], Matrix]:
+    """Return the devices with where they are; as they are where the driver does not say it."""
+    handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(len(devices))]
+
+    def tell(one: int, other: int) -> int:
+        pair = handles[one], handles[other]
+        try:
+            status = nvml.nvmlDeviceGetP2PStatus(*pair, nvml.NVML_P2P_CAPS_INDEX_NVLINK)
+            if status == nvml.NVML_P2P_STATUS_OK:
+                return NVLINK
+        except nvml.NVMLError:
+            pass  # an older driver knows how they sit on the bus all the same
+        ancestor = nvml.nvmlDeviceGetTopologyCommonAncestor(*pair)
+        if ancestor <= nvml.NVML_TOPOLOGY_MULTIPLE:  # one or several switches, no host bridge
+            return SWITCH
+        return ACROSS if ancestor >= nvml.NVML_TOPOLOGY_SYSTEM else SOCKET
+
+    try:
+        return known_links(devices, tell)
+    except (nvml.NVMLError, AttributeError):  # virtual machines and old libraries
+        return tuple(devices), ()
 
 
 def _text(value: str | bytes) -> str:

@@ -19,6 +19,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Iterable
 from types import FrameType
 
 import msgspec
@@ -29,9 +30,10 @@ from fairlead.backends.local.cgroup import Cgroups, Group
 from fairlead.backends.local.connection import Connection
 from fairlead.backends.local.files import Assigned, Ended, Journal
 from fairlead.backends.local.membership import Memberships
+from fairlead.backends.local.reports import Watch
 from fairlead.model.base import Ms
 from fairlead.model.jobs import Exit
-from fairlead.model.messages import Desired, MemberKey, MemberState
+from fairlead.model.messages import Desired, MemberKey, MemberState, Progress
 
 HEARTBEAT_S = 5.0
 IDLE_S = 600.0  # without members and without a connection; then the agent ends itself
@@ -55,6 +57,7 @@ class Host:
         self.forked: dict[MemberKey, int] = {}  # supervisors that are children of this process
         self.unsettled: set[MemberKey] = set()  # no supervisor to watch, no end known
         self.saves = checkpoints.Watch(state)
+        self.progress = Watch(state)
         self.todo: collections.deque[Action] = collections.deque()
         self.memberships = Memberships(state, self.pidfds)
         self.peer: Connection | None = None
@@ -181,6 +184,7 @@ class Host:
         self.reported = -1
         for key, at_ms in self.saves.look(self.agent.members.values()):
             self.agent.checkpointed(key, at_ms)
+        self._progressed(self.progress.look(self.agent.members.values()))
         for key, record in self.agent.members.items():
             self.memberships.tell(key)  # a full disk may have kept it from us
             if record.state.started_ms is not None or record.state.state == "ended":
@@ -332,7 +336,13 @@ class Host:
                 os.close(file)
         self._ended(key, ended)
 
+    def _progressed(self, said: Iterable[tuple[MemberKey, Progress]]) -> None:
+        for key, progress in said:
+            if self.agent.progressed(key, progress):
+                _log(f"{files.key_name(key)}: a line of its reports {progress.odd}")
+
     def _ended(self, key: MemberKey, ending: Ended) -> None:
+        self._progressed(self.progress.last(key))  # what it said at the very last
         self.agent.ended(key, ending.exit, ending.started_ms, ending.ended_ms)
 
     # -- what is there at the start ------------------------------------------------------------
@@ -354,7 +364,7 @@ class Host:
             found.append(
                 MemberRecord(
                     state=state,
-                    cpu_milli=work.launch.spec.shape.cpu_milli,
+                    cpu_milli=work.launch.shape.cpu_milli,
                     cores=work.cores,
                 )
             )

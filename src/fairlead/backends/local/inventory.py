@@ -32,12 +32,14 @@ def inventory(
     reserve (0 without `state`). GPUs: by NVML, in its order, which is that of Slot.devices.
     """
     cores = len(os.sched_getaffinity(0))
+    found = gpu.discover() if devices is None else gpu.Gpus(devices=devices)
     return Node(
         name=name or socket.gethostname(),
         cpu_milli=round((cores if cpus is None else cpus) * 1000),
         memory_mib=_memory_mib() if memory_mib is None else memory_mib,
         disk_mib=_disk_mib(state) if disk_mib is None else disk_mib,
-        devices=gpu.discover().devices if devices is None else devices,
+        devices=found.devices,
+        links=found.links,
         address="127.0.0.1",
         boot=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
     )

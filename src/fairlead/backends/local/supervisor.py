@@ -19,10 +19,11 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
-from fairlead.backends.local import checkpoints, environment, files, process
+from fairlead.backends.local import environment, files, process
 from fairlead.backends.local.cgroup import Cgroups, Group
 from fairlead.backends.local.files import Assigned, Ended, Started, Supervised
 from fairlead.backends.local.output import Output
+from fairlead.backends.local.reports import REPORT_FD, Reports
 from fairlead.model.base import Ms
 from fairlead.model.jobs import Exit
 
@@ -102,7 +103,7 @@ class _Supervisor:
         self.status: int | None = None  # of the main process, once it is reaped
         self.kill_at: float | None = None  # monotonic seconds; set while stopping
         self.started_ms: Ms | None = None
-        self.lines = checkpoints.Lines()
+        self.heard = Reports(self.task)
 
     def run(self) -> None:
         try:
@@ -134,7 +135,7 @@ class _Supervisor:
 
     def _confine(self) -> None:
         """Give the member its control groups and cores."""
-        shape = self.spec.shape
+        shape = self.work.launch.shape
         name = files.key_name(self.key)
         self.group = self.cgroups.group(name, shape.cpu_milli, shape.memory_mib)
         groups = self.group.folders if self.group is not None else ()
@@ -180,13 +181,16 @@ class _Supervisor:
         self.reports, report = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.pipe, False)
         os.set_blocking(self.reports, False)
+        inode = os.fstat(self.reports).st_ino
+        # By this a process finds the pipe that was started without its parent's descriptors.
+        env["FAIRLEAD_REPORT_PIPE"] = f"{inode}:/proc/{os.getpid()}/fd/{self.reports}"
         actions = (
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, output, 1),
             (os.POSIX_SPAWN_DUP2, output, 2),
-            (os.POSIX_SPAWN_DUP2, report, checkpoints.REPORT_FD),
+            (os.POSIX_SPAWN_DUP2, report, REPORT_FD),
         )
-        command, failure = self.spec.command, None
+        command, failure = self.work.launch.command, None
         for program in _programs(command[0], env["PATH"]):
             try:
                 self.main = os.posix_spawn(
@@ -236,6 +240,7 @@ class _Supervisor:
                         poll.unregister(self.reports)
                 elif not self._copy():
                     poll.unregister(self.pipe)
+            self.heard.write(time.monotonic())
             self._reap()
 
     def _over(self) -> bool:
@@ -252,11 +257,13 @@ class _Supervisor:
         return not any(processes[pid].group == self.main for pid in family)
 
     def _timeout_ms(self) -> float | None:
-        if self.kill_at is None:
-            return None
-        left = max(0.0, self.kill_at - time.monotonic())
-        # Without its parent in between, the end of a grandchild wakes nobody.
-        return 1000 * (left if self.status is None else min(left, _WAIT_MAX_S))
+        now = time.monotonic()
+        waits = [wait for wait in (self.heard.wait_s(now),) if wait is not None]
+        if self.kill_at is not None:
+            waits.append(max(0.0, self.kill_at - now))
+            if self.status is not None:
+                waits.append(_WAIT_MAX_S)  # without its parent a grandchild's end wakes nobody
+        return 1000 * min(waits) if waits else None
 
     def _stop(self, grace_ms: Ms) -> None:
         """Begin to stop; another request can only shorten the grace to nothing."""
@@ -301,8 +308,7 @@ class _Supervisor:
             data = os.read(self.reports, _READ_BYTES)
         except BlockingIOError:
             return True
-        if self.lines.saved(data):
-            checkpoints.touch(self.task)
+        self.heard.hear(data, _now_ms())
         return bool(data)
 
     def _drain(self) -> None:
@@ -310,6 +316,10 @@ class _Supervisor:
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self.pipe, _READ_BYTES):
                 self.output.write(data)
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self.reports, _READ_BYTES):
+                self.heard.hear(data, _now_ms())
+        self.heard.write(time.monotonic(), last=True)
 
     def _reap(self) -> bool:
         """Collect children that ended; whether none is left."""
@@ -353,7 +363,7 @@ class _Supervisor:
         if self.output.lost_bytes:
             detail = f"{self.output.lost_bytes} bytes of output were lost: the disk is full"
         if code != 0 and self.group is not None and (kills := self.group.oom_kills()):
-            limit = self.spec.shape.memory_mib
+            limit = self.work.launch.shape.memory_mib
             detail = f"used more than its {limit} MiB of memory; {kills} processes killed"
             return Exit(
                 code=code if code > 0 else None,

@@ -14,7 +14,7 @@ from fairlead.core.cohort import Branch
 from fairlead.core.engine import Core
 from fairlead.core.ledger import Request
 from fairlead.core.shares import D
-from fairlead.model.resources import WHOLE_GPU_MILLI
+from fairlead.model.resources import asked_in_all
 from fairlead.policy.fair.maxmin import Claim, divide_whole
 
 Key: TypeAlias = tuple[str, str]  # queue and user; the user "" is the queue itself
@@ -23,13 +23,7 @@ Amounts: TypeAlias = list[int]  # in the order of DIMENSIONS
 
 def asks(request: Request) -> Amounts:
     """Return what a job of a shape will hold at least, in the order of DIMENSIONS."""
-    shape = request.shape
-    each = (
-        *shape.amounts(),
-        WHOLE_GPU_MILLI * shape.gpus + shape.gpu_milli,
-        shape.gpu_memory_mib * max(shape.gpus, 1),
-    )
-    return [amount * shape.members for amount in each]
+    return list(asked_in_all(request.shape))
 
 
 def demands(core: Core) -> dict[Key, Amounts]:

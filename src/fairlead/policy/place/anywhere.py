@@ -26,9 +26,9 @@ class Anywhere(Fit):
     Plans of the future compare nodes by best fit.
     """
 
-    def __init__(self, ledger: Ledger, count: Callable[[], int]) -> None:
+    def __init__(self, ledger: Ledger, count: Callable[[], int], *, gpus_last: bool = True) -> None:
         """`count` grows with every placement: it is all that the choice depends on."""
-        super().__init__(ledger, BestFit())
+        super().__init__(ledger, BestFit(), gpus_last=gpus_last)
         self._count = count
 
     def one(self, request: Request) -> Slot | None:
@@ -39,10 +39,17 @@ class Anywhere(Fit):
     def run(self, request: Request, count: int) -> list[Slot]:
         """Return up to `count` slots for single members, in order, as if placed one by one."""
         able = np.flatnonzero(super()._keys(request) != NO)
+        spared = able[:0]  # nodes that are used when no other has room
+        if self._last is not None and not request.picks:
+            able, spared = able[self._last[able] == 0], able[self._last[able] > 0]
         trials: dict[int, Trial] = {}
         slots: list[Slot] = []
         turn = self._count()
-        while len(slots) < count and able.size:
+        while len(slots) < count:
+            if not able.size:
+                able, spared = spared, able
+            if not able.size:
+                break
             at = int(_mixed(able, turn + len(slots)).argmin())
             node = int(able[at])
             trial = trials.get(node) or Trial.now(self.ledger, node)
@@ -59,7 +66,7 @@ class Anywhere(Fit):
         self, request: Request, devices: Devices, node: int, turn: int
     ) -> tuple[int, ...] | None:
         """Return the devices of one more member on a node; for a share any that has room."""
-        if not request.picks or request.milli in (0, WHOLE_GPU_MILLI):
+        if request.picks != 1 or request.milli in (0, WHOLE_GPU_MILLI):
             return devices.pick(request) if request.picks else ()
         able = [index for index in range(len(devices.size)) if devices.free(index, request)]
         if not able:
@@ -71,13 +78,9 @@ class Anywhere(Fit):
         """Return the keys of all nodes in this turn, NO where nothing fits."""
         keys = super()._keys(request)
         mixed = _mixed(np.arange(len(keys)), self._count())
+        if self._last is not None and not request.picks:
+            mixed += self._last
         return np.where(keys == NO, NO, mixed)
-
-    def fill(self, request: Request, count: int) -> tuple[Columns, Columns]:
-        """Return (nodes, members on each) for a run of `count`."""
-        nodes = [slot.node for slot in self.run(request, count)]
-        found, counts = np.unique(np.array(nodes, np.int64), return_counts=True)
-        return found, counts.astype(np.int64)
 
 
 def _mixed(values: Columns, turn: int) -> Columns:

@@ -41,10 +41,12 @@ class Task(NamedTuple):
 
 
 def task_of(shape: Shape) -> Task:
-    """Return what one member of a shape takes."""
+    """Return what one member of a shape takes; of several shares, or shares beside whole GPUs, the
+    part that is hardest to place."""
     if shape.gpus:
         return Task(shape.cpu_milli, WHOLE_GPU_MILLI, shape.gpus, shape.gpu_models)
-    return Task(shape.cpu_milli, shape.gpu_milli, int(shape.gpu_milli > 0), shape.gpu_models)
+    share = max(shape.shares, default=0)
+    return Task(shape.cpu_milli, share, int(share > 0), shape.gpu_models)
 
 
 class Workload:

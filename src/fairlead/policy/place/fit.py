@@ -18,13 +18,18 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from fairlead.core.ledger import HOST, WHOLE, Columns, Ledger, Request
-from fairlead.model.resources import DIMENSIONS, Slot
+from fairlead.core.pack import Packing, pack
+from fairlead.model.base import NodeId
+from fairlead.model.resources import DIMENSIONS, GPU, Slot
 from fairlead.policy.place.score import Scorer, weights
+from fairlead.policy.place.seats import close, take
 from fairlead.policy.place.trial import Trial
 
 NO = np.iinfo(np.int64).max
 FEW = 8  # up to so many changed nodes are mended one by one: below numpy's fixed costs
+LAST = 2**62  # added to the key of a node that is to be used last; scores are smaller than half
 CELLS_MAX = 8_000_000  # keys kept over all shapes: 64 MB
+PACKED_MAX = 1_000  # answers kept for gangs with different workers
 D = len(DIMENSIONS)
 NODE_0 = Slot(node=0)
 
@@ -39,11 +44,14 @@ class _Keys:
 class Fit:
     """Answers where members fit. Reads the ledger, never writes to it."""
 
-    def __init__(self, ledger: Ledger, scorer: Scorer) -> None:
-        self.ledger, self.scorer = ledger, scorer
+    def __init__(self, ledger: Ledger, scorer: Scorer, *, gpus_last: bool = True) -> None:
+        """`gpus_last`: what asks for no GPU goes to nodes with GPUs only if no other has room."""
+        self.ledger, self.scorer, self.gpus_last = ledger, scorer, gpus_last
         self._cache: dict[Request, _Keys] = {}
+        self._packed: dict[Request, tuple[int, Packing]] = {}
         self._layout = -1
         self._weights: list[int] = []
+        self._last: Columns | None = None  # LAST for nodes with GPUs; None: all have some, or none
 
     def one(self, request: Request) -> Slot | None:
         """Return the best slot for one member, None if nothing fits. Ties: lowest node id."""
@@ -94,8 +102,12 @@ class Fit:
         if request.members == 1:
             slot = self.one(request)
             return None if slot is None else (slot,)
+        if request.parts:
+            return self.kinds(request).slots
         spread = request.shape.spread
-        if spread == "any":
+        if request.tree:
+            slots = self._close(request)
+        elif spread == "any":
             if self.scorer.fills and request.simple and self._room(request) < request.members:
                 return None
             slots = self.run(request, request.members)
@@ -104,6 +116,18 @@ class Fit:
         else:
             slots = self._distinct(request)
         return tuple(slots) if len(slots) == request.members else None
+
+    def kinds(self, request: Request) -> Packing:
+        """Return slots for a gang with different workers; asked again, only if anything changed."""
+        self._lay_out()
+        ledger = self.ledger
+        changes, found = self._packed.get(request, (-1, Packing(None)))
+        if changes != ledger.changes:
+            found = pack(ledger, request, self.in_order, lambda node: Trial.now(ledger, node))
+            if len(self._packed) > PACKED_MAX:
+                self._packed.clear()
+            self._packed[request] = (ledger.changes, found)
+        return found
 
     def run(self, request: Request, count: int) -> list[Slot]:
         """Return up to `count` slots for single members, in order, as if placed one by one."""
@@ -154,10 +178,16 @@ class Fit:
         for _, node in self._in_order(request):
             yield node
 
-    def score(self, request: Request, free: list[int]) -> int:
-        """Return how good a node with so much free is for a request: smaller is better."""
+    def score(self, request: Request, node: NodeId, free: list[int]) -> int:
+        """Return how good a node is for a request when so much is free: smaller is better."""
         self._keys(request)  # the weights are those of the present layout
-        return self.scorer.scalar(request, free, self._weights)
+        return self._scalar(request, node, free)
+
+    def unsuited(self, request: Request, node: NodeId) -> bool:
+        """Whether a node is to be used last by a request, since it has GPUs that it has not
+        asked for."""
+        self._lay_out()
+        return self._last is not None and not request.picks and bool(self._last[node])
 
     def _in_order(self, request: Request) -> Iterator[tuple[int, int]]:
         """Yield (key, node) of every node that may fit, best first."""
@@ -187,7 +217,7 @@ class Fit:
                 continue
             slots.append(Slot(node=node, devices=devices))
             if trial.fits(request):
-                key = self.scorer.scalar(request, trial.free, self._weights)
+                key = self._scalar(request, node, trial.free)
                 heapq.heappush(used, (key, node))
         return slots
 
@@ -204,6 +234,19 @@ class Fit:
                 return slots
         return []
 
+    def _close(self, request: Request) -> list[Slot]:
+        nodes = np.flatnonzero(self._keys(request) != NO)
+        most = 1 if request.shape.spread == "distinct-nodes" else request.members
+        if request.simple:
+            counts = self._counts(request, nodes, most).tolist()
+        else:
+            counts = [Trial.now(self.ledger, node).copies(request, most) for node in nodes.tolist()]
+        split = close(self, request, dict(zip(nodes.tolist(), counts, strict=True)), {}) or {}
+        slots: list[Slot] = []
+        for node, count in split.items():
+            slots += take(request, node, Trial.now(self.ledger, node), count)
+        return slots
+
     def _distinct(self, request: Request) -> list[Slot]:
         slots: list[Slot] = []
         for _, node in self._in_order(request):
@@ -216,10 +259,7 @@ class Fit:
 
     def _keys(self, request: Request) -> Columns:
         ledger = self.ledger
-        if self._layout != ledger.layout:
-            self._cache.clear()
-            self._layout = ledger.layout
-            self._weigh()
+        self._lay_out()
         entry = self._cache.get(request)
         behind = ledger.changes - entry.seen if entry is not None else 0
         if entry is None or behind > ledger.count // 2 + FEW or entry.seen < ledger.forgotten:
@@ -240,19 +280,36 @@ class Fit:
             entry.seen = ledger.changes
         return entry.keys
 
-    def _weigh(self) -> None:
-        capacity = self.ledger.capacity[:, : self.ledger.count]
-        self._weights = weights(capacity, self.scorer.bits, fixed=self.scorer.fixed)
+    def _lay_out(self) -> None:
+        """See to it that what follows from the capacity of nodes is that of the present layout."""
+        ledger = self.ledger
+        if self._layout != ledger.layout:
+            self._layout = ledger.layout
+            capacity = ledger.capacity[:, : ledger.count]
+            self._weights = weights(capacity, self.scorer.bits, fixed=self.scorer.fixed)
+            with_gpus = capacity[GPU] > 0
+            mixed = self.gpus_last and with_gpus.any() and not with_gpus.all()
+            self._last = with_gpus * np.int64(LAST) if mixed else None
+            self._cache.clear()
+            self._packed.clear()
+
+    def _scalar(self, request: Request, node: NodeId, free: list[int]) -> int:
+        key = self.scorer.scalar(request, free, self._weights)
+        if self._last is None or request.picks:
+            return key
+        return key + self._last.item(node)
 
     def _scan(self, request: Request) -> Columns:
         room = self.ledger.room[:, : self.ledger.count]
-        return self._keys_of(request, room)
+        return self._keys_of(request, room, self._last)
 
-    def _keys_of(self, request: Request, room: Columns) -> Columns:
+    def _keys_of(self, request: Request, room: Columns, last: Columns | None) -> Columns:
         misfit = np.zeros(room.shape[1], np.bool_)
         for row, amount in request.need:
             misfit |= room[row] < amount
         keys = self.scorer.columns(request, room[:D], self._weights)
+        if last is not None and not request.picks:
+            keys += last
         keys[misfit] = NO
         return keys
 
@@ -262,8 +319,9 @@ class Fit:
             if column[row] < amount:
                 keys[node] = NO
                 return
-        keys[node] = self.scorer.scalar(request, column, self._weights)
+        keys[node] = self._scalar(request, node, column)
 
     def _mend_many(self, request: Request, keys: Columns, changed: list[int]) -> None:
         nodes = np.array(changed, np.int64)
-        keys[nodes] = self._keys_of(request, self.ledger.room[:, nodes])
+        last = None if self._last is None else self._last[nodes]
+        keys[nodes] = self._keys_of(request, self.ledger.room[:, nodes], last)

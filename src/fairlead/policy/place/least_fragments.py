@@ -49,11 +49,18 @@ class Measure(Protocol):
 class LeastFragments(Fit):
     """Answers where members fit with the least growth of fragmentation."""
 
-    def __init__(self, ledger: Ledger, popular: Popular, *, floored: bool = False) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        popular: Popular,
+        *,
+        floored: bool = False,
+        gpus_last: bool = True,
+    ) -> None:
         """`floored`: compare the published score of 0..100 instead of the raw difference."""
-        super().__init__(ledger, BestFit())
+        super().__init__(ledger, BestFit(), gpus_last=gpus_last)
         self._popular, self._floored = popular, floored
-        self._version = -1
+        self._version = self._made = -1
         self._measure: Measure
         self._best: dict[Request, tuple[Columns, int]] = {}  # keys, and the changes they know
         self._mended = 0
@@ -102,7 +109,8 @@ class LeastFragments(Fit):
 
     def _pick(self, request: Request, node: int, devices: Devices) -> tuple[int, ...] | None:
         """Return the devices of one more member on a node: for a share the least growth."""
-        if request.milli in (0, WHOLE_GPU_MILLI):  # whole GPUs are all alike
+        # Whole GPUs are all alike; of several shares the ledger knows where they fit together.
+        if request.milli in (0, WHOLE_GPU_MILLI) or request.picks > 1:
             return devices.pick(request)
         grown = self._measure.increase(task_of(request.shape), np.array([node]))
         values: list[int] = grown[0].tolist()
@@ -111,6 +119,8 @@ class LeastFragments(Fit):
 
     def _grown(self, request: Request, nodes: Columns) -> Columns:
         least: Columns = self._measure.increase(task_of(request.shape), nodes).min(axis=1)
+        if self._last is not None and not request.picks:
+            least = np.where(least == NO, NO, least + self._last[nodes])
         return least
 
     def _keys_of_nodes(self, request: Request, nodes: Columns) -> Columns:
@@ -141,9 +151,9 @@ class LeastFragments(Fit):
         """Bring the fragments up to the ledger and the popularity of classes."""
         ledger = self.ledger
         version, popular = self._popular()
-        if self._layout != ledger.layout or self._version != version:
-            self._layout, self._version = ledger.layout, version
-            self._weigh()
+        self._lay_out()
+        if self._made != ledger.layout or self._version != version:
+            self._made, self._version = ledger.layout, version
             self._measure = self._measured(popular)
             self._best.clear()
         elif self._mended < ledger.forgotten:

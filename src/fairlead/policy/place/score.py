@@ -39,9 +39,8 @@ class Scorer(Protocol):
 
 def demand(request: Request) -> tuple[int, ...]:
     """Return what one member takes of each dimension (device memory as asked, not as given)."""
-    if request.gpus:
-        return (*request.host, WHOLE_GPU_MILLI * request.gpus, request.memory * request.gpus)
-    return (*request.host, request.milli, request.memory)
+    milli = WHOLE_GPU_MILLI * request.gpus + sum(request.shares)
+    return (*request.host, milli, request.memory * request.picks)
 
 
 def weights(capacity: Columns, bits: int, *, fixed: bool = False) -> list[int]:

@@ -62,7 +62,7 @@ class Trial:
         """Whether one more member with these very devices fits."""
         if not self.fits(request):
             return False
-        return all(self.devices.free(index, request) for index in devices)
+        return all(self.devices.free(index, request, at) for at, index in enumerate(devices))
 
     def copies(self, request: Request, most: int) -> int:
         """Return how many members fit together, at most `most`."""
@@ -70,7 +70,7 @@ class Trial:
             most = min(most, self.free[row] // amount)
         if most <= 0 or not request.picks:
             return max(most, 0)
-        if request.gpus and not request.models and not request.memory:
+        if request.gpus and request.simple:
             return min(most, self.devices.summary()[0] // request.gpus)
         devices = self.devices.copy()
         for done in range(most):

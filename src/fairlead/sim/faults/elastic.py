@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fairlead.model.events import AnyEvent, Grown, MemberEnded, NodeJoined, NodeLost, Shrunk
 from fairlead.model.jobs import Phase
 from fairlead.sim.faults.known import Attempt, Violation
+from fairlead.sim.faults.truth import close_enough
 
 if TYPE_CHECKING:
     from fairlead.sim.faults.oracles import Oracles
@@ -25,8 +26,11 @@ class Elastic:
         size = len(attempt.staying()) + len(event.slots)
         if size > spec.members_max:
             raise Violation("grown-too-large", f"{event}: {size} of {spec.members_max}", job)
+        slots = [*attempt.slots.values(), *event.slots]
+        if not close_enough(spec.shape, [self.oracles.nodes[slot.node].spec for slot in slots]):
+            raise Violation("topology", f"{event}, asked for {spec.shape.within}", job)
         for slot in event.slots:
-            self.oracles.check_slot(slot, spec, job)
+            self.oracles.check_slot(slot, spec.shape, job)
             attempt.slots[attempt.unused] = slot
             attempt.unused += 1
 

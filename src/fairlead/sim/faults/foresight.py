@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from fairlead.core.ledger import Request
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import (
@@ -34,6 +36,7 @@ from fairlead.model.jobs import Phase, PolicyConfig, Reservation
 from fairlead.model.resources import Slot
 from fairlead.policy.place.trial import Trial
 from fairlead.sim.faults.known import Attempt, Violation
+from fairlead.sim.faults.truth import all_fit
 
 if TYPE_CHECKING:
     from fairlead.sim.faults.oracles import Oracles
@@ -170,21 +173,24 @@ class Foresight:
             return True
         node = self.oracles.nodes[slot.node]
         capacity = (node.spec.cpu_milli, node.spec.memory_mib, node.spec.disk_mib)
-        asked = self.oracles.specs[event.job].shape.amounts()
-        mine = sum(other.node == slot.node for other in event.slots)
+        coming = self.oracles.specs[event.job].shape
+        here_too = [rank for rank, each in enumerate(event.slots) if each.node == slot.node]
         for row, most in enumerate(capacity):
             others = own = 0
             for attempt in self.oracles.live.values():
                 if self.oracles.shadow.ends.get(attempt.job) <= reservation.start_ms:
                     continue  # it will be gone
                 spec = self.oracles.specs[attempt.job]
-                used = spec.shape.amounts()[row] * _members_here(attempt, slot.node)
+                used = sum(
+                    spec.shape.of(rank).amounts()[row] for rank in _ranks_here(attempt, slot.node)
+                )
                 if spec.tenant in reservation.tenants:
                     own += used
                 else:
                     others += used
             kept = max(len(here) * shape.amounts()[row], own)
-            if asked[row] and others + kept + mine * asked[row] > most:
+            mine = sum(coming.of(rank).amounts()[row] for rank in here_too)
+            if mine and others + kept + mine > most:
                 return True
         return False
 
@@ -197,14 +203,19 @@ class Foresight:
         if event.beneficiary is None and self.oracles.named.deadlocked(event):
             self.preempted[job] = event.attempt
             return  # one of those that wait for each other has to go, whatever protects it
-        if event.beneficiary is not None:
+        moves = self.oracles.moves.is_move(event)
+        if moves:
+            allowed = True
+            self.oracles.moves.judge(event, config)
+        elif event.beneficiary is not None:
             allowed = True
             self.oracles.takings.judge(event, config)
         if not allowed or not self.oracles.specs[job].preemptible:
             raise Violation("preempted-in-spite", f"{event}", job)
         count = self.preemptions[job] = self.preemptions.get(job, 0) + 1
         most = config.preemptions_max
-        if event.beneficiary is not None and not self.oracles.takings.within(event):
+        taken = event.beneficiary is not None and not moves
+        if taken and not self.oracles.takings.within(event):
             most = None  # a guarantee goes before that protection
         if most is not None and count > most:
             raise Violation("preempted-too-often", f"{event}: {count} times", job)
@@ -214,7 +225,8 @@ class Foresight:
         if attempt.doomed is not None:
             raise Violation("preempted-in-vain", f"{event}: it has to stop anyway", job)
         self.preempted[job] = event.attempt
-        self.victims.append(job)
+        if not moves:  # others may have to move too before anybody fits there
+            self.victims.append(job)
 
     def batch(self) -> None:
         """A batch is durable and applied: whoever had to go made room for somebody."""
@@ -232,22 +244,22 @@ class Foresight:
     def _fits(self, wanted: tuple[Request, int]) -> bool:
         """Whether a request fits when all that has to stop has stopped."""
         request, members = wanted
+        if request.parts:  # in the plainest way: whether each kind of workers fits alone
+            return all(self._fits((part, part.members)) for part in request.parts)
         shadow = self.oracles.shadow
         trials = [Trial.now(shadow.ledger, node) for node in range(len(shadow.nodes))]
         for job in shadow.jobs.values():
             if job.phase is not Phase.PENDING:
-                for slot in job.slots if job.phase is Phase.STOPPING else job.leaving:
-                    trials[slot.node].move(shadow.shapes[job.shape_id], slot.devices, 1)
+                gone = job.slots if job.phase is Phase.STOPPING else job.leaving
+                for its, slots in shadow.shapes[job.shape_id].split(gone):
+                    for slot in slots:
+                        trials[slot.node].move(its, slot.devices, 1)
         counts = [
             trial.copies(request, members) if node.up else 0
             for trial, node in zip(trials, shadow.nodes, strict=True)
         ]
-        spread = request.shape.spread
-        if spread == "same-node":
-            return max(counts) >= members
-        if spread == "distinct-nodes":
-            return sum(map(bool, counts)) >= members
-        return sum(counts) >= members
+        shape = replace(request.shape, members=members)
+        return all_fit(shape, [node.spec for node in shadow.nodes], counts)
 
     def final(self, job: JobId, phase: Phase) -> None:
         """A job has come to its end: not by being preempted."""
@@ -268,7 +280,6 @@ class Foresight:
         return min(self.preemptions.get(job, 0), most)
 
 
-def _members_here(attempt: Attempt, node: int) -> int:
-    return sum(
-        slot.node == node and rank not in attempt.ended for rank, slot in attempt.slots.items()
-    )
+def _ranks_here(attempt: Attempt, node: int) -> list[int]:
+    there = attempt.slots.items()
+    return [rank for rank, slot in there if slot.node == node and rank not in attempt.ended]

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from fairlead.backends.local.agent import Action, Agent, MemberRecord, Start, Stop
 from fairlead.model.base import Ms
 from fairlead.model.jobs import Exit
-from fairlead.model.messages import Launch, MemberKey, MemberState
+from fairlead.model.messages import Launch, MemberKey, MemberState, Progress
 from fairlead.model.resources import DIMENSIONS, Node
 from fairlead.sim.faults.network import Word, decode_desired
 from fairlead.sim.faults.plan import EPOCH_MS, Fate
@@ -131,7 +131,7 @@ class Machine:
         known = [
             MemberRecord(
                 state=MemberState(job=key[0], attempt=key[1], rank=key[2], state="starting"),
-                cpu_milli=folder.launch.spec.shape.cpu_milli,
+                cpu_milli=folder.launch.shape.cpu_milli,
                 cores=folder.cores,
             )
             for key, folder in self.folders.items()
@@ -193,9 +193,17 @@ class Machine:
         for key, record in self.agent.members.items():
             if record.state.started_ms is None and record.state.state != "ended":
                 self._look_for_start(key)
+            if key in self.members and record.state.started_ms is not None:
+                self.agent.progressed(key, self._progress(key, record.state.started_ms))
         self._describe = True
         self._send_word()
         self.world.at(self.world.plan.heartbeat_ms, self._beat, agent_life)
+
+    def _progress(self, key: MemberKey, started_ms: Ms) -> Progress:
+        """Return how far a member is: a step in 100 ms, from where an earlier attempt may be."""
+        now = self.clock()
+        steps = max(0, now - started_ms) // 100 + 5 * (key[1] - 1)
+        return Progress(steps=steps, at_ms=now)
 
     def _word_soon(self) -> None:
         if self.agent is not None and not self._word_due:

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from fairlead.model.base import Ms
 from fairlead.model.jobs import FORECAST_PERCENTS, Forecast, JobSpec, PolicyConfig, Queue, Tenant
 from fairlead.model.limits import EXIT_REQUEUE
-from fairlead.model.resources import Device, Node, Shape, Spread
+from fairlead.model.resources import Device, Node, Shape, Spread, gang_of
+from fairlead.model.topology import Wish
 from fairlead.policy.finish import LEASED
 from fairlead.policy.registry import POLICIES, policy_config
 from fairlead.sim.faults import menu_sharing
@@ -49,6 +50,10 @@ def draw(seed: int, hours: float = 1.0) -> Plan:
     requests: list[RequestPlan] = []
     for index in range(round(rng.randint(8, 60) * hours) + 1):
         requests.append(_request(rng, f"r{index}", until, nodes, jobs, load))
+    if (drawn := Random(f"different workers {seed}")).random() < 0.5:
+        for index in range(drawn.randint(1, 4)):
+            shape = _different(drawn, nodes)
+            requests.append(_request(drawn, f"w{index}", until, nodes, jobs, load, shape))
     leaves = menu_sharing.leaves(queues)
     resources = menu_sharing.resources(rng) if rng.random() < 0.5 else ()
     for name, job in jobs.items():
@@ -83,14 +88,20 @@ def _node(rng: Random, index: int) -> Node:
     gpus = rng.choice((0, 0, 2, 4, 8))
     size = rng.choice((40_960, 81_920))
     model = "A100" if size == 40_960 else "H100"
+    cpu_milli = 1000 * rng.choice((4, 8, 16))
+    drawn = Random(f"{index} {gpus} {cpu_milli} {size}")
+    linked = drawn.choice((1, 2, 4, 8))
     return Node(
         name=f"n{index}",
-        cpu_milli=1000 * rng.choice((4, 8, 16)),
+        cpu_milli=cpu_milli,
         memory_mib=1024 * rng.choice((16, 32, 64)),
         disk_mib=rng.choice((0, 100_000)),
         devices=tuple(
-            Device(model=model, memory_mib=size, uuid=f"{index}-{d}") for d in range(gpus)
+            Device(model=model, memory_mib=size, uuid=f"{index}-{d}", island=d // linked)
+            for d in range(gpus)
         ),
+        rack=drawn.choice(("", "r1", "r1", "r2")),
+        switch=drawn.choice(("", "s1")),
     )
 
 
@@ -100,6 +111,10 @@ def _shape(rng: Random, nodes: tuple[Node, ...]) -> Shape:
     members = rng.choices((1, 2, 3, 4), (70, 15, 8, 7))[0]
     spread: Spread = rng.choice(("any", "any", "same-node", "distinct-nodes"))
     part = rng.choice((1, 2, 2, 4, 4, 8))
+    # Another sequence: what else is drawn stays the same for the same seed.
+    drawn = Random(f"{node.name} {node.cpu_milli} {members} {part}")
+    within: Wish = drawn.choice(("", "", "", "rack", "switch"))
+    near: Wish = drawn.choice(("", "", "", "node", "rack"))
     gpus = milli = memory = 0
     if node.devices and rng.random() < 0.7:
         if rng.random() < 0.6:
@@ -108,17 +123,33 @@ def _shape(rng: Random, nodes: tuple[Node, ...]) -> Shape:
         else:
             milli = rng.choice((100, 250, 300, 500, 1000))
             memory = rng.choice((0, 2_000, 10_000, 30_000))
+    parts: tuple[int, ...] = ()
+    if (gpus or milli) and len(node.devices) > max(gpus, 1) and drawn.random() < 0.25:
+        milli = milli or drawn.choice((250, 500))  # beside whole GPUs, or on two of them
+        if not gpus and milli > 1:
+            parts = (milli - milli // 3, milli // 3)
+        memory = min(memory, 10_000)
     return Shape(
         cpu_milli=max(100, node.cpu_milli // part - rng.choice((0, 0, 500))),
         memory_mib=rng.choice((0, node.memory_mib // part, 512)),
         disk_mib=rng.choice((0, 0, node.disk_mib // 4)),
         gpus=gpus,
         gpu_milli=milli,
+        gpu_parts=parts,
         gpu_memory_mib=memory,
         gpu_models=(node.devices[0].model,) if (gpus or milli) and rng.random() < 0.3 else (),
         members=members,
         spread=spread if members > 1 else "any",
+        within=within if members > 1 else "",
+        near=near if members > 1 else "",
     )
+
+
+def _different(rng: Random, nodes: tuple[Node, ...]) -> Shape:
+    """Return a gang with workers of two kinds."""
+    kinds = [replace(_shape(rng, nodes), members=rng.randint(1, 2)) for _ in range(2)]
+    spread: Spread = rng.choice(("any", "any", "same-node", "distinct-nodes"))
+    return gang_of(kinds, spread, rng.choice(("", "", "rack")), rng.choice(("", "", "node")))
 
 
 def _job(rng: Random, name: str, shape: Shape, load: float, until: Ms) -> JobPlan:
@@ -145,9 +176,11 @@ def _job(rng: Random, name: str, shape: Shape, load: float, until: Ms) -> JobPla
         stop_signal=rng.choice((15, 15, 2)),
         grace_ms=rng.choice((0, 1000, 30_000, 120_000)),
         retries=rng.choice((0, 0, 1, 3)),
-        members_max=shape.members + rng.randint(1, 6) if rng.random() < 0.2 else 0,
+        members_max=_most(rng, shape),
         deadline_ms=EPOCH_MS + rng.randrange(2 * until) if rng.random() < 0.3 else None,
         preemptible=rng.random() < 0.85,
+        job_type=rng.choice(("", "bert", "gpt")),
+        steps=usual // 100 if usual % 2 else 0,  # it reports one in 100 ms (machine.py)
     )
     cancel = round(rng.expovariate(1 / (5 * MINUTE))) if rng.random() < 0.25 else None
     return JobPlan(
@@ -157,6 +190,13 @@ def _job(rng: Random, name: str, shape: Shape, load: float, until: Ms) -> JobPla
         cancel_now=rng.random() < 0.4,
         forecast=_forecast(rng, usual, limit) if rng.random() < 0.4 else None,
     )
+
+
+def _most(rng: Random, shape: Shape) -> int:
+    """Return the most members of an elastic job, 0 for others; different workers are not."""
+    elastic = rng.random() < 0.2
+    most = shape.members + rng.randint(1, 6) if elastic else 0
+    return 0 if shape.kinds else most
 
 
 def _in_queue(rng: Random, job: JobPlan, leaves: list[str]) -> JobPlan:
@@ -200,8 +240,9 @@ def _request(
     nodes: tuple[Node, ...],
     jobs: dict[str, JobPlan],
     load: float,
+    shape: Shape | None = None,
 ) -> RequestPlan:
-    shape = _shape(rng, nodes)
+    shape = _shape(rng, nodes) if shape is None else shape
     names = tuple(f"{key}.{index}" for index in range(rng.choices((1, 2, 5), (80, 12, 8))[0]))
     for name in names:
         jobs[name] = _job(rng, name, shape, load, until)
@@ -313,6 +354,9 @@ def _policy(rng: Random) -> PolicyConfig:
     if not config.preempt:
         least = rng.choice((0, 0, 10_000, MINUTE))
         most = rng.choice((1, 3, 10) if config.plan else (None, None, 1, 3))
+        if not config.plan and config.defrag == "never":
+            share = rng.choice(("any", "any", "known", "trial"))
+            config = replace(config, share=share, trial_ms=rng.choice((20_000, MINUTE)))
         return replace(config, min_run_ms=least, preemptions_max=most)
     turns = config.order in ("las", *LEASED)
     if config.order in LEASED:

@@ -279,7 +279,8 @@ class Operator:
         for job in (*jobs, self.world.oracles.shadow.next_job + 7):
             on = {model: rng.choice((0, 1, 250_000, 500_000)) for model in models}
             plan.append(Share(jobs=(job,), on=tuple(on.items()), members=rng.choice((0, 0, 2))))
-        event = Advised(adviser="anybody", plan=tuple(plan), gap_ppm=rng.choice((None, 0)))
+        name = self.world.oracles.shadow.policy.plan or "anybody"
+        event = Advised(adviser=name, plan=tuple(plan), gap_ppm=rng.choice((None, 0)))
         self._call(Configure(number=self._number(), event=event))
 
     def _speed(self, incident: Incident) -> None:

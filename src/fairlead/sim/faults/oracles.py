@@ -33,16 +33,17 @@ from fairlead.model.events import (
 )
 from fairlead.model.jobs import FINAL, LIVE, Exit, JobSpec, Phase
 from fairlead.model.messages import Desired, MemberKey
-from fairlead.model.resources import Node, Slot
+from fairlead.model.resources import Node, Shape, Slot
 from fairlead.model.status import JobStatus
 from fairlead.sim.faults.elastic import Elastic
 from fairlead.sim.faults.foresight import Foresight
 from fairlead.sim.faults.known import Attempt, KnownNode, Process, Violation
+from fairlead.sim.faults.moves import Moves
 from fairlead.sim.faults.named import Named
 from fairlead.sim.faults.network import SLOW_MS, Answer, Ask, Cancel, Submit
 from fairlead.sim.faults.sharing import Sharing
 from fairlead.sim.faults.takings import Takings
-from fairlead.sim.faults.truth import Load
+from fairlead.sim.faults.truth import Load, close_enough
 
 if TYPE_CHECKING:
     from fairlead.sim.faults.machine import Machine, Member
@@ -79,6 +80,7 @@ class Oracles:
         self.sharing = Sharing(self)
         self.elastic = Elastic(self)
         self.takings = Takings(self)
+        self.moves = Moves(self)
         self.named = Named(self)
 
     @property
@@ -112,9 +114,9 @@ class Oracles:
         self.running_of[job] = self.running_of.get(job, 0) + 1
         load = self.loads.setdefault(machine.name, Load())
         sizes = [device.memory_mib for device in machine.spec.devices]
-        load.add(launch.spec.shape, launch.devices, sizes, 1)
+        load.add(launch.shape, launch.devices, sizes, 1)
         foreign, devices = self._foreign_since(machine.name, attempt.seq)
-        excess = load.excess(machine.spec, launch.spec.shape, launch.devices, foreign, devices)
+        excess = load.excess(machine.spec, launch.shape, launch.devices, foreign, devices)
         if excess:
             raise Violation("overcommitted", f"{machine.name} by {key}: {excess}", job)
 
@@ -142,7 +144,7 @@ class Oracles:
         self.running_of[key[0]] -= 1
         sizes = [device.memory_mib for device in machine.spec.devices]
         launch = member.launch
-        self.loads[machine.name].add(launch.spec.shape, launch.devices, sizes, -1)
+        self.loads[machine.name].add(launch.shape, launch.devices, sizes, -1)
 
     # ---- the disk -----------------------------------------------------------------------------
 
@@ -238,8 +240,10 @@ class Oracles:
             spread == "distinct-nodes" and count < len(event.slots)
         ):
             raise Violation("spread", f"{event}, asked for {spread}", job)
-        for slot in event.slots:
-            self.check_slot(slot, spec, job)
+        if not close_enough(spec.shape, [self.nodes[slot.node].spec for slot in event.slots]):
+            raise Violation("topology", f"{event}, asked for {spec.shape.within}", job)
+        for rank, slot in enumerate(event.slots):
+            self.check_slot(slot, spec.shape.of(rank), job)
         self.attempts[job] = self.live[job] = Attempt(event, seq, at)
 
     def _attempts_max(self, spec: JobSpec) -> int:
@@ -248,13 +252,12 @@ class Oracles:
         own = len(plan.jobs[spec.name].fates) // spec.shape.members + spec.retries
         return own + len(plan.incidents) + 1
 
-    def check_slot(self, slot: Slot, spec: JobSpec, job: JobId) -> None:
-        """Raise Violation if a member of the job may not be on a slot."""
+    def check_slot(self, slot: Slot, shape: Shape, job: JobId) -> None:
+        """Raise Violation if a member of the job that asks for this may not be on a slot."""
         node = self.nodes[slot.node]
-        shape = spec.shape
         if not node.up:
             raise Violation("placed-on-a-dead-node", f"job {job} on {node.spec.name}", job)
-        if len(slot.devices) != (shape.gpus or bool(shape.gpu_milli)):
+        if len(slot.devices) != shape.devices or len(set(slot.devices)) < shape.devices:
             raise Violation("devices", f"job {job}: {slot}", job)
         for device in slot.devices:
             offered = node.spec.devices[device]
@@ -268,7 +271,7 @@ class Oracles:
             other = self.specs[attempt.job].shape
             for rank, taken in attempt.slots.items():
                 if taken.node == slot.node and rank not in attempt.ended:
-                    load.add(other, taken.devices, sizes, 1)
+                    load.add(other.of(rank), taken.devices, sizes, 1)
         _, amounts, devices = node.foreign[-1] if node.foreign else (0, (), frozenset[int]())
         excess = load.excess(node.spec, shape, slot.devices, amounts, devices)
         if excess:

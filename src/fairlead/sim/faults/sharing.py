@@ -6,6 +6,7 @@ up anew at every placement, and each limit is looked at by its definition (algor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from fairlead.model.events import (
@@ -78,18 +79,18 @@ class Sharing:
     def _broken(self, event: Placed | Grown, what: str) -> None:
         raise Violation("over-quota", f"{event}: {what}", event.job)
 
-    def amounts(self, spec: JobSpec, slots: tuple[Slot, ...]) -> Amounts:
-        """Return what these slots hold, by resource."""
-        shape = spec.shape
-        found = {
-            name: amount * len(slots)
-            for name, amount in zip(DIMENSIONS, (*shape.amounts(), 0, 0), strict=True)
-        }
-        for slot in slots:
-            for index in slot.devices:
+    def amounts(self, spec: JobSpec, slots: Sequence[Slot], ranks: Sequence[int] = ()) -> Amounts:
+        """Return what these slots hold, by resource; `ranks` whose they are, if not the first."""
+        found: Amounts = {}
+        for rank, slot in zip(ranks or range(len(slots)), slots, strict=True):
+            shape = spec.shape.of(rank)
+            for name, amount in zip(DIMENSIONS, (*shape.amounts(), 0, 0), strict=True):
+                found[name] = found.get(name, 0) + amount
+            for place, index in enumerate(slot.devices):
                 device = self.oracles.shadow.nodes[slot.node].spec.devices[index]
-                milli = WHOLE_GPU_MILLI if shape.gpus else shape.gpu_milli
-                size = device.memory_mib if shape.gpus else shape.gpu_memory_mib
+                whole = place < shape.gpus
+                milli = WHOLE_GPU_MILLI if whole else shape.shares[place - shape.gpus]
+                size = device.memory_mib if whole else shape.gpu_memory_mib
                 for name, amount in (
                     (DIMENSIONS[GPU], milli),
                     (f"{DIMENSIONS[GPU]}/{device.model}", milli),

@@ -6,8 +6,10 @@ is held for it from then on, and whether anybody else gets any of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fairlead.core.future import request_of
 from fairlead.core.jobs import Job
 from fairlead.model.base import JobId
 from fairlead.model.events import AnyEvent, Grown, Placed, Promised, StopDecided
@@ -61,9 +63,10 @@ class Takings:
         found: dict[str, dict[str, int]] = {}
         for job in shadow.jobs.values():
             slots = job.slots if job.phase in LIVE and job.phase is not Phase.STOPPING else ()
+            ranks: Sequence[int] = ()
             if job.phase is Phase.PENDING and job.promise and job.promise.until_ms is not None:
-                slots = job.promise.slots
-            for name, amount in sharing.amounts(job.spec, slots).items():
+                slots, ranks = job.promise.slots, job.promise.ranks
+            for name, amount in sharing.amounts(job.spec, slots, ranks).items():
                 by_queue = found.setdefault(name, {})
                 by_queue[job.spec.queue] = by_queue.get(job.spec.queue, 0) + amount
         return found
@@ -75,11 +78,12 @@ class Takings:
 
     def _types(self, spec: JobSpec) -> list[str]:
         """Return the GPU types that a job takes, as resources: it may take back of any of them."""
-        shape, shares = spec.shape, self.oracles.shadow.shares
-        if not shape.gpus and not shape.gpu_milli:
-            return []
+        shares = self.oracles.shadow.shares
+        models: set[str] = set()
+        for shape in spec.shape.parts():
+            if shape.gpus or shape.gpu_milli:
+                models.update(shape.gpu_models or shares.models)
         names = [shares.rows[row] for row in shares.models.values()]
-        models = set(shares.models) if not shape.gpu_models else set(shape.gpu_models)
         return [name for name in names if name.partition("/")[2] in models]
 
     def _borrows(self, victim: JobSpec, mine: JobSpec) -> bool:
@@ -154,14 +158,14 @@ class Takings:
         }
         for other in shadow.jobs.values():
             gone = other.slots if other.phase is Phase.STOPPING else other.leaving
-            for slot in gone if other.phase in LIVE else ():
-                if slot.node in trials:
-                    request = shadow.shapes[other.shape_id]
-                    trials[slot.node].move(request, slot.devices, 1)
-        request = shadow.shapes[job.shape_id]
-        for slot in job.promise.slots:
-            trial = trials.get(slot.node)
-            if trial is None or not trial.has_room(request, slot.devices):
-                return False
-            trial.move(request, slot.devices, -1)
+            for its, slots in shadow.shapes[other.shape_id].split(gone):
+                for slot in slots if other.phase in LIVE else ():
+                    if slot.node in trials:
+                        trials[slot.node].move(its, slot.devices, 1)
+        for its, slots in request_of(shadow, job).split(job.promise.slots):
+            for slot in slots:
+                trial = trials.get(slot.node)
+                if trial is None or not trial.has_room(its, slot.devices):
+                    return False
+                trial.move(its, slot.devices, -1)
         return True

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.model.base import Misuse
 from fairlead.sim.traces import (
@@ -20,12 +21,13 @@ from fairlead.sim.traces import (
     openb,
     pai,
     philly,
+    pollux,
     slurm,
     swf,
 )
 from fairlead.sim.traces.lines import Lines, damaged, read_lines, shown
 from fairlead.sim.traces.table import header
-from fairlead.sim.workload import Trace
+from fairlead.sim.workload import Trace, in_order
 
 
 class Format(msgspec.Struct, frozen=True):
@@ -50,6 +52,7 @@ FORMATS: dict[str, Format] = {
     "elasticflow": Format(
         "ElasticFlow CSV, with deadlines", elasticflow.parse, elasticflow.COLUMNS
     ),
+    "pollux": Format("Pollux and Sia CSV, elastic jobs", pollux.parse, pollux.COLUMNS),
     "helios": Format("Helios cluster_log", helios.parse, helios.COLUMNS),
     "acme": Format("Acme CSV", acme.parse, acme.COLUMNS),
     "slurm": Format("events of the Slurm simulator", slurm.parse),
@@ -64,13 +67,41 @@ def read(
     throughputs: str | Path | None = None,
     throughputs_gpu: str = gavel.GPU,
     job_table: str | Path | None = None,
+    speed_up: float = 1.0,
+    profiles: str | Path | None = None,
 ) -> Trace:
     """Return the trace in a file, compressed or not; Misuse names the line that is damaged.
 
     `format` is a name of FORMATS (default: what the content looks like). `throughputs` is a table
     for traces that count steps: jobs run as fast as its `throughputs_gpu` lets them. `job_table`
-    says when the tasks of a PAI trace were submitted, and by whom.
+    says when the tasks of a PAI trace were submitted, and by whom. With `speed_up` jobs come so
+    many times as fast. `profiles` is a folder with how fast the applications of a Pollux trace
+    learn.
     """
+    found = _read(path, format, throughputs, throughputs_gpu, job_table, profiles)
+    return found if speed_up == 1 else _sooner(found, speed_up)
+
+
+def _sooner(trace: Trace, times: float) -> Trace:
+    """Return the trace with its jobs coming so many times as fast; all else stays as long."""
+    jobs = []
+    for job in trace.jobs:
+        submit_ms = round(job.submit_ms / times)
+        deadline_ms = job.deadline_ms
+        if deadline_ms is not None:
+            deadline_ms += submit_ms - job.submit_ms
+        jobs.append(replace(job, submit_ms=submit_ms, deadline_ms=deadline_ms))
+    return replace(trace, jobs=in_order(trace.path, jobs))
+
+
+def _read(
+    path: str | Path,
+    format: str | None,
+    throughputs: str | Path | None,
+    throughputs_gpu: str,
+    job_table: str | Path | None,
+    profiles: str | Path | None,
+) -> Trace:
     if format is not None and format not in FORMATS:
         near = difflib.get_close_matches(format, FORMATS, n=1, cutoff=0.4)
         raise Misuse(
@@ -83,6 +114,8 @@ def read(
     if name == "gavel" and throughputs is not None:
         table = gavel.read_throughputs(Path(throughputs), throughputs_gpu)
         return gavel.parse(str(path), lines, table)
+    if name == "pollux" and profiles is not None:
+        return pollux.parse(str(path), lines, Path(profiles))
     if name == "pai" and job_table is not None:
         return pai.parse(str(path), lines, pai.read_jobs(Path(job_table)))
     return FORMATS[name].parse(str(path), lines)

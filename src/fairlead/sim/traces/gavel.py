@@ -11,15 +11,18 @@ import math
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from fairlead.model.base import Misuse, Ms
 from fairlead.sim.traces.lines import TIME_MS_MAX, Lines, assemble, damaged, read_lines, shown
 from fairlead.sim.traces.table import SECOND_MS, Row, cells_of
-from fairlead.sim.workload import Trace, TraceJob
+from fairlead.sim.workload import Rates, Trace, TraceJob
 
 GPU = "v100"
+SPREAD = "_unconsolidated"
+MICRO = 1_000_000
 _OLD = (
     *("job_type", "command", "steps_argument", "needs_data_dir", "total_steps", "arrival"),
     "scale_factor",
@@ -39,8 +42,10 @@ class Throughputs(msgspec.Struct, frozen=True):
     """Steps per second of a job on one kind of GPU, by job type and number of GPUs."""
 
     path: str
-    gpu: str
+    gpu: str  # by which a job runs that knows of no other
     steps_per_s: dict[tuple[str, int], float]
+    # On all kinds of GPUs, in steps per million seconds: what a mixed cluster goes by.
+    rates: dict[tuple[str, int], Rates] = {}
 
 
 def parse(path: str, lines: Lines, table: Throughputs | None = None) -> Trace:
@@ -79,10 +84,24 @@ def parse(path: str, lines: Lines, table: Throughputs | None = None) -> Trace:
                 processors=gpus,
                 name=row.text("job_type"),
                 deadline_ms=submit + round(slo * run) if slo > 0 else None,
+                **_everywhere(row, gpus, None if timed else table),
             )
         )
     notes = {"durations": f"on {table.gpu}, {table.path}"} if table and not timed else {}
     return assemble(path, "gavel", jobs, dropped, notes=notes)
+
+
+def _everywhere(row: Row, gpus: int, table: Throughputs | None) -> dict[str, Any]:
+    """Return how fast the job is on every kind of GPU, and what it has to do."""
+    kind = row.text("job_type")
+    rates = () if table is None else table.rates.get((kind, gpus), ())
+    if not rates:
+        return {}
+    return {
+        "job_type": kind,
+        "total_steps": max(round(row.number("total_steps")), 1),
+        "rates": rates,
+    }
 
 
 def _run(row: Row, gpus: int, table: Throughputs) -> Ms | str:
@@ -114,8 +133,26 @@ def read_throughputs(path: Path, gpu: str) -> Throughputs:
             field="throughputs_gpu",
             hint=f"it has {', '.join(sorted(table)) or 'none at all'}",
         )
+    alone = {kind: _speeds(path, kind, rows) for kind, rows in table.items()}
+    rates: dict[tuple[str, int], list[tuple[str, tuple[int, ...]]]] = {}
+    for kind in sorted(alone):
+        if kind.endswith(SPREAD):
+            continue  # of gangs that are spread over servers
+        for job, speed in alone[kind].items():
+            rates.setdefault(job, []).append((kind, (round(speed * MICRO),)))
+    return Throughputs(
+        path=str(path),
+        gpu=gpu,
+        steps_per_s=alone[gpu],
+        rates={job: tuple(row) for job, row in rates.items()},
+    )
+
+
+def _speeds(
+    path: Path, gpu: str, table: dict[str, dict[str, object]]
+) -> dict[tuple[str, int], float]:
     speeds: dict[tuple[str, int], float] = {}
-    for key, alone in table[gpu].items():
+    for key, alone in table.items():
         found = _KEY.fullmatch(key)  # an older table has the type alone, for one GPU
         kind = (found["type"], int(found["gpus"])) if found else (key, 1)
         speed = alone.get("null", 0)
@@ -125,4 +162,4 @@ def read_throughputs(path: Path, gpu: str) -> Throughputs:
                 field="throughputs",
             )
         speeds[kind] = float(speed)
-    return Throughputs(path=str(path), gpu=gpu, steps_per_s=speeds)
+    return speeds

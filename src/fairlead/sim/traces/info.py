@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from fairlead.model.resources import CPU, GPU, WHOLE_GPU_MILLI, Shape, asked_in_all
 from fairlead.sim.cluster import Cluster
 from fairlead.sim.workload import Trace, TraceJob
 
@@ -93,16 +94,14 @@ def unit_of(jobs: Sequence[TraceJob]) -> str:
     if any(job.processors for job in jobs):
         return "processors"
     shapes = [job.shape for job in jobs if job.shape]
-    return "GPUs" if any(shape.gpus or shape.gpu_milli for shape in shapes) else "cores"
+    return "GPUs" if any(asked_in_all(shape)[GPU] for shape in shapes) else "cores"
 
 
 def milli(job: TraceJob, unit: str) -> int:
     """Return the thousandths of the unit that a job asks for, all members together."""
     if job.shape is None:
         return 1000 * job.processors
-    if unit == "cores":
-        return job.shape.cpu_milli * job.shape.members
-    return (1000 * job.shape.gpus + job.shape.gpu_milli) * job.shape.members
+    return asked_in_all(job.shape)[CPU if unit == "cores" else GPU]
 
 
 def _load(trace: Trace, cluster: Cluster | None, span_ms: int) -> float | None:
@@ -121,22 +120,26 @@ def _load(trace: Trace, cluster: Cluster | None, span_ms: int) -> float | None:
 def _kind(job: TraceJob) -> str:
     if job.shape is None:
         return "processors"
-    if job.shape.gpus * job.shape.members > 1:
-        return "several GPUs"
-    if job.shape.gpus:
-        return "one GPU"
-    return "a share of a GPU" if job.shape.gpu_milli else "no GPU"
+    asked = asked_in_all(job.shape)[GPU]
+    if any(kind.gpus or kind.gpu_parts for kind in job.shape.parts()):
+        several = asked > WHOLE_GPU_MILLI or any(k.devices > 1 for k in job.shape.parts())
+        return "several GPUs" if several else "one GPU"
+    return "a share of a GPU" if asked else "no GPU"
 
 
 def _request(job: TraceJob) -> str:
     """Return what a job asks for, in a few words: "4 processors", "8 x 2 GPUs"."""
     if job.shape is None:
         return _plural(job.processors, "processor")
-    shape = job.shape
-    if shape.gpus:
+    return " + ".join(_kind_of_member(kind) for kind in job.shape.parts())
+
+
+def _kind_of_member(shape: Shape) -> str:
+    if shape.gpus and not shape.gpu_milli:
         each = _plural(shape.gpus, "GPU")
     elif shape.gpu_milli:
-        each = f"{shape.gpu_milli / 1000:g} GPU"
+        count = shape.gpus + shape.gpu_milli / 1000
+        each = f"{count:g} GPU" + ("s" if count > 1 else "")
     else:
         each = f"{shape.cpu_milli / 1000:g} core" + ("s" if shape.cpu_milli != 1000 else "")
     return each if shape.members == 1 else f"{shape.members} x {each}"

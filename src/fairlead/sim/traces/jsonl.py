@@ -19,7 +19,8 @@ from msgspec import Meta
 from fairlead.model import limits
 from fairlead.model.base import Misuse, Record
 from fairlead.model.jobs import Resource
-from fairlead.model.resources import WHOLE_GPU_MILLI, Shape
+from fairlead.model.resources import WHOLE_GPU_MILLI, Shape, gang_of
+from fairlead.model.topology import Closeness, parse_topology
 from fairlead.sim.steps import Step, most_acquired
 from fairlead.sim.traces.lines import PROCESSORS_MAX, TIME_MS_MAX, Lines, damaged, shown
 from fairlead.sim.workload import Rates, Trace, TraceJob, in_order
@@ -37,6 +38,7 @@ Amount = Annotated[int, Meta(ge=0, le=limits.AMOUNT_MAX)]
 Count = Annotated[int, Meta(ge=1, le=limits.AMOUNT_MAX)]
 Speedup = Annotated[float, Meta(gt=0, le=limits.MEMBERS_MAX)]
 Rate = Annotated[float, Meta(ge=0, le=RATE_MAX)]
+Members = Annotated[int, Meta(ge=1, le=limits.MEMBERS_MAX)]
 Text = Annotated[str, Meta(max_length=limits.NAME_CHARS_MAX)]
 Word = Annotated[str, Meta(min_length=1, max_length=limits.NAME_CHARS_MAX)]
 
@@ -61,21 +63,35 @@ class Header(Record, frozen=True):
     resources: dict[Word, Count | Named] = {}
 
 
-class Line(Record, frozen=True):
+class Asked(Record, frozen=True):
+    """What one member asks for."""
+
+    cpus: Annotated[float, Meta(ge=0, le=limits.AMOUNT_MAX // 1000)] | None = None
+    memory_mib: Amount = 0
+    disk_mib: Amount = 0
+    gpus: Annotated[int, Meta(ge=0, le=limits.DEVICES_PER_NODE_MAX)] = 0
+    gpu_milli: Annotated[int, Meta(ge=0, le=WHOLE_GPU_MILLI)] = 0
+    gpu_parts: tuple[Annotated[int, Meta(ge=1, le=WHOLE_GPU_MILLI)], ...] = ()
+    gpu_memory_mib: Amount = 0
+    gpu_type: Word | tuple[Word, ...] = ()
+
+
+class Workers(Asked, frozen=True):
+    """Some of the members of a gang with different workers."""
+
+    count: Members = 1
+
+
+class Line(Asked, frozen=True, kw_only=True):
     """One job of a trace."""
 
     id: int | Word
     submit_s: Seconds
     run_s: Seconds
     processors: Annotated[int, Meta(ge=1, le=PROCESSORS_MAX)] | None = None
-    cpus: Annotated[float, Meta(ge=0, le=limits.AMOUNT_MAX // 1000)] | None = None
-    memory_mib: Amount = 0
-    disk_mib: Amount = 0
-    gpus: Annotated[int, Meta(ge=0, le=limits.DEVICES_PER_NODE_MAX)] = 0
-    gpu_milli: Annotated[int, Meta(ge=0, le=WHOLE_GPU_MILLI)] = 0
-    gpu_memory_mib: Amount = 0
-    gpu_type: Word | tuple[Word, ...] = ()
-    members: Annotated[int, Meta(ge=1, le=limits.MEMBERS_MAX)] = 1
+    members: Members = 1
+    workers: tuple[Workers, ...] = ()
+    topology: Word | dict[Word, Word] = ""
     members_max: Annotated[int, Meta(ge=0, le=limits.MEMBERS_MAX)] = 0
     speedups: tuple[Speedup, ...] = ()
     name: Text = ""
@@ -90,12 +106,26 @@ class Line(Record, frozen=True):
     job_type: Text = ""
     total_steps: Count | None = None
     rates: dict[Word, Rate | tuple[Rate, ...]] = {}
+    beside: dict[Word, Annotated[float, Meta(gt=0, le=1)]] = {}
 
 
+# What a job of equal members says of them.
+_OF_MEMBER = (
+    *("cpus", "gpus", "gpu_milli", "gpu_parts", "gpu_memory_mib", "gpu_type"),
+    *("memory_mib", "disk_mib"),
+)
+_KEYS = tuple(
+    dict.fromkeys(
+        (
+            *("id", "submit_s", "run_s", "processors"),
+            *(*Line.__struct_fields__, *Workers.__struct_fields__),
+        )
+    )
+)
 _HEADERS = msgspec.json.Decoder(Header)
 _LINES = msgspec.json.Decoder(Line)
 _PATH = re.compile(r"(?P<text>.*) - at `\$\.(?P<field>[a-z_]+).*`")
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.*)`")
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`")
 _MISSING = re.compile(r"Object missing required field `(?P<key>.*)`")
 
 
@@ -112,9 +142,8 @@ def parse(path: str, lines: Lines) -> Trace:
         )
     jobs: list[TraceJob] = []
     seen: dict[int | str, int] = {}
-    keys = tuple(Line.__struct_fields__)
     for number, text in lines[1:]:
-        line = _decode(_LINES, path, number, text, keys)
+        line = _decode(_LINES, path, number, text, _KEYS)
         if seen.setdefault(line.id, number) != number:
             raise damaged(
                 path, number, f"the id {line.id} is that of line {seen[line.id]} too", field="id"
@@ -145,6 +174,7 @@ def _job(line: Line) -> TraceJob:
         job_type=line.job_type,
         total_steps=total,
         rates=rates,
+        beside=_beside(line),
         processors=line.processors or 0,
         shape=_shape(line),
         members_max=_members_max(line),
@@ -184,6 +214,14 @@ def _rates(line: Line) -> Rates:
     if not any(rates[0] for _, rates in found):
         raise Misuse("rates: found 0 alone, expected a model on which it runs", field="rates")
     return tuple(found)
+
+
+def _beside(line: Line) -> tuple[tuple[str, int], ...]:
+    """Return the speeds beside others, in thousandths of that alone."""
+    if line.beside and not (line.rates and line.gpu_milli):
+        lacks = "gpu_milli" if line.rates else "rates"
+        raise Misuse(f"found beside without {lacks}, expected both", field="beside")
+    return tuple((kind, max(round(1000 * part), 1)) for kind, part in sorted(line.beside.items()))
 
 
 def _resource(name: str, found: int | Named) -> Resource:
@@ -248,11 +286,7 @@ def _members_max(line: Line) -> int:
 
 
 def _shape(line: Line) -> Shape | None:
-    asked = [
-        key
-        for key in ("cpus", "gpus", "gpu_milli", "gpu_memory_mib", "gpu_type", "memory_mib")
-        if getattr(line, key)
-    ]
+    asked = [key for key in (*_OF_MEMBER, "topology", "workers") if getattr(line, key)]
     if line.processors:
         if asked or line.members > 1:
             raise Misuse(
@@ -261,9 +295,30 @@ def _shape(line: Line) -> Shape | None:
                 hint="processors are GPUs or cores, whichever the cluster has",
             )
         return None
-    if line.gpus and line.gpu_milli:
-        raise Misuse("found both gpus and gpu_milli, expected one of them", field="gpu_milli")
-    wants_gpu = bool(line.gpus or line.gpu_milli)
+    if line.workers:
+        others = [key for key in _OF_MEMBER if getattr(line, key)]
+        others += ["members"] * (line.members > 1) + ["members_max"] * (line.members_max > 0)
+        if others:
+            raise Misuse(
+                f"found workers and {others[0]}, expected one of them",
+                field="workers",
+                hint="each kind of workers says how many there are, and what each asks for",
+            )
+    kinds = [_member(each, each.count) for each in line.workers]
+    kinds = kinds or [_member(line, line.members)]
+    gang = max(sum(kind.members for kind in kinds), line.members_max) > 1
+    close = parse_topology(line.topology) if line.topology else Closeness()
+    close = close if gang else Closeness()
+    return gang_of(kinds, "any", close.required, close.preferred)
+
+
+def _member(line: Asked, members: int) -> Shape:
+    """Return what so many equal members ask for."""
+    milli, parts = line.gpu_milli, tuple(sorted(line.gpu_parts, reverse=True))
+    if parts and milli:
+        raise Misuse("found gpu_milli and gpu_parts, expected one of them", field="gpu_parts")
+    milli, parts = milli or sum(parts), parts if len(parts) > 1 else ()
+    wants_gpu = bool(line.gpus or milli)
     if (line.gpu_memory_mib or line.gpu_type) and not wants_gpu:
         raise Misuse("found gpu_memory_mib or gpu_type without GPUs", field="gpus", hint="add gpus")
     if not wants_gpu and not line.memory_mib and not line.disk_mib and line.cpus == 0:
@@ -274,10 +329,11 @@ def _shape(line: Line) -> Shape | None:
         memory_mib=line.memory_mib,
         disk_mib=line.disk_mib,
         gpus=line.gpus,
-        gpu_milli=line.gpu_milli,
+        gpu_milli=milli,
+        gpu_parts=parts,
         gpu_memory_mib=line.gpu_memory_mib,
         gpu_models=tuple(sorted(set(models))),
-        members=line.members,
+        members=members,
     )
 
 
@@ -318,7 +374,7 @@ def encode(header: Header, lines: Iterable[Line]) -> Iterator[bytes]:
     """Return the lines of a trace, each with its newline."""
     yield _encoded(header, {"format": header.format, "version": header.version})
     for line in lines:
-        yield _encoded(line, {})
+        yield _encoded(line, {"id": line.id, "submit_s": line.submit_s, "run_s": line.run_s})
 
 
 def _encoded(record: Record, always: dict[str, object]) -> bytes:

@@ -18,7 +18,22 @@ Adviser: TypeAlias = Callable[[Question], Advised]
 
 # Where each one is: imported when it is asked for, since solvers take long to load.
 ADVISERS: dict[str, str] = {
+    "assignment": "fairlead.solve.advise.assignment:advise",
     "gavel-maxmin": "fairlead.solve.advise.gavel:max_min",
+    "gavel-waterfill": "fairlead.solve.advise.gavel:water_fill",
+    "gavel-tree": "fairlead.solve.advise.gavel:tree",
+    "gavel-tree-fifo": "fairlead.solve.advise.gavel:tree_fifo",
+    "gavel-makespan": "fairlead.solve.advise.gavel:makespan",
+    "gavel-ftf": "fairlead.solve.advise.gavel:ftf",
+    "gavel-throughput": "fairlead.solve.advise.gavel:throughput",
+    "gavel-cost": "fairlead.solve.advise.gavel:cost",
+    "gavel-slo": "fairlead.solve.advise.gavel:cost_slo",
+    "gavel-fifo": "fairlead.solve.advise.simple:fifo",
+    "gavel-fifo-blind": "fairlead.solve.advise.simple:fifo_blind",
+    "gavel-las": "fairlead.solve.advise.simple:las",
+    "allox": "fairlead.solve.advise.allox:match",
+    "sia": "fairlead.solve.advise.elastic:sia",
+    "pollux": "fairlead.solve.advise.elastic:pollux",
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fairlead.model.base import Ms
-from fairlead.report.history import History, JobStory, Member
+from fairlead.pages.history import History, JobStory, Member
 
 TENANTS_SHOWN_MAX = 8
 OTHERS = "all others"
@@ -50,9 +50,9 @@ def core_seconds(job: JobStory, last: Ms) -> float:
     """Return the cores that a job held times the seconds it held them."""
     held = 0
     for attempt in job.attempts:
-        for member in attempt.members:
+        for rank, member in enumerate(attempt.members):
             start, end = held_ms(member, attempt.placed, last)
-            held += (end - start) * job.spec.shape.cpu_milli
+            held += (end - start) * job.spec.shape.of(rank).cpu_milli
     return held / 1e6
 
 
@@ -111,11 +111,11 @@ def use_over_time(history: History, tenants: Sequence[str]) -> list[tuple[Ms, li
     for job in history.jobs.values():
         place = index.get(job.spec.tenant, len(tenants) - 1)
         for attempt in job.attempts:
-            for member in attempt.members:
+            for rank, member in enumerate(attempt.members):
                 start, end = held_ms(member, attempt.placed, history.last)
                 for at, sign in ((start, 1), (end, -1)):
                     row = changes.setdefault(at, [0] * len(tenants))
-                    row[place] += sign * job.spec.shape.cpu_milli
+                    row[place] += sign * job.spec.shape.of(rank).cpu_milli
     steps = []
     now = [0] * len(tenants)
     for at in sorted(changes):

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from fairlead.model import limits
 from fairlead.model.base import Ms
-from fairlead.report.figures import held_ms, quantile, use_over_time
-from fairlead.report.history import Attempt, History, JobStory
+from fairlead.model.resources import Shape
+from fairlead.pages.figures import held_ms, quantile, use_over_time
+from fairlead.pages.history import Attempt, History, JobStory
 
 GUTTER = 96  # left of every drawing, for names
 WIDTH = 904  # of the drawing itself
@@ -56,6 +57,11 @@ class Held:
     job: JobStory
     attempt: Attempt
     rank: int
+
+    @property
+    def shape(self) -> Shape:
+        """What this member asked for."""
+        return self.job.spec.shape.of(self.rank)
 
 
 @dataclass(slots=True)
@@ -173,7 +179,7 @@ def timeline(history: History, tenants: Sequence[str], scale: Scale) -> Timeline
         packer = Packer(node.cpu_milli)
         unit = lane_height(node.cpu_milli) / packer.capacity
         for each in sorted(work, key=lambda each: (each.start, each.job.id, each.rank)):
-            pieces = packer.take(each.start, each.end, each.job.spec.shape.cpu_milli)
+            pieces = packer.take(each.start, each.end, each.shape.cpu_milli)
             drawn += 1
             if drawn <= BARS_SHOWN_MAX:
                 tenant = index.get(each.job.spec.tenant, len(tenants) - 1)
@@ -225,7 +231,7 @@ def _title(scale: Scale, held: Held) -> str:
     began, ended = (held.start - scale.first) / 1000, (held.end - scale.first) / 1000
     return (
         f"{spec.name or 'job'}{index} (job {job.id}, attempt {held.attempt.number}{member}) of "
-        f"{spec.tenant}: {spec.shape.cpu_milli / 1000:g} cores, {began:.1f} s to {ended:.1f} s, "
+        f"{spec.tenant}: {held.shape.cpu_milli / 1000:g} cores, {began:.1f} s to {ended:.1f} s, "
         f"{held.attempt.result}"
     )
 

@@ -9,8 +9,8 @@ import jinja2
 
 from fairlead import __version__
 from fairlead.model.base import Ms
-from fairlead.report import draw, figures
-from fairlead.report.history import History
+from fairlead.pages import draw, figures
+from fairlead.pages.history import History
 
 JOBS_LISTED_MAX = 500
 USE_HEIGHT = 120
@@ -50,7 +50,7 @@ def page(
     user is escaped.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fairlead.report", "."),
+        loader=jinja2.PackageLoader("fairlead.pages", "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
