@@ -115,7 +115,9 @@ def apart(shares: Shares, whole: Request) -> Request:
 def _apart(shape: Shape) -> Shape:
     if shape.kinds:
         return shape.with_kinds([_apart(kind) for kind in shape.kinds])
-    return replace(shape, gpus=shape.devices, gpu_milli=0, gpu_parts=()) if shape.shares else shape
+    if not shape.shares:
+        return shape
+    return replace(shape, gpus=shape.devices, gpu_milli=0, gpu_parts=())
 
 
 def open_to(shares: Shares, job: Job, whole: Request) -> Request | None:
