@@ -29,7 +29,7 @@ from fairlead.model.events import (
     TenantSet,
 )
 from fairlead.model.jobs import LIVE, Exit, JobSpec, Phase, PolicyConfig, Queue, Tenant
-from fairlead.model.resources import Device, Node, Shape, Slot
+from fairlead.model.resources import Device, Node, Shape, Slot, gang_of
 from fairlead.policy.registry import build, policy_config
 
 OK = Exit(code=0)
@@ -170,6 +170,14 @@ def shapes(draw, *, members: int = 3) -> Shape:
         near=near,
         **more,
     )
+
+
+@st.composite
+def gangs(draw) -> Shape:
+    """Draw a gang with different workers."""
+    kinds = draw(st.lists(shapes(members=2), min_size=2, max_size=3))
+    spread = draw(st.sampled_from(["any", *SPREADS]))
+    return gang_of(kinds, spread, draw(st.sampled_from(["", "", "rack"])))
 
 
 exits = st.sampled_from([OK, OK, FAILED, TERMINATED, LOST, Exit(code=75), Exit(why="oom")])

@@ -180,7 +180,7 @@ def lacks(each, shape) -> list[str]:
     ]
     if not shape.gpus and not shape.gpu_milli:
         return found
-    wanted = max(shape.gpus, 1)
+    wanted = shape.devices
     right = [d for d in each.devices if not shape.gpu_models or d.model in shape.gpu_models]
     large = [d for d in right if d.memory_mib >= shape.gpu_memory_mib]
     if len(large) >= wanted:

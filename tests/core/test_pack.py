@@ -13,7 +13,7 @@ from fairlead.model.resources import Device, Node, Shape, gang_of
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.place.score import BestFit
 from fairlead.sim.faults.truth import can_ever_run
-from strategies import clusters, shapes
+from strategies import clusters, gangs
 
 
 def ledger_of(*specs: Node) -> Ledger:
@@ -31,14 +31,6 @@ PS = Shape(cpu_milli=8000)
 WORKER = Shape(cpu_milli=4000, gpus=2, members=4)
 EVALUATOR = Shape(cpu_milli=1000, gpu_milli=500)
 TRAINING = gang_of([PS, WORKER, EVALUATOR])
-
-
-@st.composite
-def gangs(draw) -> Shape:
-    kinds = draw(st.lists(shapes(members=2), min_size=2, max_size=3))
-    spread = draw(st.sampled_from(["any", "any", "same-node", "distinct-nodes"]))
-    within = draw(st.sampled_from(["", "", "rack"]))
-    return gang_of(kinds, spread, within)
 
 
 def rack(node: Node) -> str:

@@ -227,6 +227,18 @@ def test_progress_is_news_at_first_then_every_ten_seconds_and_at_the_very_last(c
     assert (last.steps, last.at_ms) == (5, 1_500)
 
 
+def test_once_others_have_come_to_its_device_the_next_word_is_news_at_once(core):
+    job = placed(core)
+    start(core, job)
+    core.apply(60_000, far(core, 3, 1_000)[0])
+    assert far(core, 9, 2_000) == []
+    job.progress = job.progress._replace(disturbed=True)
+    (said,) = far(core, 9, 2_000)
+    core.apply(60_000, said)
+    assert not job.progress.disturbed and job.progress.from_steps == 9
+    assert far(core, 10, 3_000) == []
+
+
 def test_the_longer_an_attempt_runs_the_rarer_its_lines_are(core):
     start(core, placed(core))
     at, lines, week = 1_000, 0, 7 * 24 * 3_600_000

@@ -9,9 +9,10 @@ from fairlead.core.admission import admit
 from fairlead.core.engine import Core
 from fairlead.core.invariants import check
 from fairlead.model.base import Refused
-from fairlead.model.events import NodeJoined, NodeLost, Placed, Promised, Submitted
-from fairlead.model.jobs import JobSpec, Phase, Queue, Tenant, Workers
-from fairlead.model.resources import Shape, gang_of
+from fairlead.model.events import NodeJoined, NodeLost, Placed, Promised, SpeedSet, Submitted
+from fairlead.model.jobs import JobSpec, Phase, Queue, Speed, Tenant, Workers
+from fairlead.model.resources import Device, Shape, gang_of
+from fairlead.policy.defrag import stays
 from fairlead.policy.explain import explain, reasons
 from fairlead.sim.workload import SimJob
 from policy.reclaim_life import CV, NLP, Life
@@ -233,3 +234,51 @@ def test_in_any_history_all_is_booked_by_kind_and_an_image_loads_to_the_same(pol
             for job_id in history.core.jobs:
                 assert explain(history.core, history.scheduler.policy, job_id)
     assert placed
+
+
+def mix() -> list[SimJob]:
+    """Return jobs of which every other has different workers, more than fit at once."""
+    kinds = (
+        gang_of([alone(2), Shape(cpu_milli=1000, gpus=1, members=2)]),
+        alone(1, 2),
+        gang_of([Shape(cpu_milli=1000, gpus=2), Shape(cpu_milli=500, gpu_milli=500)], "same-node"),
+        alone(2),
+    )
+    return [
+        SimJob(i, 10 * i, 100 + 30 * (i % 5), JobSpec(shape=kinds[i % 4], tenant="tu"[i % 3 > 1]))
+        for i in range(24)
+    ]
+
+
+PLANNED = ("gavel-maxmin", "gavel-las", "assignment", "allox", "sia", "pollux", "themis", "ftf")
+
+
+@pytest.mark.parametrize("policy", PLANNED)
+def test_plans_and_rounds_bring_every_job_of_a_mix_to_its_end(policy):
+    """The core stops the world if a placement does not fit, or a gang is not whole."""
+    nodes = [
+        node("n0", cpus=8, gpus=4),
+        node("n1", cpus=8, devices=(Device(model="B", memory_mib=16_000),) * 4),
+        node("n2", cpus=4),
+    ]
+    world = Watched(mix(), nodes, policy)
+    outcome = world.done()
+    check(world.core)
+    assert min(outcome.end_ms) > 0
+    assert not world.core.jobs
+
+
+def test_a_model_that_all_kinds_are_told_never_to_run_on_is_taken_from_each():
+    core = cluster(node("n0", gpus=2), node("n1", devices=(Device(model="B"),) * 2))
+    spec = JobSpec(shape=TRAINING, job_type="train")
+    told = Speed(job_type="train", width_milli=4000, model="A", micro_per_s=0)
+    core.apply(0, SpeedSet(speed=told))
+    core.apply(0, Submitted(job=1, spec=spec))
+    server, workers = core.shapes[core.jobs[1].shape_id].parts
+    assert (server.shape.gpu_models, workers.shape.gpu_models) == ((), ("B",))
+
+
+def test_a_gang_with_different_workers_is_not_moved_and_says_so():
+    world = World(4, 4, gpus=4)
+    gang = submitted(world, TRAINING)
+    assert stays(world.core, world.core.policy, gang) == "its workers differ"

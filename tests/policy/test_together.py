@@ -154,7 +154,7 @@ def test_a_pair_that_goes_badly_is_parted_after_the_window_and_not_tried_again()
     assert life.scheduler.policy.wake_at(life.core) == life.now + EVERY
     life.run(EVERY)
     assert (first.phase, second.phase) == (Phase.RUNNING, Phase.PENDING)
-    words = f"shared a GPU with job {first.id} (a): 0.55 and 0.45 of their speeds alone"
+    words = f"shared a GPU with job {first.id} (a): 0.45 and 0.55 of their speeds alone"
     assert words in second.because and "110 % together and 40 % each" in second.because
     assert second.preemptions == 1
     life.run(20 * WINDOW)
@@ -231,6 +231,16 @@ def test_memory_and_gangs_have_their_say():
     gang = life.submit("a", members=2, gpu_milli=100)
     assert {slot.devices for slot in gang.slots} == {(0,), (1,)}
     assert life.submit("b").phase is Phase.PENDING
+    life = Life(gpus=2, truth=GOOD)
+    life.learn("a", "b")
+    parts = life.submit("a", gpu_milli=300, gpu_parts=(200, 100))
+    assert parts.slots[0].devices == (0, 1)
+    waits = life.submit("b")
+    assert "room on 2 GPUs in use: its job takes more than a part" in life.why(waits)
+    life = Life(gpus=2, truth=GOOD)
+    life.learn("b")
+    assert len(life.submit("a", gpus=1, gpu_milli=100).slots[0].devices) == 2
+    assert life.submit("b").phase is Phase.PENDING
 
 
 def test_as_it_was_anybody_shares_by_default():
@@ -272,14 +282,15 @@ def test_the_thresholds_are_those_of_the_reference(one, other, gain, rate):
 @settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from(["known", "trial"]),
+    st.sampled_from(["fifo-skip", "fifo", "priority", "easy", "conservative", "maxmin"]),
     st.dictionaries(st.tuples(*2 * [st.sampled_from("abc")]), st.integers(100, 1000)),
     st.lists(st.sampled_from("abcRRE"), max_size=25),
     st.integers(1, 2),
 )
 def test_under_any_truth_only_good_pairs_last_and_nobody_parted_meets_again(
-    share, truth, steps, gpus
+    share, policy, truth, steps, gpus
 ):
-    life = Life(gpus=gpus, truth=truth, config=rules(share))
+    life = Life(gpus=gpus, truth=truth, config=rules(share, policy))
     life.learn("a", "b", "c")
     for step in steps:
         parted = set(life.core.speeds.parted)

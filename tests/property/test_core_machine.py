@@ -43,7 +43,7 @@ from fairlead.model.messages import MemberState, Report
 from fairlead.policy.deadlock.settle import next_grant
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.place.score import BestFit
-from strategies import OK, clusters, exits, image, nodes, shapes
+from strategies import OK, clusters, exits, gangs, image, nodes, shapes
 
 picks = st.integers(0, 10**6)
 amounts = st.dictionaries(st.sampled_from("ab"), st.integers(1, 2), max_size=2)
@@ -77,7 +77,7 @@ class CoreMachine(RuleBasedStateMachine):
         assert self.core.due(self.time) == []
 
     @rule(
-        shape=shapes(),
+        shape=st.one_of(shapes(), gangs()),
         limit=st.sampled_from([None, 1000]),
         retries=st.integers(0, 2),
         more=st.integers(0, 3),
@@ -85,7 +85,7 @@ class CoreMachine(RuleBasedStateMachine):
         may=amounts,
     )
     def submit(self, shape, limit, retries, more, counted, may):
-        members_max = shape.members + more if more else 0
+        members_max = shape.members + more if more and not shape.kinds else 0
         spec = JobSpec(
             shape=shape,
             limit_ms=limit,

@@ -10,6 +10,8 @@ from service_harness import SOURCE, until
 
 from fairlead.model.messages import MemberState, Progress, Report
 from fairlead.model.resources import Device, Node
+from fairlead.policy.registry import policy_config
+from fairlead.policy.settings import override
 from fairlead.service.commands import Configure
 from fairlead.service.speeds import MICRO, parse_rate_micro
 
@@ -24,11 +26,10 @@ class Machine:
         self.desk, self.now = desk, now
         self.said: dict[int, Progress] = {}
 
-    async def start(self):
-        models = ("A100", "A100", "T4", "T4")
+    async def start(self, models=("A100", "A100", "T4", "T4"), policy=None):
         devices = tuple(Device(model=model, memory_mib=16_000) for model in models)
         node = Node(name="here", cpu_milli=8000, memory_mib=9000, devices=devices, boot="1")
-        await self.desk.shell.ask(Configure([node], [], [], None))
+        await self.desk.shell.ask(Configure([node], [], [], policy))
 
     async def submit(self, **body):
         answer = await self.desk.call("POST", JOBS, {"run": "x", **body})
@@ -65,13 +66,13 @@ class Machine:
         return {(each["job_type"], each["on"]): each for each in answer.json["speeds"]}
 
 
-def told(desk_at, story):
+def told(desk_at, story, **setup):
     now = [START]
     desk = desk_at(lambda: now[0])
 
     async def play():
         machine = Machine(desk, now)
-        await machine.start()
+        await machine.start(**setup)
         await story(desk, machine)
         await desk.api.etas.close()
 
@@ -237,6 +238,33 @@ def test_what_is_not_known_cannot_be_forgotten(desk_at):
 )
 def test_rates_are_read_as_people_write_them(text, micro):
     assert parse_rate_micro(text) == micro
+
+
+def test_a_pair_that_goes_badly_is_parted_and_everybody_can_see_why(desk_at):
+    half = {"resources": {"gpus": 0.5}}
+
+    async def story(desk, machine):
+        for kind in ("bert", "gpt"):
+            ask = {"job_type": kind, "on": "T4", "gpus": 0.5, "rate": 10}
+            await desk.call("POST", SPEEDS, ask)
+        await machine.submit(job_type="bert", **half)
+        await machine.submit(job_type="gpt", **half)
+        core = desk.shell.core
+        assert "gpt beside bert is tried" in core.jobs[2].because
+        await machine.report(j1=0, j2=0)
+        for seconds in range(10, 61, 10):
+            await machine.report(10_000, j1=6 * seconds, j2=3 * seconds)
+        shown = (await desk.call("GET", f"{JOBS}/2")).json
+        assert shown["phase"] == "STOPPING"
+        words = "shared a GPU with job 1 (bert): 0.30 and 0.60 of their speeds alone"
+        assert words in shown["because"]
+        assert "parted" in [each["kind"] for each in shown["events"]]
+        (pair,) = (await desk.call("GET", SPEEDS)).json["pairs"]
+        assert (pair["types"], pair["of_alone"]) == (["bert", "gpt"], [0.6, 0.3])
+        assert pair["parted"] and not pair["shares"] and "did not go well" in pair["words"]
+
+    policy = override(policy_config("priority"), {"share": "trial"})
+    told(desk_at, story, models=("T4",), policy=policy)
 
 
 REPORTS = """import fairlead, time

@@ -109,7 +109,7 @@ def test_ids_may_be_numbers_or_words_and_order_ties():
         (job(priority=101), "priority: found", "priority", ""),
         (job(members=0), "members: found", "members", ""),
         (job(limit_s=0), "limit_s: found", "limit_s", ""),
-        (job(gpus=1, gpu_milli=500), "both gpus and gpu_milli", "gpu_milli", ""),
+        (job(gpu_parts=[500], gpu_milli=500), "gpu_milli and gpu_parts", "gpu_parts", ""),
         (job(gpu_memory_mib=5), "without GPUs", "gpus", "add gpus"),
         (job(processors=2, gpus=1), "found processors and gpus", "processors", "cores"),
         (job(processors=2, members=2), "found processors and members", "processors", ""),

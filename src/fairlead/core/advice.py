@@ -68,7 +68,8 @@ def seen_of(core: Core) -> Seen:
     """Return the state of affairs, the next job first: a plan for another one is stale."""
     advice, layout = core.advice, core.ledger.layout
     if advice.there[0] != layout:
-        advice.there = (layout, tuple(core.shares.capacity()))
+        up = [index for index, node in enumerate(core.nodes) if node.up]
+        advice.there = (layout, tuple(core.ledger.capacity[:, up].sum(axis=1).tolist()))
     return (core.next_job, len(core.jobs), core.speeds.version, *advice.there[1])
 
 

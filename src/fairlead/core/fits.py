@@ -62,7 +62,7 @@ def _device_lack(devices: Devices, request: Request) -> str:
     models = {device.model for device in devices.spec}
     if request.models and not (models & request.models):
         return MODEL if models else "GPUs"
-    if request.memory and len(devices.size) >= request.gpus:
+    if request.memory and len(devices.size) >= request.picks:
         roomy = Request(replace(request.shape, gpu_memory_mib=0))
         if devices.pick(roomy) is not None:
             return "GPU memory"

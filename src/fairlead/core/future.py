@@ -83,7 +83,7 @@ def promised(core: Core, event: Promised) -> None:
         shares = core.shares  # booked anew before there is a hold, if need be
         forget_promise(core, job)
         start, slots, until = event.start_ms, event.slots, event.until_ms
-        job.promise = Promise(start, slots, run_ms, until, event.ranks, event.move_for)
+        job.promise = Promise(start, slots, run_ms, until, event.move_for, event.ranks)
         core.promises[job.id] = job
         if event.move_for is not None:
             core.moving[job.id] = job

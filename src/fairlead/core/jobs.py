@@ -172,8 +172,8 @@ class Promise(NamedTuple):
     slots: tuple[Slot, ...]
     run_ms: Ms  # what was believed of its run time
     until_ms: Ms | None = None  # a hold: room that others left for it, kept until then
-    ranks: tuple[int, ...] = ()  # whose slots these are, where not all ranks of different kinds
     move_for: JobId | None = None  # it moves there to make room for this job; 0: for none yet
+    ranks: tuple[int, ...] = ()  # whose slots these are, where not all ranks of different kinds
 
     @property
     def end_ms(self) -> Ms:

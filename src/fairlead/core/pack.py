@@ -343,6 +343,9 @@ def _more(counts: Counts, index: int, count: int) -> Counts:
 
 def _choices(devices: Devices, request: Request) -> Iterator[tuple[int, ...]]:
     """Yield the devices that one member may be given, equal ones once; none: no room."""
+    if request.milli and request.picks > 1:
+        yield from _uneven(devices, request, ())
+        return
     free = [index for index in range(len(devices.size)) if devices.free(index, request)]
     if len(free) < request.picks:
         return
@@ -355,6 +358,24 @@ def _choices(devices: Devices, request: Request) -> Iterator[tuple[int, ...]]:
         yield picked  # those closest together
         return
     yield from _splits(list(classes.values()), request.picks)
+
+
+def _uneven(
+    devices: Devices, request: Request, given: tuple[int, ...]
+) -> Iterator[tuple[int, ...]]:
+    """Yield the ways to give one member the devices that it still lacks, place by place."""
+    at = len(given)
+    if at == request.picks:
+        yield given
+        return
+    seen: set[tuple[object, ...]] = set()
+    for index in range(len(devices.size)):
+        if index in given or not devices.free(index, request, at):
+            continue
+        kind = (devices.spec[index].model, devices.milli[index], devices.memory[index])
+        if kind not in seen:
+            seen.add(kind)
+            yield from _uneven(devices, request, (*given, index))
 
 
 def _splits(classes: Sequence[list[int]], count: int) -> Iterator[tuple[int, ...]]:

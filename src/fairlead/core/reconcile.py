@@ -87,7 +87,9 @@ def _progress(job: Job, member: MemberState) -> Progressed | None:
     known = job.progress
     if known is not None and known.attempt == job.attempt:
         every_ms = max(PROGRESS_MS, (known.at_ms - known.from_ms) // PROGRESS_PARTS)
-        early = said.at_ms - known.at_ms < every_ms and member.state != "ended"
+        # What it says once others have come to its device begins a new measurement.
+        now = known.disturbed or member.state == "ended"
+        early = said.at_ms - known.at_ms < every_ms and not now
         if early or said.at_ms <= known.at_ms or said.steps <= known.steps:
             return None
     return Progressed(job=job.id, attempt=job.attempt, steps=said.steps, at_ms=said.at_ms)

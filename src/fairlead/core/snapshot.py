@@ -422,7 +422,7 @@ def _restore(core: Core, item: JobImage) -> None:
     job.progress = item.progress
     core.jobs[job.id] = job
     if item.promise is not None:
-        more = (item.held_until_ms, item.held_ranks, item.move_for)
+        more = (item.held_until_ms, item.move_for, item.held_ranks)
         job.promise = Promise(*item.promise, *more)
         core.promises[job.id] = job
         if item.move_for is not None:

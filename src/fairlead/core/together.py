@@ -21,8 +21,10 @@ def side_of(job: Job) -> Side:
 
 
 def may_share(job: Job) -> bool:
-    """Whether a job takes a part of one GPU. Members of a gang have each a GPU of its own."""
-    return job.spec.shape.gpu_milli > 0 and job.spec.shape.members == 1 and job.team is None
+    """Whether a job takes a part of one GPU and no more. Others have each GPU for themselves."""
+    shape = job.spec.shape
+    one = shape.devices == 1 and shape.gpu_milli > 0 and shape.members == 1
+    return one and job.spec.members_max == 0
 
 
 def beside(core: Core, job: Job) -> list[Job]:

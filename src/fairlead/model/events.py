@@ -206,9 +206,9 @@ class Promised(Event, frozen=True, tag="promised"):
     slots: tuple[Slot, ...] = ()  # empty: the promise is taken back, `because` says why
     because: str = ""
     until_ms: Ms | None = None
+    move_for: JobId | None = None  # the waiting job that this makes room for; 0: for none yet
     # Of a gang with different workers of which only some keep their slots: their ranks.
     ranks: tuple[int, ...] = ()
-    move_for: JobId | None = None  # the waiting job that this makes room for; 0: for none yet
 
 
 class Checkpointed(Event, frozen=True, tag="checkpointed"):

@@ -14,18 +14,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from msgspec.structs import replace
-
 from fairlead.core.advice import seen_of
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
-from fairlead.core.ledger import Request
 from fairlead.core.speeds import model_of
 from fairlead.model.advice import Question, Share
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import AnyEvent, Grown, Placed, Shrunk, StopDecided
 from fairlead.model.jobs import LIVE, Phase
-from fairlead.model.resources import CPU, width_milli
+from fairlead.model.resources import CPU, GPU, asked_in_all, width_milli
 from fairlead.policy.finish import HANDOVER, round_start
 from fairlead.policy.preempt import stoppable
 from fairlead.policy.question import SIZING, question, stale
@@ -35,6 +32,7 @@ if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
 
 PLANS = ("allox", *SIZING)
+ROUNDS = 2  # that a job waits for a place by the plan, while there is room elsewhere
 Room: TypeAlias = dict[str, int]  # thousandths of GPUs by model, or of cores for ""
 
 
@@ -53,7 +51,6 @@ class Ordered:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.awaited = False  # whether a plan will be there soon, says the world; not heeded
-        self._narrow: dict[tuple[Request, str], Request] = {}
 
     def due(self, core: Core) -> bool:
         """Whether to ask for a plan now: a round begins, and things have changed since the last."""
@@ -101,6 +98,7 @@ class Ordered:
         yield from self._grows(core, live, targets)
         if not any(job.phase is Phase.STOPPING or job.leaving for job in live):
             yield from self._place(core, self._left_out(core, begun, room), "beside the plan")
+            yield from self._place(core, self._stranded(core, begun), "beside the plan")
 
     # ---- who is to be where ---------------------------------------------------------------------
 
@@ -155,16 +153,25 @@ class Ordered:
         found: list[tuple[Job, str]] = []
         for job in sorted(jobs, key=queue.entry):
             width = width_milli(job.spec.shape)
-            shape = core.shares.request(job).shape
+            on_gpus, allowed = bool(asked_in_all(job.spec.shape)[GPU]), job.spec.shape.gpu_models
             for model in sorted(room, key=lambda each: (-room[each], each)):
-                wants = bool(shape.gpus or shape.gpu_milli)
-                if wants != bool(model) or (shape.gpu_models and model not in shape.gpu_models):
+                if on_gpus != bool(model) or (allowed and model not in allowed):
                     continue
                 if width <= room[model]:
                     room[model] -= width
                     found.append((job, model))
                     break
         return found
+
+    def _stranded(self, core: Core, begun: Ms) -> list[tuple[Job, str]]:
+        """Return who has waited for whole rounds, whatever the plan says: it may be wrong, ask for
+        what is not there, or not come at all."""
+        lease = self.pipeline.config.lease_ms
+        jobs = [job for job in core.pending.values() if job.pending_ms <= begun - ROUNDS * lease]
+        if not jobs:
+            return []
+        self.pipeline.queue.sync(core)
+        return [(job, "") for job in sorted(jobs, key=self.pipeline.queue.entry)]
 
     # ---- how they come there --------------------------------------------------------------------
 
@@ -215,7 +222,7 @@ class Ordered:
                 continue
             if pipeline.over_quota(core, job):
                 continue
-            request = self._request(core, job, model)
+            request = pipeline.on_model(core, job, model)
             if core.reservations or core.promises:
                 slots = pipeline.beside_claims(core, job, request)
             else:
@@ -225,17 +232,6 @@ class Ordered:
             if slots is not None:
                 why = f"{because}, {pipeline.because}"
                 yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=why)
-
-    def _request(self, core: Core, job: Job, model: str) -> Request:
-        """Return what a job asks for, on one model alone where there is one."""
-        request = core.shares.request(job)
-        if not model or request.shape.gpu_models == (model,):
-            return request
-        narrow = self._narrow.get((request, model))
-        if narrow is None:
-            shape = replace(request.shape, gpu_models=(model,))
-            narrow = self._narrow[request, model] = Request(shape)
-        return narrow
 
 
 def each_milli(job: Job) -> int:
@@ -276,6 +272,8 @@ def _aim(core: Core, job: Job, share: Share, movable: bool) -> Target:
     if job.phase is Phase.PENDING:
         return wanted
     here = Target(model_of(core, job.slots), _size(job))
+    if job.spec.shape.kinds:
+        return here  # different workers may be on several models
     if here.model == wanted.model:
         return wanted if share.members and may_resize(job) else here
     return wanted if movable else here
@@ -286,6 +284,8 @@ def _astray(core: Core, job: Job) -> bool:
     share = core.advice.of.get(job.id)
     if share is None:
         return True
+    if job.spec.shape.kinds:
+        return False
     wanted = _wanted(job, share)
     if model_of(core, job.slots) != wanted.model:
         return True

@@ -19,6 +19,7 @@ from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import HOST, Columns, Request
 from fairlead.core.shares import QUOTA, Block, plus
+from fairlead.core.speeds import NOWHERE
 from fairlead.model.amounts import of, show
 from fairlead.model.base import Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed
@@ -40,6 +41,8 @@ from fairlead.policy.grants import narrowed
 from fairlead.policy.ordered import PLANS, Ordered
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
+from fairlead.policy.place.least_fragments import LiveShapes
+from fairlead.policy.place.named import placing
 from fairlead.policy.plan import Plans, next_claim
 from fairlead.policy.preempt import Preempt
 from fairlead.policy.question import SIZING
@@ -116,7 +119,13 @@ class Pipeline:
             self._core = core
             self.queue = self._queue(self.order)
             gpus_last = self.config.cpu_only == "last"
-            self.fit = Fit(core.ledger, self.scorer, gpus_last=gpus_last)
+            self.fit = placing(
+                self.config.placement,
+                core.ledger,
+                LiveShapes(core),
+                lambda: core.seq,
+                gpus_last=gpus_last,
+            )
             self._layout, self._plans = -1, None
             self._nodes_of, self._interchangeable = (-1, {}), ((-1, -1), False)
             self.gate = Gate(self)
@@ -255,6 +264,8 @@ class Pipeline:
         request = core.shares.request(job)
         if not model or request.shape.kinds or request.shape.gpu_models == (model,):
             return request
+        if request.models and model not in request.models:
+            model = NOWHERE[0]  # it takes no such GPUs, or no quota is open for them now
         key = (request.shape, model)
         narrow = self._on_model.get(key)
         if narrow is None:

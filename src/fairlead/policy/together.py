@@ -133,7 +133,9 @@ class Together:
         self, core: Core, job: Job, node: int, device: int, others: list[Job]
     ) -> Verdict:
         if len(others) != 1 or not may_share(others[0]):
-            return Verdict("", "two jobs share it already" if len(others) > 1 else "a gang has it")
+            several = len(others) > 1
+            words = "two jobs share it already" if several else "its job takes more than a part"
+            return Verdict("", words)
         other = others[0]
         model = core.nodes[node].spec.devices[device].model
         found = verdict(core, self.config, model, side_of(job), side_of(other))
@@ -151,12 +153,11 @@ class Together:
             if since is None or core.clock < since + self.config.trial_ms:
                 continue
             model = core.nodes[node].spec.devices[device].model
-            words = self._bad(core, model, jobs)
             # Who came later goes; somebody who must not be stopped stays, and so does the other.
-            last = max(jobs, key=lambda each: (each.placed_ms or 0, each.id))
+            first, last = sorted(jobs, key=lambda each: (each.placed_ms or 0, each.id))
+            words = self._bad(core, model, last, first)
             if not words or not last.spec.preemptible:
                 continue
-            (first,) = [each for each in jobs if each is not last]
             because = f"shared a GPU with job {first.id} ({first.spec.kind}): {words}"
             yield Parted(job=last.id, other=first.id, model=model, because=because)
             yield StopDecided(
@@ -164,9 +165,9 @@ class Together:
             )
             del places[node, device]
 
-    def _bad(self, core: Core, model: str, jobs: list[Job]) -> str:
+    def _bad(self, core: Core, model: str, last: Job, first: Job) -> str:
         """Return why two that share are to be parted, "" if they go well enough."""
-        one, other = (side_of(each) for each in jobs)
+        one, other = side_of(last), side_of(first)
         pair = pair_of(model, one, other)
         if pair in core.speeds.parted:
             return "their types do not go well together"

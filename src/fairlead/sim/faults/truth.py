@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, permutations
 
 from fairlead.model.resources import DIMENSIONS, WHOLE_GPU_MILLI, Node, Shape
 
@@ -127,8 +127,9 @@ def _device_choices(shape: Shape, node: Node, load: Load) -> Iterator[tuple[int,
         and (not shape.gpu_models or device.model in shape.gpu_models)
     ]
     seen = set()
-    for chosen in combinations(suited, shape.gpus or int(shape.gpu_milli > 0)):
-        uses = sorted(
+    mixed = bool(shape.shares) and shape.devices > 1  # then it matters which has which place
+    for chosen in (permutations if mixed else combinations)(suited, shape.devices):
+        uses = [
             (
                 node.devices[d].model,
                 node.devices[d].memory_mib,
@@ -136,7 +137,9 @@ def _device_choices(shape: Shape, node: Node, load: Load) -> Iterator[tuple[int,
                 load.memory.get(d, 0),
             )
             for d in chosen
-        )
+        ]
+        if not mixed:
+            uses.sort()
         if str(uses) not in seen:
             seen.add(str(uses))
             yield chosen
