@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from fractions import Fraction
 
 from fairlead.model.resources import Device, Node, Shape, Slot
@@ -103,6 +104,12 @@ def demand(shape: Shape) -> list[int]:
 def cost(rule: str, shape: Shape, machine: Machine, largest: list[int]) -> Fraction:
     """Return how bad a machine is for one member, amounts in parts of the largest machine's."""
     total = Fraction(0)
+    if rule == "best-fit-floored":  # the published score: of cores and GPUs alone, 0 .. 100
+        for row in (0, 3):
+            if largest[row]:
+                rest = Fraction(machine.free()[row] - demand(shape)[row], largest[row])
+                total += rest / 2
+        return Fraction(-math.floor(100 * (1 - total)))
     for asked, free, top in zip(demand(shape), machine.free(), largest, strict=True):
         if top == 0:
             continue

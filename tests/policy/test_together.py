@@ -231,6 +231,16 @@ def test_memory_and_gangs_have_their_say():
     gang = life.submit("a", members=2, gpu_milli=100)
     assert {slot.devices for slot in gang.slots} == {(0,), (1,)}
     assert life.submit("b").phase is Phase.PENDING
+    life = Life(gpus=2, truth=GOOD)
+    life.learn("a", "b")
+    parts = life.submit("a", gpu_milli=300, gpu_parts=(200, 100))
+    assert parts.slots[0].devices == (0, 1)
+    waits = life.submit("b")
+    assert "room on 2 GPUs in use: its job takes more than a part" in life.why(waits)
+    life = Life(gpus=2, truth=GOOD)
+    life.learn("b")
+    assert len(life.submit("a", gpus=1, gpu_milli=100).slots[0].devices) == 2
+    assert life.submit("b").phase is Phase.PENDING
 
 
 def test_as_it_was_anybody_shares_by_default():

@@ -400,9 +400,10 @@ def test_a_member_takes_several_gpus_in_uneven_parts(resources, whole, shares):
 @pytest.mark.parametrize(
     ("resources", "message"),
     [
-        ({"gpu_split": [1.5]}, "a part that is not of one GPU"),
-        ({"gpu_split": [0.5, 0]}, "a part that is not of one GPU"),
-        ({"gpu_split": "half"}, "half"),
+        ({"gpu_split": [1.5]}, "1.5 is no part of one GPU"),
+        ({"gpu_split": [0.5, 0]}, "0 is no part of one GPU"),
+        ({"gpu_split": [-0.5]}, "cannot read '-0.5' in gpu_split"),
+        ({"gpu_split": "half"}, "cannot read 'half' in gpu_split"),
         ({"gpu_split": [0.5], "gpus": 1}, "both say how much"),
         ({"gpu_split": [0.01] * 1000}, "more than a node can have"),
         ({"gpus": 1000.5}, "more than a node can have"),

@@ -81,9 +81,9 @@ def test_topology_and_spread_are_rules_for_all_kinds_together():
             "did you mean gpus?",
         ),
         (
-            {"workers": [PS, {"name": "w", "resources": {"gpus": 1.5}}]},
+            {"workers": [PS, {"name": "w", "resources": {"gpus": -1}}]},
             "workers[1].resources.gpus",
-            "ask for whole ones",
+            "gpus cannot be negative",
             "",
         ),
         ({"workers": [{**PS, "run": ""}]}, "workers[0].run", "run is empty", ""),

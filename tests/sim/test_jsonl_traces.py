@@ -99,7 +99,7 @@ def test_ids_may_be_numbers_or_words_and_order_ties():
     ("body", "message", "field", "hint"),
     [
         (job(gpu=1), 'unknown key "gpu"', "gpu", "did you mean gpus?"),
-        (job(wombat=1), 'unknown key "wombat"', "wombat", "the keys are cpus, memory_mib"),
+        (job(wombat=1), 'unknown key "wombat"', "wombat", "the keys are id, submit_s"),
         ({"id": 1, "submit_s": 0}, "found no run_s", "run_s", ""),
         (job(run_s=-1), 'run_s: found "-1"; expected `float` >= 0', "run_s", ""),
         (job(submit_s="soon"), "submit_s: found", "submit_s", ""),

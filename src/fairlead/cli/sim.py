@@ -29,6 +29,7 @@ from fairlead.cli.sim_output import (
     unwritable,
     words_of,
 )
+from fairlead.cli.sim_pack import pack
 from fairlead.cli.sim_queues import in_queues, print_shares, queued, shares_in_json
 from fairlead.cli.sim_source import (
     Source,
@@ -77,6 +78,7 @@ sim.add_command(faults)
 sim.add_command(deadlines)
 sim.add_command(eta)
 sim.add_command(leases)
+sim.add_command(pack)
 
 
 @sim.command()

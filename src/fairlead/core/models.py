@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
 from fairlead.core.ledger import Request
 from fairlead.model.resources import GPU, Shape, asked_in_all
@@ -101,21 +102,31 @@ def planned(core: Core, job: Job) -> Request:
 
 
 def apart(shares: Shares, whole: Request) -> Request:
-    """Return a request for parts of GPUs as one for as many empty ones, where that is the rule."""
-    if shares.core.policy.share == "any":
+    """Return a request for parts of GPUs as one for as many empty ones, where that is the rule.
+
+    What could never run so, since its members have to share with each other, is as it was.
+    """
+    core = shares.core
+    if core.policy.share == "any":
         return whole
-    key = (whole.shape, frozenset((APART,)))
+    key = (whole.shape, frozenset((APART, str(core.ledger.layout))))
     found = shares.narrowed.get(key)
     if found is None:
         shape = _apart(whole.shape)
-        found = shares.narrowed[key] = whole if shape == whole.shape else Request(shape)
+        found = whole if shape == whole.shape else Request(shape)
+        if found is not whole and found.shape.members + found.picks > 2:
+            fitting = members_that_fit(core.ledger, found, empty=True, up_only=True)
+            found = found if fitting >= found.members else whole
+        shares.narrowed[key] = found
     return found
 
 
 def _apart(shape: Shape) -> Shape:
     if shape.kinds:
         return shape.with_kinds([_apart(kind) for kind in shape.kinds])
-    return replace(shape, gpus=shape.devices, gpu_milli=0, gpu_parts=()) if shape.shares else shape
+    if not shape.shares:
+        return shape
+    return replace(shape, gpus=shape.devices, gpu_milli=0, gpu_parts=())
 
 
 def open_to(shares: Shares, job: Job, whole: Request) -> Request | None:

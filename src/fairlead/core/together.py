@@ -21,9 +21,10 @@ def side_of(job: Job) -> Side:
 
 
 def may_share(job: Job) -> bool:
-    """Whether a job takes a part of one GPU alone. Members of a gang have a GPU each."""
+    """Whether a job takes a part of one GPU and no more. Others have each GPU for themselves."""
     shape = job.spec.shape
-    return bool(shape.shares) and shape.devices == shape.members == 1 and job.team is None
+    one = shape.devices == 1 and shape.gpu_milli > 0 and shape.members == 1
+    return one and job.spec.members_max == 0
 
 
 def beside(core: Core, job: Job) -> list[Job]:

@@ -14,18 +14,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from msgspec.structs import replace
-
 from fairlead.core.advice import seen_of
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
-from fairlead.core.ledger import Request
 from fairlead.core.speeds import model_of
 from fairlead.model.advice import Question, Share
 from fairlead.model.base import JobId, Ms
 from fairlead.model.events import AnyEvent, Grown, Placed, Shrunk, StopDecided
 from fairlead.model.jobs import LIVE, Phase
-from fairlead.model.resources import CPU, width_milli
+from fairlead.model.resources import CPU, GPU, asked_in_all, width_milli
 from fairlead.policy.finish import HANDOVER, round_start
 from fairlead.policy.preempt import stoppable
 from fairlead.policy.question import SIZING, question, stale
@@ -54,7 +51,6 @@ class Ordered:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.awaited = False  # whether a plan will be there soon, says the world; not heeded
-        self._narrow: dict[tuple[Request, str], Request] = {}
 
     def due(self, core: Core) -> bool:
         """Whether to ask for a plan now: a round begins, and things have changed since the last."""
@@ -157,10 +153,9 @@ class Ordered:
         found: list[tuple[Job, str]] = []
         for job in sorted(jobs, key=queue.entry):
             width = width_milli(job.spec.shape)
-            shape = core.shares.request(job).shape
+            on_gpus, allowed = bool(asked_in_all(job.spec.shape)[GPU]), job.spec.shape.gpu_models
             for model in sorted(room, key=lambda each: (-room[each], each)):
-                wants = bool(shape.gpus or shape.gpu_milli)
-                if wants != bool(model) or (shape.gpu_models and model not in shape.gpu_models):
+                if on_gpus != bool(model) or (allowed and model not in allowed):
                     continue
                 if width <= room[model]:
                     room[model] -= width
@@ -227,7 +222,7 @@ class Ordered:
                 continue
             if pipeline.over_quota(core, job):
                 continue
-            request = self._request(core, job, model)
+            request = pipeline.on_model(core, job, model)
             if core.reservations or core.promises:
                 slots = pipeline.beside_claims(core, job, request)
             else:
@@ -237,17 +232,6 @@ class Ordered:
             if slots is not None:
                 why = f"{because}, {pipeline.because}"
                 yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=why)
-
-    def _request(self, core: Core, job: Job, model: str) -> Request:
-        """Return what a job asks for, on one model alone where there is one."""
-        request = core.shares.request(job)
-        if not model or request.shape.gpu_models == (model,):
-            return request
-        narrow = self._narrow.get((request, model))
-        if narrow is None:
-            shape = replace(request.shape, gpu_models=(model,))
-            narrow = self._narrow[request, model] = Request(shape)
-        return narrow
 
 
 def each_milli(job: Job) -> int:
@@ -288,6 +272,8 @@ def _aim(core: Core, job: Job, share: Share, movable: bool) -> Target:
     if job.phase is Phase.PENDING:
         return wanted
     here = Target(model_of(core, job.slots), _size(job))
+    if job.spec.shape.kinds:
+        return here  # different workers may be on several models
     if here.model == wanted.model:
         return wanted if share.members and may_resize(job) else here
     return wanted if movable else here
@@ -298,6 +284,8 @@ def _astray(core: Core, job: Job) -> bool:
     share = core.advice.of.get(job.id)
     if share is None:
         return True
+    if job.spec.shape.kinds:
+        return False
     wanted = _wanted(job, share)
     if model_of(core, job.slots) != wanted.model:
         return True

@@ -41,6 +41,8 @@ from fairlead.policy.grants import narrowed
 from fairlead.policy.ordered import PLANS, Ordered
 from fairlead.policy.place import score
 from fairlead.policy.place.fit import Fit
+from fairlead.policy.place.least_fragments import LiveShapes
+from fairlead.policy.place.named import placing
 from fairlead.policy.plan import Plans, next_claim
 from fairlead.policy.preempt import Preempt
 from fairlead.policy.question import SIZING
@@ -117,7 +119,13 @@ class Pipeline:
             self._core = core
             self.queue = self._queue(self.order)
             gpus_last = self.config.cpu_only == "last"
-            self.fit = Fit(core.ledger, self.scorer, gpus_last=gpus_last)
+            self.fit = placing(
+                self.config.placement,
+                core.ledger,
+                LiveShapes(core),
+                lambda: core.seq,
+                gpus_last=gpus_last,
+            )
             self._layout, self._plans = -1, None
             self._nodes_of, self._interchangeable = (-1, {}), ((-1, -1), False)
             self.gate = Gate(self)

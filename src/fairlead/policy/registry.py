@@ -13,11 +13,10 @@ from fairlead.model.units import format_duration
 from fairlead.policy import bounds, order
 from fairlead.policy.assigned import ASSIGNMENT
 from fairlead.policy.fair.orders import NAMES as FAIR
-from fairlead.policy.fgd import LeastFragmentsPipeline
 from fairlead.policy.finish import LEASED
 from fairlead.policy.ordered import PLANS
 from fairlead.policy.pipeline import Pipeline
-from fairlead.policy.place.score import FRAGMENTS, PLACEMENTS
+from fairlead.policy.place.score import PLACEMENTS
 
 GAVEL = {
     "maxmin": "equal normalised speeds for all, on the devices that suit each (Gavel's max-min)",
@@ -249,7 +248,7 @@ def check(config: PolicyConfig) -> None:
 
 def build(config: PolicyConfig) -> Pipeline:
     """Return the policy of a configuration."""
-    return (LeastFragmentsPipeline if config.placement in FRAGMENTS else Pipeline)(config)
+    return Pipeline(config)
 
 
 _ABOUT = {

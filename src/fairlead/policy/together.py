@@ -133,7 +133,9 @@ class Together:
         self, core: Core, job: Job, node: int, device: int, others: list[Job]
     ) -> Verdict:
         if len(others) != 1 or not may_share(others[0]):
-            return Verdict("", "two jobs share it already" if len(others) > 1 else "a gang has it")
+            several = len(others) > 1
+            words = "two jobs share it already" if several else "its job takes more than a part"
+            return Verdict("", words)
         other = others[0]
         model = core.nodes[node].spec.devices[device].model
         found = verdict(core, self.config, model, side_of(job), side_of(other))

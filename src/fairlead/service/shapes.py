@@ -144,15 +144,21 @@ def _split(asked: ResourcesRequest) -> tuple[int, tuple[int, ...]]:
     if isinstance(parts, str):
         parts = tuple(part.strip() for part in parts.split(","))
     _check_count(len(parts), field)
-    taken = sorted((parse_cpu_milli(part, field) for part in parts), reverse=True)
-    if taken[-1] < 1 or taken[0] > WHOLE_GPU_MILLI:
-        raise Misuse(
-            "gpu_split has a part that is not of one GPU",
-            field=field,
-            hint="write what it takes of each, up to 1: [1, 0.5]",
-        )
+    taken = sorted((_part(part, field) for part in parts), reverse=True)
     whole = taken.count(WHOLE_GPU_MILLI)
     return whole, tuple(taken[whole:])
+
+
+def _part(part: Amount, field: str) -> int:
+    """Return the thousandths that are taken of one GPU."""
+    hint = "write what it takes of each, up to 1: [1, 0.5]"
+    try:
+        milli = parse_cpu_milli(part, field)
+    except Misuse:
+        raise Misuse(f"cannot read '{part}' in gpu_split", field=field, hint=hint) from None
+    if not 1 <= milli <= WHOLE_GPU_MILLI:
+        raise Misuse(f"gpu_split: {part} is no part of one GPU", field=field, hint=hint)
+    return milli
 
 
 def _check_count(devices: int, field: str) -> None:

@@ -120,9 +120,14 @@ class Fragments:
         cpu: Sequence[int],
         left: Sequence[Sequence[int]],
         kinds: Sequence[Kind],
+        *,
+        floored: bool = False,
     ) -> None:
-        """Take each node's free cores, the free thousandths of its GPUs, and its kind."""
-        self.workload = workload
+        """Take each node's free cores, the free thousandths of its GPUs, and its kind.
+
+        `floored`: `increase` gives minus the published score instead of the raw difference.
+        """
+        self.workload, self._floored = workload, floored
         width = workload.several.shape[2] - 1
         self.cpu: Columns = np.array(cpu, np.int64)
         self.left: Columns = np.zeros((len(cpu), width), np.int64)
@@ -150,6 +155,10 @@ class Fragments:
 
         One column per GPU for a share, else a single one: whole GPUs are taken by lowest index.
         """
+        grown = self._increase(task, nodes)
+        return self.floored(grown) if self._floored else grown
+
+    def _increase(self, task: Task, nodes: Columns) -> Columns:
         cpu = self.cpu[nodes] - task.cpu
         left = self.left[nodes]
         # Without a GPU of the right model or enough cores it does not fit anywhere on the node.

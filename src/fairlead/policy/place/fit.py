@@ -286,7 +286,7 @@ class Fit:
         if self._layout != ledger.layout:
             self._layout = ledger.layout
             capacity = ledger.capacity[:, : ledger.count]
-            self._weights = weights(capacity, self.scorer.bits)
+            self._weights = weights(capacity, self.scorer.bits, fixed=self.scorer.fixed)
             with_gpus = capacity[GPU] > 0
             mixed = self.gpus_last and with_gpus.any() and not with_gpus.all()
             self._last = with_gpus * np.int64(LAST) if mixed else None

@@ -11,8 +11,8 @@ future (backfilling, preemption) compare nodes by best fit: there is no fragment
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -21,12 +21,29 @@ from fairlead.core.ledger import Columns, Devices, Ledger, Request
 from fairlead.model.resources import CPU, WHOLE_GPU_MILLI, Slot
 from fairlead.policy.place.fgd import NO, Fragments, Kind, Task, Workload, task_of
 from fairlead.policy.place.fit import Fit
+from fairlead.policy.place.prospects import Host, Prospects
 from fairlead.policy.place.score import BestFit
 from fairlead.policy.place.trial import Trial
 
 # How often the weights have changed, and the weights.
 Popular: TypeAlias = Callable[[], tuple[int, Mapping[Task, int]]]
 KEPT = 1024  # shapes whose keys are kept
+
+
+class Measure(Protocol):
+    """What a placement spoils, over the free cores and GPUs of all nodes (fgd.py, prospects.py)."""
+
+    def set(self, node: int, cpu: int, left: Sequence[int]) -> None:
+        """A node now has so much left; `mend` it before asking."""
+        ...
+
+    def mend(self, nodes: Columns) -> None:
+        """Bring up to date what is kept about these nodes."""
+        ...
+
+    def increase(self, task: Task, nodes: Columns) -> Columns:
+        """Return how much is spoilt per node and GPU, NO where the task does not fit."""
+        ...
 
 
 class LeastFragments(Fit):
@@ -44,7 +61,7 @@ class LeastFragments(Fit):
         super().__init__(ledger, BestFit(), gpus_last=gpus_last)
         self._popular, self._floored = popular, floored
         self._version = self._made = -1
-        self._fragments: Fragments
+        self._measure: Measure
         self._best: dict[Request, tuple[Columns, int]] = {}  # keys, and the changes they know
         self._mended = 0
 
@@ -87,26 +104,21 @@ class LeastFragments(Fit):
         return slots
 
     def _set(self, node: int, cpu: int, devices: Devices) -> None:
-        self._fragments.set(node, cpu, _left(devices))
-        self._fragments.mend(np.array([node]))
+        self._measure.set(node, cpu, _left(devices))
+        self._measure.mend(np.array([node]))
 
     def _pick(self, request: Request, node: int, devices: Devices) -> tuple[int, ...] | None:
         """Return the devices of one more member on a node: for a share the least growth."""
         # Whole GPUs are all alike; of several shares the ledger knows where they fit together.
         if request.milli in (0, WHOLE_GPU_MILLI) or request.picks > 1:
             return devices.pick(request)
-        grown = self._fragments.increase(task_of(request.shape), np.array([node]))
-        if self._floored:
-            grown = self._fragments.floored(grown)
+        grown = self._measure.increase(task_of(request.shape), np.array([node]))
         values: list[int] = grown[0].tolist()
         usable = [index for index in range(len(devices.size)) if devices.free(index, request)]
         return (min(usable, key=lambda index: (values[index], index)),) if usable else None
 
     def _grown(self, request: Request, nodes: Columns) -> Columns:
-        grown = self._fragments.increase(task_of(request.shape), nodes)
-        if self._floored:
-            grown = self._fragments.floored(grown)
-        least: Columns = grown.min(axis=1)
+        least: Columns = self._measure.increase(task_of(request.shape), nodes).min(axis=1)
         if self._last is not None and not request.picks:
             least = np.where(least == NO, NO, least + self._last[nodes])
         return least
@@ -142,16 +154,47 @@ class LeastFragments(Fit):
         self._lay_out()
         if self._made != ledger.layout or self._version != version:
             self._made, self._version = ledger.layout, version
-            self._fragments = _fragments(ledger, popular)
+            self._measure = self._measured(popular)
             self._best.clear()
         elif self._mended < ledger.forgotten:
-            self._fragments = _fragments(ledger, popular)
+            self._measure = self._measured(popular)
         elif self._mended < ledger.changes:
             changed = set(ledger.touched[self._mended - ledger.forgotten :])
             for node in changed:
-                self._fragments.set(node, int(ledger.room[CPU, node]), _left(ledger.devices[node]))
-            self._fragments.mend(np.fromiter(changed, np.int64, len(changed)))
+                self._measure.set(node, int(ledger.room[CPU, node]), _left(ledger.devices[node]))
+            self._measure.mend(np.fromiter(changed, np.int64, len(changed)))
         self._mended = ledger.changes
+
+    def _measured(self, popular: Mapping[Task, int]) -> Measure:
+        """Return the measure of the nodes as they are, for classes of this popularity."""
+        ledger = self.ledger
+        kinds = [_kind(devices) for devices in ledger.devices]
+        most = max((len(devices.size) for devices in ledger.devices), default=0)
+        return Fragments(
+            Workload(popular, kinds, max(most, 1)),
+            ledger.room[CPU, : ledger.count].tolist(),
+            [_left(devices) for devices in ledger.devices],
+            kinds,
+            floored=self._floored,
+        )
+
+
+class BestProspects(LeastFragments):
+    """Answers where members fit with the least loss of what free GPUs are still good for."""
+
+    def _measured(self, popular: Mapping[Task, int]) -> Measure:
+        ledger = self.ledger
+        cores = ledger.capacity[CPU, : ledger.count].tolist()
+        hosts = [
+            Host(_kind(devices), cpu, len(devices.size))
+            for devices, cpu in zip(ledger.devices, cores, strict=True)
+        ]
+        return Prospects(
+            popular,
+            ledger.room[CPU, : ledger.count].tolist(),
+            [_left(devices) for devices in ledger.devices],
+            hosts,
+        )
 
 
 class LiveShapes:
@@ -183,14 +226,6 @@ def _left(devices: Devices) -> list[int]:
     return [0 if i in devices.foreign else milli for i, milli in enumerate(devices.milli)]
 
 
-def _fragments(ledger: Ledger, popular: Mapping[Task, int]) -> Fragments:
-    kinds: list[Kind] = [
-        tuple(dict.fromkeys(device.model for device in devices.spec)) for devices in ledger.devices
-    ]
-    most = max((len(devices.size) for devices in ledger.devices), default=0)
-    return Fragments(
-        Workload(popular, kinds, max(most, 1)),
-        ledger.room[CPU, : ledger.count].tolist(),
-        [_left(devices) for devices in ledger.devices],
-        kinds,
-    )
+def _kind(devices: Devices) -> Kind:
+    """Return the models of a node's GPUs, each once."""
+    return tuple(dict.fromkeys(device.model for device in devices.spec))

@@ -16,7 +16,7 @@ import numpy as np
 
 from fairlead.core.ledger import Columns, Request
 from fairlead.model.base import Misuse
-from fairlead.model.resources import DIMENSIONS, WHOLE_GPU_MILLI
+from fairlead.model.resources import CPU, DIMENSIONS, GPU, WHOLE_GPU_MILLI
 
 D = len(DIMENSIONS)
 
@@ -26,6 +26,7 @@ class Scorer(Protocol):
 
     fills: ClassVar[bool]
     bits: ClassVar[int]  # the common multiple is at most 2**bits, so that no score overflows
+    fixed: ClassVar[bool]  # it is 2**bits whatever the capacities
 
     def columns(self, request: Request, free: Columns, weights: Sequence[int]) -> Columns:
         """Return one score per column of free[d, n]."""
@@ -42,11 +43,11 @@ def demand(request: Request) -> tuple[int, ...]:
     return (*request.host, milli, request.memory * request.picks)
 
 
-def weights(capacity: Columns, bits: int) -> list[int]:
-    """Return L / cap_max per dimension, 0 where no node has any; L at most 2**bits."""
+def weights(capacity: Columns, bits: int, *, fixed: bool = False) -> list[int]:
+    """Return L / cap_max per dimension, 0 where no node has any; L at most 2**bits, or just so."""
     largest = [int(row.max()) if row.size else 0 for row in capacity]
     common = math.lcm(*(amount for amount in largest if amount > 0))
-    if common > 2**bits:
+    if fixed or common > 2**bits:
         common = 2**bits
     return [common // amount if amount > 0 else 0 for amount in largest]
 
@@ -63,6 +64,7 @@ class BestFit:
 
     fills: ClassVar[bool] = True
     bits: ClassVar[int] = 58
+    fixed: ClassVar[bool] = False
 
     def columns(self, request: Request, free: Columns, weights: Sequence[int]) -> Columns:
         """Return sum w * free: the demand is the same for every node and changes no order."""
@@ -82,6 +84,7 @@ class WorstFit:
 
     fills: ClassVar[bool] = False
     bits: ClassVar[int] = 58
+    fixed: ClassVar[bool] = False
 
     def columns(self, request: Request, free: Columns, weights: Sequence[int]) -> Columns:
         """Return minus the best-fit score."""
@@ -97,6 +100,7 @@ class DotProduct:
 
     fills: ClassVar[bool] = False
     bits: ClassVar[int] = 28
+    fixed: ClassVar[bool] = False
 
     def columns(self, request: Request, free: Columns, weights: Sequence[int]) -> Columns:
         """Return minus sum (w * demand) * (w * free)."""
@@ -117,6 +121,7 @@ class L2:
 
     fills: ClassVar[bool] = False
     bits: ClassVar[int] = 28
+    fixed: ClassVar[bool] = False
 
     def columns(self, request: Request, free: Columns, weights: Sequence[int]) -> Columns:
         """Return sum (w * (free - demand))**2."""
@@ -132,22 +137,49 @@ class L2:
         return sum(((free[r] - asked[r]) * weights[r]) ** 2 for r in range(D))
 
 
+class BestFitFloored:
+    """Best fit as in the published experiments: cores and GPUs alone, in whole hundredths.
+
+    The published score is floor(100 x (1 - rest / cap_max)), rest being the mean of both (Weng et
+    al., ATC 2023; best_fit_score.go). Many nodes tie and the first is taken, so that those behind
+    stay empty.
+    """
+
+    fills: ClassVar[bool] = False
+    bits: ClassVar[int] = 50  # far finer than hundredths, far from an overflow
+    fixed: ClassVar[bool] = True
+
+    def columns(self, request: Request, free: Columns, weights: Sequence[int]) -> Columns:
+        """Return 100 minus the published score."""
+        asked, cpu, gpu = demand(request), weights[CPU], weights[GPU]
+        rest = (free[CPU] - asked[CPU]) * cpu + (free[GPU] - asked[GPU]) * gpu
+        score: Columns = -(-50 * rest >> self.bits)
+        return score
+
+    def scalar(self, request: Request, free: Sequence[int], weights: Sequence[int]) -> int:
+        """Return the same for one node."""
+        asked, cpu, gpu = demand(request), weights[CPU], weights[GPU]
+        rest = (free[CPU] - asked[CPU]) * cpu + (free[GPU] - asked[GPU]) * gpu
+        return -(-50 * rest >> self.bits)
+
+
 SCORERS: dict[str, type[Scorer]] = {
     "best-fit": BestFit,
     "worst-fit": WorstFit,
     "dot-product": DotProduct,
     "l2": L2,
+    "best-fit-floored": BestFitFloored,
 }
 
-# Fragmentation gradient descent looks at single GPUs (least_fragments.py). Where only a node's
-# free sums are known, as in plans of the future, it goes by best fit.
-FRAGMENTS = ("fgd", "fgd-floored")
-PLACEMENTS = (*SCORERS, *FRAGMENTS)
+# These look at single GPUs, or at nothing (named.py). Where only a node's free sums are known, as
+# in plans of the future, they go by best fit.
+OTHERS = ("fgd", "fgd-floored", "pack", "random")
+PLACEMENTS = (*SCORERS, *OTHERS)
 
 
 def build(name: str) -> Scorer:
     """Return the scorer of that name."""
-    if name in FRAGMENTS:
+    if name in OTHERS:
         return BestFit()
     try:
         return SCORERS[name]()

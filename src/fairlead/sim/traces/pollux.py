@@ -99,7 +99,7 @@ def parse(path: str, lines: Lines, profiles: Path | None = None) -> Trace:
                 rates=profile.rates,
             )
         )
-    if not jobs:
+    if known and not jobs:
         raise _no_profiles(profiles, known)
     found = assemble(path, "pollux", jobs, dropped)
     models = {model for job in jobs for model, _ in job.rates}
