@@ -82,7 +82,7 @@ class Ordered:
         movable = {
             job.id
             for job in (stoppable(core, config) if beginning else [])
-            if job.started_ms is None or job.started_ms < begun
+            if (job.placed_ms or 0) < begun  # by our clock, not a node's
         }
         room = _free(core)
         targets = self._targets(core, live, movable, room)

@@ -66,7 +66,8 @@ class Rounds:
         begun = round_start(core.clock, config.lease_ms)
         beginning = core.clock - begun <= config.lease_ms // HANDOVER
         movable = stoppable(core, config) if beginning else []
-        movable = [job for job in movable if job.started_ms is None or job.started_ms < begun]
+        # By our clock, not a node's: whoever was placed in this round stays for the rest of it.
+        movable = [job for job in movable if (job.placed_ms or 0) < begun]
         if movable or core.pending:
             grants = Grants(core, self.pipeline, self._lines, movable, beginning)
             grants.decide()

@@ -180,7 +180,7 @@ def pack(
 
 
 def _count(come: Counter[Task], shape: Shape) -> None:
-    for kind in shape.kinds or (shape,):
+    for kind in shape.parts():
         come[task_of(kind)] += kind.members
 
 
