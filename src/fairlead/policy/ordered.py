@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fairlead.core.advice import seen_of
 from fairlead.core.engine import Core
+from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
 from fairlead.core.speeds import model_of
 from fairlead.model.advice import Question, Share
-from fairlead.model.base import JobId, Ms
+from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import AnyEvent, Grown, Placed, Shrunk, StopDecided
 from fairlead.model.jobs import LIVE, Phase
 from fairlead.model.resources import CPU, GPU, asked_in_all, width_milli
 from fairlead.policy.finish import HANDOVER, round_start
 from fairlead.policy.preempt import stoppable
 from fairlead.policy.question import SIZING, question, stale
+from fairlead.policy.reserved import closed_nodes
 from fairlead.policy.roomier import may_resize
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ class Ordered:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
+        self._layout = -1
+        self._able: dict[tuple[int, str, frozenset[NodeId]], bool] = {}  # for this layout
         self.awaited = False  # whether a plan will be there soon, says the world; not heeded
 
     def due(self, core: Core) -> bool:
@@ -141,22 +145,21 @@ class Ordered:
         """Return jobs that may start beside the plan, on models that have room for them."""
         made, late = core.advice.at_ms, begun - self.pipeline.config.lease_ms
         known = made if made > late else begun
-        if max(room.values(), default=0) <= 0:
-            return []
         jobs = [
             job
             for job in core.pending.values()
-            if job.id not in core.advice.of and job.submitted_ms <= known
+            if (job.id not in core.advice.of and job.submitted_ms <= known)
+            or (job.id in core.advice.of and not self._planned_well(core, job))
         ]
         queue = self.pipeline.queue
         queue.sync(core)
         found: list[tuple[Job, str]] = []
         for job in sorted(jobs, key=queue.entry):
             width = width_milli(job.spec.shape)
-            on_gpus, allowed = bool(asked_in_all(job.spec.shape)[GPU]), job.spec.shape.gpu_models
-            for model in sorted(room, key=lambda each: (-room[each], each)):
-                if on_gpus != bool(model) or (allowed and model not in allowed):
-                    continue
+            able = [model for model in room if self._possible(core, job, model)]
+            if not able:
+                found.append((job, ""))  # on several models, or on cores beside GPUs
+            for model in sorted(able, key=lambda each: (-room[each], each)):
                 if width <= room[model]:
                     room[model] -= width
                     found.append((job, model))
@@ -172,6 +175,29 @@ class Ordered:
             return []
         self.pipeline.queue.sync(core)
         return [(job, "") for job in sorted(jobs, key=self.pipeline.queue.entry)]
+
+    def _planned_well(self, core: Core, job: Job) -> bool:
+        """Whether a job could run where the plan wants it: an adviser does not see all."""
+        return self._possible(core, job, _wanted(job, core.advice.of[job.id]).model)
+
+    def _possible(self, core: Core, job: Job, model: str) -> bool:
+        """Whether the nodes of a model alone could ever take a job."""
+        if bool(asked_in_all(job.spec.shape)[GPU]) != bool(model) or job.spec.shape.kinds:
+            return False
+        if not model and not any(node.up and not node.spec.devices for node in core.nodes):
+            return False
+        if self._layout != core.ledger.layout:
+            self._layout = core.ledger.layout
+            self._able.clear()
+        without = closed_nodes(core, job.spec.tenant)
+        known = self._able.get((job.shape_id, model, without))
+        if known is None:
+            request = self.pipeline.on_model(core, job, model)
+            fitting = members_that_fit(
+                core.ledger, request, empty=True, up_only=True, without=without
+            )
+            known = self._able[job.shape_id, model, without] = fitting >= request.members
+        return known
 
     # ---- how they come there --------------------------------------------------------------------
 

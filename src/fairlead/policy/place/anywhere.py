@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fairlead.core.ledger import Columns, Devices, Ledger, Request
+from fairlead.core.ledger import Columns, Ledger, Request
 from fairlead.model.resources import WHOLE_GPU_MILLI, Slot
 from fairlead.policy.place.fit import NO, Fit
 from fairlead.policy.place.score import BestFit
@@ -38,34 +38,40 @@ class Anywhere(Fit):
 
     def run(self, request: Request, count: int) -> list[Slot]:
         """Return up to `count` slots for single members, in order, as if placed one by one."""
-        able = np.flatnonzero(super()._keys(request) != NO)
+        keys = super()._keys(request)
+        able = np.flatnonzero(keys != NO)
         spared = able[:0]  # nodes that are used when no other has room
         if self._last is not None and not request.picks:
             able, spared = able[self._last[able] == 0], able[self._last[able] > 0]
         trials: dict[int, Trial] = {}
         slots: list[Slot] = []
         turn = self._count()
-        while len(slots) < count:
+        while len(slots) < count and (able.size or spared.size):
             if not able.size:
                 able, spared = spared, able
-            if not able.size:
-                break
-            at = int(_mixed(able, turn + len(slots)).argmin())
-            node = int(able[at])
-            trial = trials.get(node) or Trial.now(self.ledger, node)
-            trials[node] = trial
-            devices = self._pick(request, trial.devices, node, turn + len(slots))
-            if devices is not None:
-                slots.append(Slot(node=node, devices=devices))
-                trial.move(request, devices, -1)
-            if devices is None or trial.pick(request) is None:
-                able = np.delete(able, at)
+            mixed = _mixed(able, turn + len(slots))
+            at = int(mixed.argmin())
+            while mixed[at] != NO:
+                node = int(able[at])
+                trial = trials.get(node) or Trial.now(self.ledger, node)
+                devices = self._pick(request, trial, node, turn + len(slots))
+                if devices is not None:
+                    trials[node] = trial
+                    trial.move(request, devices, -1)
+                    slots.append(Slot(node=node, devices=devices))
+                    break
+                if node not in trials:
+                    keys[node] = NO  # room, but not on a device that it may use; until it changes
+                mixed[at] = NO
+                at = int(mixed.argmin())
+            able = able[mixed != NO]
         return slots
 
-    def _pick(
-        self, request: Request, devices: Devices, node: int, turn: int
-    ) -> tuple[int, ...] | None:
+    def _pick(self, request: Request, trial: Trial, node: int, turn: int) -> tuple[int, ...] | None:
         """Return the devices of one more member on a node; for a share any that has room."""
+        if not trial.fits(request):
+            return None
+        devices = trial.devices
         if request.picks != 1 or request.milli in (0, WHOLE_GPU_MILLI):
             return devices.pick(request) if request.picks else ()
         able = [index for index in range(len(devices.size)) if devices.free(index, request)]
