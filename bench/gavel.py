@@ -13,6 +13,9 @@ import time
 from random import Random
 from unittest.mock import patch
 
+from fairlead.sim.cluster import parse_cluster
+from fairlead.sim.replay import gate, replay
+from fairlead.sim.workload import Trace, TraceJob, fit
 from fairlead.solve.gavel import JobClass, makespan, max_min, sum_throughput
 from fairlead.solve.gavel_time import ftf
 from fairlead.solve.rounds import Rounds
@@ -20,6 +23,7 @@ from fairlead.solve.sia import Elastic, choose, configs_of, relative
 from fairlead.solve.waterfill import water_filling
 
 REPEATS = 5
+SPEEDS = (("k80", 5), ("p100", 9), ("v100", 20))
 
 
 def jobs(classes: int, types: int, count: int, seed: int) -> list[JobClass]:
@@ -66,6 +70,43 @@ def allocations(side: bool) -> None:
                         lambda seed: max_min(inputs[seed], devices)  # noqa: B023
                     )
             print(json.dumps(found), flush=True)
+
+
+def simulated() -> None:
+    """Replay jobs of which 2,000 wait at first, on 36 devices of each of three models."""
+    rng = Random(1)
+    types = [
+        (f"t{number}", tuple((model, (rng.randint(1, most) * 10**6,)) for model, most in SPEEDS))
+        for number in range(26)
+    ]
+    jobs = []
+    for number in range(3_000):
+        kind, rates = rng.choice(types)
+        fastest = max(rate for _, (rate,) in rates)
+        run_ms = 1000 * rng.randint(60, 1800)
+        submit_ms = 0 if number < 2_000 else (number - 2_000) * 4_000
+        jobs.append(
+            TraceJob(
+                id=number + 1,
+                submit_ms=submit_ms,
+                run_ms=run_ms,
+                processors=1,
+                job_type=kind,
+                total_steps=max(1, run_ms * fastest // 10**9),
+                rates=rates,
+            )
+        )
+    where = parse_cluster("+".join(f"36x1gpu:{model}" for model, _ in SPEEDS))
+    workload = fit(Trace("x", "x", tuple(jobs)), where, gate(where))
+    for policy in ("gavel-fifo", "gavel-maxmin", "gavel-las"):
+        outcome = replay(workload, where, policy)
+        found = {
+            "bench": f"simulated {policy}",
+            "jobs": len(jobs),
+            "attempts": len(jobs) + sum(outcome.preempted),
+            "jobs_per_s": round(len(jobs) / outcome.cpu_s),
+        }
+        print(json.dumps(found), flush=True)
 
 
 def rounds() -> None:
@@ -117,6 +158,7 @@ def main() -> None:
     told = reading.parse_args()
     allocations(told.side)
     rounds()
+    simulated()
     sia()
 
 

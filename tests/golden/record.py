@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.turn import Scheduler
+from fairlead.model.advice import Share
 from fairlead.model.base import Ms
 from fairlead.model.events import (
+    Advised,
     AnyEvent,
     Asked,
     Cancelled,
@@ -25,7 +28,9 @@ from fairlead.model.events import (
     MemberStarted,
     NodeJoined,
     NodeLost,
+    Parted,
     PolicySet,
+    Progressed,
     QueueDeleted,
     QueueSet,
     Released,
@@ -33,6 +38,8 @@ from fairlead.model.events import (
     ReservationSet,
     ResourceDeleted,
     ResourceSet,
+    SpeedDeleted,
+    SpeedSet,
     StopDecided,
     Submitted,
     TenantDeleted,
@@ -50,10 +57,11 @@ from fairlead.model.jobs import (
     Queue,
     Reservation,
     Resource,
+    Speed,
     Tenant,
     User,
 )
-from fairlead.model.resources import Device, Node, Shape, Slot
+from fairlead.model.resources import Device, Node, Shape, Slot, gang_of
 from fairlead.policy.registry import build, policy_config
 
 A100 = tuple(Device(model="A100", memory_mib=81920, uuid=f"GPU-{i}") for i in range(2))
@@ -83,6 +91,7 @@ def story() -> list[tuple[Ms, AnyEvent]]:
     take_turns(recorder)
     share_out(recorder)
     take_and_give(recorder)
+    measure_and_plan(recorder)
     return recorder.records
 
 
@@ -251,6 +260,47 @@ def take_and_give(recorder: Recorder) -> None:
     for node in (0, 2):  # others use all the rest
         turn(71_100, ForeignUsage(node=node, amounts=(8000, 0, 0, 0, 0)))
     submit(71_200, JobSpec(shape=small))
+
+
+def measure_and_plan(recorder: Recorder) -> None:
+    """Speeds that are told, measured and forgotten, a plan that is carried out, a pair parted."""
+    turn, submit, core = recorder.turn, recorder.submit, recorder.scheduler.core
+    clear(recorder, 79_000)
+    rounds = replace(policy_config("gavel-maxmin"), lease_ms=10_000, share="trial")
+    old = Device(model="K80", memory_mib=12_288)
+    turn(
+        80_000,
+        PolicySet(policy=rounds),
+        NodeJoined(
+            node=3, spec=Node(name="d", cpu_milli=8000, devices=(old,) * 2, rack="r1", switch="s1")
+        ),
+        *(SpeedSet(speed=Speed("bert", 1000, model, rate)) for model, rate in SPEEDS),
+    )
+    for node in (0, 2):
+        turn(80_050, ForeignUsage(node=node, amounts=(0, 0, 0, 0, 0)))
+    first = core.next_job
+    bert = JobSpec(shape=Shape(cpu_milli=500, gpus=1), job_type="bert", steps=1_000)
+    for number in range(2):
+        submit(80_100 + number, bert)
+    turn(80_150, SpeedDeleted(job_type="bert", width_milli=1000, model="K80"))
+    start(recorder, 80_200)
+    for at, steps in ((81_000, 10), (82_000, 30)):
+        turn(at, Progressed(job=first, attempt=1, steps=steps, at_ms=at - 1))
+    jobs = tuple(range(first, first + 2))
+    share = Share(jobs=jobs, on=(("A100", 500_000), ("K80", 500_000)))
+    turn(90_000, Advised(adviser="gavel-maxmin", plan=(share,), gap_ppm=0, took_us=1_500))
+    for job in [job for job in core.jobs.values() if job.phase is Phase.STOPPING]:
+        turn(90_050, *ends(job, Exit(signal=15)))
+    part = Shape(cpu_milli=500, gpu_milli=300, gpu_memory_mib=4_096)
+    gang = gang_of([Shape(cpu_milli=1000), Shape(cpu_milli=500, gpus=1, members=2)], within="rack")
+    for spec in (JobSpec(shape=part, job_type="lm"), JobSpec(shape=gang, job_type="rl")):
+        submit(90_100, spec)
+    start(recorder, 90_200)
+    pair = [job for job in core.jobs.values() if job.phase is Phase.RUNNING][-2:]
+    turn(90_300, Parted(job=pair[0].id, other=pair[1].id, model="A100", because="too slow"))
+
+
+SPEEDS = (("A100", 4_000_000), ("K80", 1_000_000))
 
 
 def start(recorder: Recorder, now: Ms) -> None:

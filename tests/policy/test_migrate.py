@@ -156,6 +156,17 @@ def test_shares_of_gpus_move_together_on_the_same_machine():
     assert both is not None and len(both.moves) == 2
 
 
+def test_one_and_a_half_gpus_move_to_a_whole_one_and_half_of_another():
+    uneven, half = Shape(cpu_milli=0, gpus=1, gpu_milli=500), Shape(cpu_milli=0, gpu_milli=500)
+    core = world((uneven, (Slot(0, (0, 1)),)), (half, (Slot(1, (0,)),)))
+    who = [each for each in movers(core, core.policy) if each.job.id == 1]
+    fit = Fit(core.ledger, score.build("best-fit"))
+    two = Shape(cpu_milli=0, gpus=2)
+    way = cheapest(core, fit, (somebody(core, two), Request(two)), who).way
+    assert way is not None
+    assert [move.to for move in way.moves] == [(Slot(1, (1, 0)),)]
+
+
 def test_a_gang_moves_as_a_whole():
     gang = Shape(cpu_milli=0, gpus=1, members=2, spread="distinct-nodes")
     core = world((gang, (Slot(0, (0,)), Slot(1, (0,)))))

@@ -59,7 +59,8 @@ class Life:
         for event in done.events[len(events) :]:
             job = self.core.jobs.get(getattr(event, "job", 0))
             if job is not None and job.phase is Phase.STARTING:
-                self.turn(MemberStarted(job=job.id, attempt=job.attempt, at_ms=self.now))
+                key = {"job": job.id, "attempt": job.attempt, "at_ms": self.now}
+                self.turn(*[MemberStarted(**key, rank=rank) for rank in job.ranks])
             elif job is not None and job.phase is Phase.STOPPING:
                 gone = {"job": job.id, "attempt": job.attempt, "exit": Exit(signal=15)}
                 self.turn(MemberEnded(**gone))
@@ -241,6 +242,16 @@ def test_memory_and_gangs_have_their_say():
     life.learn("b")
     assert len(life.submit("a", gpus=1, gpu_milli=100).slots[0].devices) == 2
     assert life.submit("b").phase is Phase.PENDING
+
+
+def test_a_gang_that_fits_no_other_way_shares_with_itself():
+    life = Life(gpus=2, truth=GOOD)
+    gang = life.submit("a", members=4, gpu_milli=500)
+    assert {slot.devices for slot in gang.slots} == {(0,), (1,)}
+    fits = life.submit("a", members=3, gpu_milli=500)
+    assert fits.phase is Phase.PENDING
+    life.turn(*[MemberEnded(job=1, attempt=1, rank=rank, exit=Exit(code=0)) for rank in range(4)])
+    assert len(fits.slots) == 3
 
 
 def test_as_it_was_anybody_shares_by_default():

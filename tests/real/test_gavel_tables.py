@@ -13,6 +13,7 @@ from functools import cache
 from itertools import islice
 
 import pytest
+from msgspec.structs import replace
 
 from fairlead.policy.registry import policy_config
 from fairlead.policy.settings import override
@@ -36,6 +37,14 @@ OURS = {
     "max_min_fairness": ("gavel-las", {}),
     "max_min_fairness_perf": ("gavel-maxmin", {"rounds": "by-model"}),
 }
+
+
+def batch(jobs: int) -> Trace:
+    """The first jobs, all there from the start."""
+    path = real("gavel/continuous/continuous_multi_seed0_rate1.trace.gz")
+    found = read(path, throughputs=real(SPEEDS)).jobs[:jobs]
+    at_once = [replace(job, submit_ms=0) for job in found]
+    return Trace(path="x", format="gavel", jobs=in_order("x", at_once))
 
 
 @cache
@@ -100,3 +109,14 @@ def test_equal_time_on_all_models_takes_as_much_longer_than_alone_as_in_the_tabl
     slower = table["single", "max_min_fairness", "2.0"] / table["single", "max_min_fairness", "0.4"]
     found = hours("single", 2.0, "max_min_fairness", jobs)
     assert found / alone("single", "max_min_fairness", jobs) == pytest.approx(slower, rel=0.04)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_batch_is_done_as_soon_as_in_the_table():
+    with real("gavel/expected_makespan_hours.csv").open() as file:
+        table = {(row["policy"], row["num_jobs"]): row for row in csv.DictReader(file)}
+    cluster = parse_cluster(MIXED)
+    outcome = replay(fit(batch(500), cluster, gate(cluster)), cluster, "gavel-makespan")
+    expected = float(table["Gavel", "500"]["makespan_hours"])
+    assert summarise(outcome).makespan_s / HOUR == pytest.approx(expected, rel=0.05)

@@ -18,7 +18,7 @@ from fairlead.policy.fence import Fence
 from fairlead.policy.given import Given
 from fairlead.policy.place.trial import Trial
 from fairlead.policy.plan import Plans
-from fairlead.policy.preempt import _Draft
+from fairlead.policy.preempt import Draft
 from fairlead.policy.registry import policy_config
 from fairlead.sim.faults.menu import draw
 from fairlead.sim.faults.run import Failure, run_plan
@@ -117,7 +117,7 @@ def foreign_use_stops_running_jobs(patch: pytest.MonkeyPatch) -> None:
     def strict(self, node: int, trial: Trial) -> bool:
         return min(trial.free) >= 0
 
-    patch.setattr(_Draft, "_sound", strict)
+    patch.setattr(Draft, "sound", strict)
 
 
 @plant("preempted-for-good")

@@ -14,7 +14,6 @@ from fairlead.cli import output, selectors
 from fairlead.cli.client import Client, connect, me
 from fairlead.cli.errors import FAILED, notice
 from fairlead.cli.times import localised
-from fairlead.model.topology import format_topology
 from fairlead.model.units import format_cpus, format_duration, format_size
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -248,6 +247,7 @@ def show(job: str, as_json: bool) -> None:
 
 def _details(job: dict[str, Any]) -> list[tuple[str, str]]:
     from fairlead.cli import when
+    from fairlead.model.topology import format_topology  # it needs msgspec, `ps` does not
 
     spec = job.get("spec") or {}
     shape = spec.get("shape") or {}

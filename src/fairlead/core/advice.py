@@ -41,13 +41,14 @@ class Advice:
         other.of, other.received, other.owed = dict(self.of), dict(self.received), dict(self.owed)
         return other
 
-    def received_ms(self, core: Core, job: Job, model: str) -> Ms:
-        """Return for how long a job has run on a model since the plan was made."""
+    def received_ms(self, core: Core, job: Job, model: str, until_ms: Ms | None = None) -> Ms:
+        """Return for how long a job has run on a model since the plan was made, by default now."""
         received = self.received.get((job.id, model), 0)
         if job.phase is not Phase.RUNNING or job.started_ms is None:
             return received
+        until_ms = core.clock if until_ms is None else until_ms
         here = model_of(core, job.slots) == model
-        return received + max(0, core.clock - max(job.started_ms, self.at_ms)) * here
+        return received + max(0, until_ms - max(job.started_ms, self.at_ms)) * here
 
     def gone(self, core: Core, job: Job) -> None:
         """An attempt is over; a job that ends for good leaves the plan."""

@@ -104,19 +104,18 @@ def planned(core: Core, job: Job) -> Request:
 def apart(shares: Shares, whole: Request) -> Request:
     """Return a request for parts of GPUs as one for as many empty ones, where that is the rule.
 
-    What could never run so, since its members have to share with each other, is as it was.
+    What the machines that are up could never take so shares as if there were no rule.
     """
-    core = shares.core
-    if core.policy.share == "any":
+    ledger = shares.core.ledger
+    if shares.core.policy.share == "any":
         return whole
-    key = (whole.shape, frozenset((APART, str(core.ledger.layout))))
+    key = (whole.shape, frozenset((APART, str(ledger.layout))))
     found = shares.narrowed.get(key)
     if found is None:
         shape = _apart(whole.shape)
         found = whole if shape == whole.shape else Request(shape)
-        if found is not whole and found.shape.members + found.picks > 2:
-            fitting = members_that_fit(core.ledger, found, empty=True, up_only=True)
-            found = found if fitting >= found.members else whole
+        if members_that_fit(ledger, found, empty=True, up_only=True) < found.members:
+            found = whole
         shares.narrowed[key] = found
     return found
 

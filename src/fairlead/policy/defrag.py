@@ -78,8 +78,10 @@ def stays(core: Core, config: PolicyConfig, job: Job) -> str:
         return "it has a deadline"
     if spec.members_max:
         return "it is elastic: others make it smaller instead"
-    if spec.shape.kinds:
-        return "its workers differ"
+    if config.share != "any" and any(kind.shares for kind in spec.shape.parts()):
+        return (
+            "it has a part of a GPU, and who may share one is decided by how well they go together"
+        )
     if spec.counted or spec.may_acquire:
         return "it holds named resources"
     if job.phase is Phase.STOPPING or job.promise is not None:
@@ -190,8 +192,6 @@ def served(core: Core, pipeline: Pipeline, way: Way, waiting: Sequence[JobId]) -
         request = core.shares.request(job)
         if pipeline.over_quota(core, job) or is_firm(job):
             continue
-        if request.shape.within:
-            continue  # whether these nodes are close together is not looked at
         copies = {node: trials[node].copy() for node in nodes}
         slots = seat(pipeline.fit, request, copies)
         if slots is not None:
@@ -369,7 +369,7 @@ class Defrag:
         found: list[Job] = []
         for entry in sorted(entry for entry in heads if entry is not None)[:HEADS]:
             job = core.pending[entry[2]]
-            if is_firm(job) or job.spec.shape.kinds or pipeline.over_quota(core, job):
+            if is_firm(job) or pipeline.over_quota(core, job):
                 continue
             if pipeline.fits_up(core, job, closed_nodes(core, job.spec.tenant)):
                 found.append(job)

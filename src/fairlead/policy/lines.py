@@ -18,6 +18,7 @@ from fairlead.core.jobs import Job
 from fairlead.model.advice import WHOLE, Share
 from fairlead.model.base import JobId
 from fairlead.model.resources import width_milli
+from fairlead.policy.finish import round_start
 
 FINE = 1 << 20  # ranks are whole numbers of so many parts
 Entry: TypeAlias = tuple[int, JobId, int]  # rank, job, its token: another once it has run again
@@ -47,9 +48,15 @@ class Line:
 
 
 def rank_of(core: Core, job: Job, model: str, part: int) -> int:
-    """Return the rank of a job on a model of which it is to have this part of its time, now."""
-    advice = core.advice
-    received = advice.received_ms(core, job, model) * WHOLE
+    """Return the rank of a job on a model of which it is to have this part of its time, now.
+
+    What it has received is counted up to the beginning of the round, so that all passes of a round
+    come to the same; and a plan that was made shortly before moves nobody for that little while.
+    """
+    advice, lease = core.advice, core.policy.lease_ms
+    begun = round_start(core.clock, lease)
+    until = begun if begun - advice.at_ms >= lease // 2 else advice.at_ms
+    received = advice.received_ms(core, job, model, until) * WHOLE
     return (received - advice.owed.get((job.id, model), 0)) * FINE // part
 
 

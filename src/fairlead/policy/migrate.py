@@ -21,11 +21,11 @@ import numpy as np
 from fairlead.core.ends import FAR
 from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
-from fairlead.core.ledger import UP, Request
+from fairlead.core.ledger import UP, Ledger, Request
 from fairlead.core.reserve import limit_of
-from fairlead.core.tree import Domain, together
+from fairlead.core.tree import together
 from fairlead.model.base import JobId, NodeId
-from fairlead.model.resources import GPU, LEVELS, WHOLE_GPU_MILLI, Slot, asked_in_all
+from fairlead.model.resources import GPU, WHOLE_GPU_MILLI, Slot, asked_in_all
 from fairlead.policy.fence import Fence
 from fairlead.policy.place.fit import Fit
 from fairlead.policy.place.trial import Trial
@@ -173,26 +173,22 @@ class _Part:
         self.job, self.request = job, request
         self.fence = Fence(core, job, min(core.clock + limit_of(job), FAR))
         self.slots: list[Slot] = []
-        together = request.shape.spread == "same-node" and not request.parts
-        self.count = request.members if together else 1  # so many are placed at a time
-        within = request.shape.within
-        self.level = LEVELS.index(within) if within and request.members > 1 else None
+        at_once = request.shape.spread == "same-node" and not request.parts
+        self.count = request.members if at_once else 1  # so many are placed at a time
 
     @property
     def next(self) -> Request:
         """What the next member asks for."""
         return self.request.of(len(self.slots))
 
-    def allows(self, node: NodeId, domains: Sequence[Sequence[Domain]]) -> bool:
+    def allows(self, node: NodeId, ledger: Ledger) -> bool:
         """Whether the next member may go there, by where those before it have gone."""
-        if not self.slots:
-            return True
-        spread, first = self.request.shape.spread, self.slots[0].node
-        if spread == "same-node" and node != first:
+        shape, nodes = self.request.shape, [slot.node for slot in self.slots]
+        if shape.spread == "same-node" and any(each != node for each in nodes):
             return False
-        if spread == "distinct-nodes" and any(slot.node == node for slot in self.slots):
+        if shape.spread == "distinct-nodes" and node in nodes:
             return False
-        return self.level is None or domains[node][self.level] == domains[first][self.level]
+        return together(ledger, shape, [node, *nodes])
 
 
 class _Nodes:
@@ -295,9 +291,6 @@ class _Search:
         self, part: _Part, node: NodeId, cost: int, moves: int
     ) -> Sequence[tuple[Mover, ...]]:
         """Return who could leave a node so that it takes the next members, the cheapest first."""
-        nodes = (node, *(slot.node for slot in part.slots))
-        if not together(self.core.ledger, part.request.shape, nodes):
-            return ()
         if self._fits(part, node):
             return ((),)
         candidates = [each for each in self.here.get(node, ()) if each.job.id not in self.gone]
@@ -387,7 +380,7 @@ class _Search:
     def _open(self, part: _Part, node: NodeId) -> bool:
         ledger = self.core.ledger
         up = bool(ledger.room.item(UP, node)) and node not in part.fence.closed
-        return up and part.allows(node, ledger.domains)
+        return up and part.allows(node, ledger)
 
     def _fits(self, part: _Part, node: NodeId) -> bool:
         return self._usable(part, node).copies(part.next, part.count) >= part.count

@@ -16,23 +16,24 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fairlead.core.advice import seen_of
 from fairlead.core.engine import Core
+from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
 from fairlead.core.speeds import model_of
 from fairlead.model.advice import Question, Share
-from fairlead.model.base import JobId, Ms
+from fairlead.model.base import JobId, Ms, NodeId
 from fairlead.model.events import AnyEvent, Grown, Placed, Shrunk, StopDecided
 from fairlead.model.jobs import LIVE, Phase
 from fairlead.model.resources import CPU, GPU, asked_in_all, width_milli
 from fairlead.policy.finish import HANDOVER, round_start
 from fairlead.policy.preempt import stoppable
 from fairlead.policy.question import SIZING, question, stale
+from fairlead.policy.reserved import closed_nodes
 from fairlead.policy.roomier import may_resize
 
 if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
 
 PLANS = ("allox", *SIZING)
-ROUNDS = 2  # that a job waits for a place by the plan, while there is room elsewhere
 Room: TypeAlias = dict[str, int]  # thousandths of GPUs by model, or of cores for ""
 
 
@@ -50,6 +51,8 @@ class Ordered:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
+        self._layout = -1
+        self._able: dict[tuple[int, str, frozenset[NodeId]], bool] = {}  # for this layout
         self.awaited = False  # whether a plan will be there soon, says the world; not heeded
 
     def due(self, core: Core) -> bool:
@@ -82,7 +85,7 @@ class Ordered:
         movable = {
             job.id
             for job in (stoppable(core, config) if beginning else [])
-            if job.started_ms is None or job.started_ms < begun
+            if (job.placed_ms or 0) < begun  # by our clock, not a node's
         }
         room = _free(core)
         targets = self._targets(core, live, movable, room)
@@ -98,7 +101,6 @@ class Ordered:
         yield from self._grows(core, live, targets)
         if not any(job.phase is Phase.STOPPING or job.leaving for job in live):
             yield from self._place(core, self._left_out(core, begun, room), "beside the plan")
-            yield from self._place(core, self._stranded(core, begun), "beside the plan")
 
     # ---- who is to be where ---------------------------------------------------------------------
 
@@ -141,37 +143,49 @@ class Ordered:
         """Return jobs that may start beside the plan, on models that have room for them."""
         made, late = core.advice.at_ms, begun - self.pipeline.config.lease_ms
         known = made if made > late else begun
-        if max(room.values(), default=0) <= 0:
-            return []
         jobs = [
             job
             for job in core.pending.values()
-            if job.id not in core.advice.of and job.submitted_ms <= known
+            if (job.id not in core.advice.of and job.submitted_ms <= known)
+            or (job.id in core.advice.of and not self._planned_well(core, job))
         ]
         queue = self.pipeline.queue
         queue.sync(core)
         found: list[tuple[Job, str]] = []
         for job in sorted(jobs, key=queue.entry):
             width = width_milli(job.spec.shape)
-            on_gpus, allowed = bool(asked_in_all(job.spec.shape)[GPU]), job.spec.shape.gpu_models
-            for model in sorted(room, key=lambda each: (-room[each], each)):
-                if on_gpus != bool(model) or (allowed and model not in allowed):
-                    continue
+            able = [model for model in room if self._possible(core, job, model)]
+            if not able:
+                found.append((job, ""))  # on several models, or on cores beside GPUs
+            for model in sorted(able, key=lambda each: (-room[each], each)):
                 if width <= room[model]:
                     room[model] -= width
                     found.append((job, model))
                     break
         return found
 
-    def _stranded(self, core: Core, begun: Ms) -> list[tuple[Job, str]]:
-        """Return who has waited for whole rounds, whatever the plan says: it may be wrong, ask for
-        what is not there, or not come at all."""
-        lease = self.pipeline.config.lease_ms
-        jobs = [job for job in core.pending.values() if job.pending_ms <= begun - ROUNDS * lease]
-        if not jobs:
-            return []
-        self.pipeline.queue.sync(core)
-        return [(job, "") for job in sorted(jobs, key=self.pipeline.queue.entry)]
+    def _planned_well(self, core: Core, job: Job) -> bool:
+        """Whether a job could run where the plan wants it: an adviser does not see all."""
+        return self._possible(core, job, _wanted(job, core.advice.of[job.id]).model)
+
+    def _possible(self, core: Core, job: Job, model: str) -> bool:
+        """Whether the nodes of a model alone could ever take a job."""
+        if bool(asked_in_all(job.spec.shape)[GPU]) != bool(model) or job.spec.shape.kinds:
+            return False
+        if not model and not any(node.up and not node.spec.devices for node in core.nodes):
+            return False
+        if self._layout != core.ledger.layout:
+            self._layout = core.ledger.layout
+            self._able.clear()
+        without = closed_nodes(core, job.spec.tenant)
+        known = self._able.get((job.shape_id, model, without))
+        if known is None:
+            request = self.pipeline.on_model(core, job, model)
+            fitting = members_that_fit(
+                core.ledger, request, empty=True, up_only=True, without=without
+            )
+            known = self._able[job.shape_id, model, without] = fitting >= request.members
+        return known
 
     # ---- how they come there --------------------------------------------------------------------
 

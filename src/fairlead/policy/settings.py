@@ -131,6 +131,10 @@ def _prices(value: Setting, key: str) -> tuple[tuple[str, int], ...]:
     return tuple(found.items())
 
 
+def _by_model(value: Setting, key: str) -> bool:
+    return _one_of("by-share", "by-model")(value, key) == "by-model"
+
+
 _PRICE = re.compile(r"([0-9]{1,9})(?:\.|(?=$))([0-9]{0,6})")
 _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "order": ("order", _text),
@@ -160,7 +164,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[Setting, str], Any]]] = {
     "weights": ("weights", _weights),
     "max_age": ("max_age_ms", parse_duration_ms),
     "lease": ("lease_ms", parse_duration_ms),
-    "rounds": ("by_model", _or({"by-share": False, "by-model": True}, _one_of("by-share"))),
+    "rounds": ("by_model", _by_model),
     "prices": ("prices", _prices),
     "auction": ("auction_percent", _whole(1, 100)),
     "share": ("share", _one_of("any", "known", "trial")),

@@ -139,7 +139,9 @@ class Foresight:
         # What is still starting may run for its limit from now on, and keeps others from what is
         # reserved or firmly promised so much longer.
         starting = any(shadow.jobs[job].phase is Phase.STARTING for _, job in ends)
-        return bool(ends) and (ends[0][0] <= at or starting)
+        teams = [job.team for job in shadow.elastic.values() if job.team is not None]
+        leaving = any(team.leaving and team.leave_ms <= at for team in teams)  # told to, long ago
+        return bool(ends) and (ends[0][0] <= at or starting or leaving)
 
     # ---- reservations -------------------------------------------------------------------------
 

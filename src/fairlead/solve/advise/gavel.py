@@ -1,8 +1,9 @@
 """Gavel's objectives as advisers: shares of time per job and device model (algorithms.md 5.1).
 
 Jobs that are equal in all that an objective sees are one class, so a program is as large as there
-are kinds of jobs, not as there are jobs. A job of which no speed is known is taken to be equally
-fast everywhere; where some are known, the slowest of them stands for the others.
+are kinds of jobs, not as there are jobs. Speeds that nobody knows are filled in by the log-rate
+model where it can (algorithms.md 10.4); else the slowest that is known of a job stands for them,
+and a job of which no speed is known is taken to be equally fast everywhere.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
+from msgspec.structs import replace
+
 from fairlead.model.advice import WHOLE, Candidate, Question, Share
 from fairlead.model.base import JobId, Misuse
 from fairlead.model.events import Advised
 from fairlead.solve import gavel, gavel_time
+from fairlead.solve.advise.rates import completed
 from fairlead.solve.gavel import Allocation, JobClass
 from fairlead.solve.waterfill import hierarchical, water_filling
 
@@ -110,9 +114,12 @@ def _advised(
     jobs: Sequence[Candidate] | None = None,
 ) -> Advised:
     """Return the plan of an objective for classes of equal jobs; who can run nowhere has none."""
+    whole = completed(question)
+    jobs = whole.jobs if jobs is None else completed(replace(question, jobs=tuple(jobs))).jobs
+    question = whole
     unit = math.gcd(*question.amounts_milli, *(job.width_milli for job in question.jobs)) or 1
     classes: dict[tuple[object, ...], tuple[JobClass, list[JobId]]] = {}
-    for job in question.jobs if jobs is None else jobs:
+    for job in jobs:
         more = {} if seen is None else seen(question, job, _rates(question, job))
         key = (job.micro_per_s, job.width_milli, job.weight, *more.values())
         known = classes.get(key)

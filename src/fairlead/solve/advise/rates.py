@@ -14,6 +14,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
+from msgspec.structs import replace
+
 from fairlead.model.advice import Candidate, Question
 from fairlead.solve.matrix import complete
 
@@ -61,6 +63,26 @@ def rates_of(question: Question) -> dict[Kind, Rates]:
         found[kind] = _rates(rows, filled[at : at + len(rows)], question)
         at += len(rows)
     return found
+
+
+def completed(question: Question) -> Question:
+    """Return the question with the speeds that nobody knows but that follow from others."""
+    rows = {
+        (job.job_type, job.width_milli, job.micro_per_s): job.micro_per_s for job in question.jobs
+    }
+    if all(None not in row for row in rows.values()):
+        return question
+    found = {}
+    for key, rates in zip(rows, _filled(list(rows.values())), strict=True):
+        found[key] = tuple(
+            round(rate * MICRO) if speed is None and rate is not None else speed
+            for speed, rate in zip(rows[key], rates, strict=True)
+        )
+    jobs = [
+        replace(job, micro_per_s=found[job.job_type, job.width_milli, job.micro_per_s])
+        for job in question.jobs
+    ]
+    return replace(question, jobs=tuple(jobs))
 
 
 def _filled(rows: Sequence[tuple[int | None, ...]]) -> list[list[float | None]]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from fairlead.model.advice import WHOLE, Candidate, Question, Share
 from fairlead.model.base import JobId
 from fairlead.model.events import Advised
+from fairlead.solve.advise.rates import completed
 
 
 def fifo(question: Question) -> Advised:
     """Give each job in turn the fastest model that is free, anew each time: it may move up."""
     free = list(question.amounts_milli)
     found: dict[str, list[JobId]] = {}
-    for job in sorted(question.jobs, key=_arrival):
+    for job in sorted(completed(question).jobs, key=_arrival):
         if not _take_best(question, job, free, _speeds(job), found):
             break
     return _plan("gavel-fifo", found)
