@@ -278,7 +278,9 @@ def test_a_model_that_all_kinds_are_told_never_to_run_on_is_taken_from_each():
     assert (server.shape.gpu_models, workers.shape.gpu_models) == ((), ("B",))
 
 
-def test_a_gang_with_different_workers_is_not_moved_and_says_so():
+def test_a_gang_with_different_workers_may_be_moved_as_any_other():
     world = World(4, 4, gpus=4)
     gang = submitted(world, TRAINING)
-    assert stays(world.core, world.core.policy, gang) == "its workers differ"
+    assert stays(world.core, world.core.policy, gang) == ""
+    fixed = submitted(world, TRAINING, preemptible=False)
+    assert stays(world.core, world.core.policy, fixed) == "it is not preemptible"
