@@ -11,14 +11,15 @@ from fairlead.core.invariants import check
 from fairlead.model.base import Refused
 from fairlead.model.events import NodeJoined, NodeLost, Placed, Promised, SpeedSet, Submitted
 from fairlead.model.jobs import JobSpec, Phase, Queue, Speed, Tenant, Workers
-from fairlead.model.resources import Device, Shape, gang_of
-from fairlead.policy.defrag import stays
+from fairlead.model.resources import Device, Shape, Slot, gang_of
+from fairlead.policy.defrag import search
 from fairlead.policy.explain import explain, reasons
+from fairlead.policy.registry import build
 from fairlead.sim.workload import SimJob
 from policy.reclaim_life import CV, NLP, Life
 from policy.test_resize import World
 from policy.worlds import Watched
-from strategies import SPREADS, TERMINATED, History, cluster, node
+from strategies import SPREADS, TERMINATED, History, cluster, node, place, start, submit
 
 # A server of 4 cores without a GPU, and two workers of 1 core and 2 GPUs.
 TRAINING = gang_of([Shape(cpu_milli=4000), Shape(cpu_milli=1000, gpus=2, members=2)])
@@ -278,9 +279,19 @@ def test_a_model_that_all_kinds_are_told_never_to_run_on_is_taken_from_each():
     assert (server.shape.gpu_models, workers.shape.gpu_models) == ((), ("B",))
 
 
-def test_a_gang_with_different_workers_may_be_moved_as_any_other():
-    world = World(4, 4, gpus=4)
-    gang = submitted(world, TRAINING)
-    assert stays(world.core, world.core.policy, gang) == ""
-    fixed = submitted(world, TRAINING, preemptible=False)
-    assert stays(world.core, world.core.policy, fixed) == "it is not preemptible"
+def test_one_small_job_moves_so_that_a_gang_with_different_workers_fits():
+    core = cluster(node("n0", gpus=2), node("n1", gpus=2))
+    for index in range(2):
+        small = submit(core, gpus=1)
+        place(core, small, Slot(node=index, devices=(0,)))
+        start(core, small)
+    core.apply(0, Submitted(job=3, spec=JobSpec(shape=gang_of([alone(4), alone(1, 2)]))))
+    pipeline = build(core.policy)
+    pipeline.bind(core)
+    way = search(core, pipeline, core.jobs[3], 1000).way
+    assert way is not None
+    (move,) = way.moves
+    ((left,), (there,)) = move.source, move.to
+    server, worker = way.slots
+    assert (worker.node, worker.devices, server.devices) == (left.node, (0, 1), ())
+    assert there.node != left.node

@@ -26,6 +26,7 @@ from fairlead.model.events import (
 )
 from fairlead.model.jobs import LIVE, Exit, JobSpec, Queue, Speed
 from fairlead.model.resources import Device, Node, Shape
+from fairlead.policy.question import question
 from fairlead.policy.registry import build, policy_config
 from fairlead.policy.settings import override
 
@@ -289,6 +290,8 @@ def test_a_fresh_policy_decides_as_one_that_was_there_all_the_time():
         for event in build(copy.policy).decide(copy):
             fresh.append(event)
             copy.apply(copy.clock, event)
+        rounds = life.scheduler.policy.rounds
+        assert rounds.question(life.core, life.now) == question(life.core, life.now)
         own = life.scheduler.turn(life.now, []).events
         assert fresh == own and fresh
         life.obey(own)

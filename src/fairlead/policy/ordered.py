@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
 
 PLANS = ("allox", *SIZING)
-ROUNDS = 2  # that a job waits for a place by the plan, while there is room elsewhere
 Room: TypeAlias = dict[str, int]  # thousandths of GPUs by model, or of cores for ""
 
 
@@ -102,7 +101,6 @@ class Ordered:
         yield from self._grows(core, live, targets)
         if not any(job.phase is Phase.STOPPING or job.leaving for job in live):
             yield from self._place(core, self._left_out(core, begun, room), "beside the plan")
-            yield from self._place(core, self._stranded(core, begun), "beside the plan")
 
     # ---- who is to be where ---------------------------------------------------------------------
 
@@ -165,16 +163,6 @@ class Ordered:
                     found.append((job, model))
                     break
         return found
-
-    def _stranded(self, core: Core, begun: Ms) -> list[tuple[Job, str]]:
-        """Return who has waited for whole rounds, whatever the plan says: it may be wrong, ask for
-        what is not there, or not come at all."""
-        lease = self.pipeline.config.lease_ms
-        jobs = [job for job in core.pending.values() if job.pending_ms <= begun - ROUNDS * lease]
-        if not jobs:
-            return []
-        self.pipeline.queue.sync(core)
-        return [(job, "") for job in sorted(jobs, key=self.pipeline.queue.entry)]
 
     def _planned_well(self, core: Core, job: Job) -> bool:
         """Whether a job could run where the plan wants it: an adviser does not see all."""

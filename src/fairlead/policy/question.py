@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import TypeAlias
 
 from fairlead.core.advice import seen_of
@@ -11,7 +13,7 @@ from fairlead.core.engine import Core
 from fairlead.core.jobs import Job
 from fairlead.core.speeds import model_of
 from fairlead.model.advice import Candidate, Free, Kind, Question
-from fairlead.model.base import Ms
+from fairlead.model.base import JobId, Ms
 from fairlead.model.jobs import LIVE, Phase
 from fairlead.model.resources import CPU, MEMORY, WHOLE_GPU_MILLI, width_milli
 
@@ -44,8 +46,33 @@ def stale(core: Core) -> bool:
     return core.policy.plan in SIZING and bool(core.pending)
 
 
-def question(core: Core, now: Ms | None = None) -> Question:
-    """Return the question of this moment, by default the turn's. O(jobs x models + nodes)."""
+class Known:
+    """What was last asked of each waiting job: while it waits, time alone changes nothing of it."""
+
+    def __init__(self) -> None:
+        self._of: dict[JobId, tuple[tuple[object, ...], Candidate]] = {}
+
+    def candidate(self, job: Job, speeds: Speeds, make: Callable[[], Candidate]) -> Candidate:
+        """Return what is asked of a job, made only where anything of it is another than before."""
+        if job.phase is not Phase.PENDING or job.spec.members_max:
+            return make()
+        key = (job.token, job.spec, speeds, total_run_ms(job), job.progress)
+        known = self._of.get(job.id)
+        if known is None or known[0] != key:
+            known = self._of[job.id] = (key, make())
+        return known[1]
+
+    def forget(self, jobs: Collection[JobId]) -> None:
+        """Forget jobs that have gone, when they are as many as those that are there."""
+        if len(self._of) > 2 * len(jobs):
+            self._of = {job: known for job, known in self._of.items() if job in jobs}
+
+
+def question(core: Core, now: Ms | None = None, known: Known | None = None) -> Question:
+    """Return the question of this moment, by default the turn's. O(jobs x models + nodes).
+
+    `known`: of the same core and policy, to ask the next time without starting afresh.
+    """
     now = core.clock if now is None else now
     kinds = _kinds(core)
     amounts: Counter[str] = Counter()
@@ -56,22 +83,23 @@ def question(core: Core, now: Ms | None = None) -> Question:
     jobs = [job for _, job in sorted(core.jobs.items()) if job.phase is not Phase.STOPPING]
     widths = core.speeds.widths() if any(job.spec.members_max for job in jobs) else {}
     speeds: dict[tuple[int, str], Speeds] = {}  # by shape and type of jobs
+    known = Known() if known is None else known
+    known.forget(core.jobs)
+    candidates = list[Candidate]()
     for job in jobs:
         key = (job.shape_id, job.spec.kind)
-        if key not in speeds:
-            speeds[key] = tuple([_speed(core, job, model) for model in models])
+        its = speeds.get(key)
+        if its is None:
+            its = speeds[key] = tuple([_speed(core, job, model) for model in models])
+        make = partial(_candidate, core, job, models, its, widths, now)
+        candidates.append(known.candidate(job, its, make))
     return Question(
         now=now,
         lease_ms=core.policy.lease_ms,
         models=models,
         amounts_milli=tuple(amounts[model] for model in models),
         kinds=tuple(kinds),
-        jobs=tuple(
-            [
-                _candidate(core, job, models, speeds[job.shape_id, job.spec.kind], widths, now)
-                for job in jobs
-            ]
-        ),
+        jobs=tuple(candidates),
         prices=tuple(prices.get(model, 0) for model in models),
         part_percent=core.policy.part_percent,
         weights=tuple((name, queue.weight) for name, queue in sorted(core.queues.items())),

@@ -25,7 +25,7 @@ from fairlead.policy.finish import HANDOVER, round_start
 from fairlead.policy.grants import Grants, live
 from fairlead.policy.lines import Lines
 from fairlead.policy.preempt import free_now, stoppable
-from fairlead.policy.question import fastest_first, question, stale
+from fairlead.policy.question import Known, fastest_first, question, stale
 
 if TYPE_CHECKING:
     from fairlead.policy.pipeline import Pipeline
@@ -41,6 +41,8 @@ class Rounds:
         self.awaited = False  # whether a plan that is due will be there soon, says the world
         self._core: Core | None = None
         self._lines = Lines()
+        self._asked: Core | None = None
+        self._known = Known()
 
     def due(self, core: Core) -> bool:
         """Whether to ask for a plan now: a round begins, and things have changed since the last."""
@@ -49,7 +51,9 @@ class Rounds:
 
     def question(self, core: Core, now: Ms | None = None) -> Question:
         """Return what to ask, by default as of the turn."""
-        return question(core, now)
+        if self._asked is not core:
+            self._asked, self._known = core, Known()
+        return question(core, now, self._known)
 
     def wake_at(self, core: Core) -> Ms | None:
         """Return when the next round begins in which somebody's place may be another one."""

@@ -227,8 +227,6 @@ def _kept_out(core: Core, pipeline: Pipeline, job: Job) -> str:
     """Return what else than room keeps a job from starting, in words, "" for nothing."""
     if not job.id:
         return ""
-    if job.spec.shape.kinds:
-        return f"the workers of job {job.id} differ: for such gangs no room is made by moves"
     block = pipeline.block(core, job)
     if block is not None:
         return f"it is not room that job {job.id} lacks: {block.words}"

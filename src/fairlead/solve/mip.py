@@ -68,7 +68,8 @@ def solve(
     found: Callable[[Floats], None] | None = None,
 ) -> Result:
     """Solve a model; `found` is told each better plan of an integer program as it comes."""
-    highspy = _quiet()
+    highspy = need("highspy", "highspy (HiGHS)")
+    _quieten(highspy)
     if clock.over():
         return Result("limit", None, INFINITE, -INFINITE, None)
     engine = highspy.Highs()
@@ -88,9 +89,8 @@ def solve(
 
 
 @cache
-def _quiet() -> Any:
-    """Return HiGHS. Where it is used first it prints who it is, whatever it is told."""
-    highspy = need("highspy", "highspy (HiGHS)")
+def _quieten(highspy: Any) -> None:
+    """Let HiGHS say once, to nobody, who it is: where it is used first it prints that."""
     sys.stdout.flush()
     out, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -101,7 +101,6 @@ def _quiet() -> Any:
         os.dup2(out, 1)
         os.close(out)
         os.close(nowhere)
-    return highspy
 
 
 def _whole(model: Model) -> bool:
