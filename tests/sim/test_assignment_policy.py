@@ -196,9 +196,9 @@ def test_whom_a_quota_keeps_waiting_is_in_no_question():
 
 
 def test_without_the_solver_the_simulator_goes_on_greedily(tmp_path, monkeypatch):
-    def absent():
+    def absent(module: str, package: str):
         raise Missing("this needs a solver")
 
-    monkeypatch.setattr("fairlead.solve.mip._quiet", absent)
+    monkeypatch.setattr("fairlead.solve.mip.need", absent)
     found = run(tmp_path, cluster("a", "b"), "assignment", hours(1, 2), hours(1, 10))
     assert found.end_ms == [1 * HOUR, 10 * HOUR]

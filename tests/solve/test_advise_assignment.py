@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.model.advice import WHOLE, Candidate, Free, Question
-from fairlead.solve import extra, mip
+from fairlead.solve import extra
 from fairlead.solve.advise import assignment
 from fairlead.solve.advise.groups import expected
 
@@ -120,7 +120,6 @@ def test_without_the_solver_jobs_go_where_they_are_fastest_and_nothing_is_promis
     def absent(name: str) -> None:
         raise ImportError(name)
 
-    mip._quiet.cache_clear()
     monkeypatch.setattr(extra, "import_module", absent)
     question = asked([node("a", 1000), node("b", 1000)], hours(1, 1, 2), hours(2, 1, 10))
     found = assignment.advise(question)

@@ -33,7 +33,7 @@ from fairlead.solve.advise.child import Asked, Said
 
 AHEAD = 10  # asked that part of a round before the next begins,
 AHEAD_MIN_MS: Ms = 5_000  # or so long before, in the middle of a round at the earliest
-DEADLINE_MIN_S = 10.0  # a child is not killed before: it takes a while to start
+DEADLINE_MIN_S = 60.0  # a child is not killed before: among busy jobs it takes a while to start
 LATE_S = 3.0  # so long a policy that wants plans at once holds others back for one
 RETRY_S = 30.0  # so long after a late answer nobody is held back; then one is expected again
 PAUSE_MS: Ms = 200  # between two plans that are wanted at once
