@@ -114,6 +114,8 @@ def test_money_goes_where_it_buys_most_and_every_price_has_to_be_told():
     assert set(ask("gavel-cost", *jobs, prices=prices)[1]) == {"p100"}
     with pytest.raises(Misuse, match="no price of p100"):
         ask("gavel-cost", *jobs, prices=(10**6, 0, 10**6))
+    # Where no price is told all cost the same: each goes where it makes most steps.
+    assert ask("gavel-cost", *jobs, prices=(0, 0, 0)) == ask("gavel-cost", *jobs, prices=(7, 7, 7))
 
 
 def test_a_deadline_is_kept_though_it_costs_more():

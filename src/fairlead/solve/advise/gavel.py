@@ -213,7 +213,13 @@ def _deadline(question: Question, job: Candidate, rates: tuple[float, ...]) -> M
 
 
 def _prices(question: Question) -> list[float]:
+    """Return the price of a device of each model; where none is told all cost the same.
+
+    Raises Misuse where some are told and others not.
+    """
     told = dict(zip(question.models, question.prices, strict=True))
+    if not any(told.values()):
+        return [1.0] * len(question.models)
     missing = [model for model, price in told.items() if model and not price]
     if missing:
         raise Misuse(
