@@ -3,4 +3,4 @@
 from fairlead.progress import report
 
 __all__ = ["__version__", "report"]
-__version__ = "0.3.0"
+__version__ = "0.4.0"

@@ -331,7 +331,7 @@ class Resize:
     def _unit(self, core: Core, job: Job) -> Request:
         found = self._units.get(job.shape_id)
         if found is None:
-            shape = msgspec.structs.replace(job.spec.shape, members=1)
+            shape = msgspec.structs.replace(core.shapes[job.shape_id].shape, members=1)
             found = self._units[job.shape_id] = Request(shape)
         return found
 
