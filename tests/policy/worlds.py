@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from fairlead.core.engine import Core
 from fairlead.model.jobs import LIVE, JobSpec, PolicyConfig
 from fairlead.model.resources import WHOLE_GPU_MILLI, Device, Node, Shape, Slot
-from fairlead.policy.registry import policy_config
+from fairlead.policy.registry import PRICED, policy_config
 from fairlead.sim.cluster import Cluster
 from fairlead.sim.outcome import Rules
 from fairlead.sim.replay import World
@@ -182,6 +182,8 @@ class Watched(World):
         **more,
     ):
         config = policy_config(policy) if isinstance(policy, str) else policy
+        if config.plan in PRICED:  # without prices there is no plan
+            config = replace(config, prices=(("A", 2_000_000), ("B", 1_000_000)))
         self.stops: list[tuple[int, int, int]] = []  # time, job, how long it ran
         self.forget = False
         super().__init__(
