@@ -172,12 +172,12 @@ class Ordered:
         """Whether the nodes of a model alone could ever take a job."""
         if bool(asked_in_all(job.spec.shape)[GPU]) != bool(model) or job.spec.shape.kinds:
             return False
-        if not model and not any(node.up and not node.spec.devices for node in core.nodes):
-            return False
         if self._layout != core.ledger.layout:
             self._layout = core.ledger.layout
             self._able.clear()
         without = closed_nodes(core, job.spec.tenant)
+        if not model:
+            without |= {index for index, node in enumerate(core.nodes) if node.spec.devices}
         known = self._able.get((job.shape_id, model, without))
         if known is None:
             request = self.pipeline.on_model(core, job, model)
