@@ -237,3 +237,19 @@ def test_a_job_that_is_beyond_what_it_said_is_about_to_end(steps):
     says(core, job, 2_000, 0)
     says(core, job, 4_000, steps)
     assert core.ends.get(job.id) == (FAR if steps == 0 else 4_000)
+
+
+def test_whoever_names_every_job_anew_does_not_fill_the_core(monkeypatch):
+    """What was measured longest ago is forgotten first, and a restart forgets the same."""
+    monkeypatch.setattr("fairlead.core.speeds.MEASURED_MAX", 3)
+    speeds = Core().speeds
+    for kind in ("a", "b", "c", "a", "d"):
+        speeds.add((kind, 1000, "A"), 10, 1_000, first=True)
+    assert [key[0] for key in speeds.measured] == ["c", "a", "d"]
+    core = Core()
+    core.speeds = speeds
+    again = Core.load(core.dump()).speeds
+    for each in (speeds, again):
+        each.add(("e", 1000, "A"), 10, 1_000, first=True)
+    assert list(again.measured) == list(speeds.measured)
+    assert ("c", 1000, "A") not in again.measured

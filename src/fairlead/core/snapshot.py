@@ -166,8 +166,8 @@ class SpeedsImage(Record, frozen=True):
             return None
         return cls(
             told=tuple(sorted(speeds.told.items())),
-            measured=tuple(sorted(speeds.measured.items())),
-            together=tuple(sorted(speeds.together.items())),
+            measured=tuple(speeds.measured.items()),  # what was measured longest ago first
+            together=tuple(speeds.together.items()),
             parted=tuple(sorted(speeds.parted)),
             version=speeds.version,
         )

@@ -7,7 +7,7 @@ million seconds. What is measured is the mean over the last hours: older steps f
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgspec.structs import replace
 
@@ -27,6 +27,7 @@ Pair: TypeAlias = tuple[str, Side, Side]  # device model, and both sides in orde
 WINDOW_MS: Ms = 4 * 3_600_000  # measured for so long, the older half fades
 NANO = 1_000_000_000  # (steps per ms) in steps per million seconds
 TOLERATED = 50  # a measured speed is another one once it has changed by one part in so many
+MEASURED_MAX = 10_000  # types, widths and models of which something is known
 NOWHERE = ("",)  # no device has such a model
 MOVING = (Phase.RUNNING, Phase.STOPPING)
 
@@ -111,14 +112,16 @@ class Speeds:
 
     def add(self, key: Key, steps: int, ms: Ms, *, first: bool) -> None:
         """So many steps were made in so much time; `first`: by an attempt not measured before."""
-        old = self.measured.get(key, Measured())
+        old = self.measured.pop(key, Measured())
         new = self.measured[key] = _added(old, steps, ms, first)
         self.version += new.used != old.used and key not in self.told
+        _bound(self.measured)
 
     def add_together(self, key: Key, other: Side, steps: int, ms: Ms, *, first: bool) -> None:
         """The same, of a job that shares its GPU with one of another kind all the time."""
-        old = self.together.get((key, other), Measured())
+        old = self.together.pop((key, other), Measured())
         self.together[key, other] = _added(old, steps, ms, first)
+        _bound(self.together)
 
     def forget(self, key: Key) -> None:
         """Nothing is known of it any more, alone and beside others."""
@@ -128,6 +131,12 @@ class Speeds:
         for pair in [each for each in self.together if each[0] == key or _is(each, side, model)]:
             del self.together[pair]
         self.parted = {each for each in self.parted if each[0] != model or side not in each[1:]}
+
+
+def _bound(table: dict[Any, Measured]) -> None:
+    """Forget what was measured longest ago: whoever names every job anew does not fill the core."""
+    if len(table) > MEASURED_MAX:
+        del table[next(iter(table))]
 
 
 def _is(pair: tuple[Key, Side], side: Side, model: str) -> bool:
