@@ -116,13 +116,13 @@ def test_a_running_member_is_told_by_file_and_signal_also_after_a_restart_of_the
     wait_for(lambda: "ready" in node.printed(KEY))
     assert '"generation":0' in node.printed(KEY)
     node.send(keep=[KEY], teams=[team(1, 0, 1)])
-    wait_for(lambda: node.printed(KEY).count("told") == 1)
-    assert '"size":2' in node.printed(KEY)
+    wait_for(lambda: '"size":2' in node.printed(KEY))  # it says so just after "told"
+    assert node.printed(KEY).count("told") == 1
     node.kill_agent()
     node.start_agent()
     node.send(version=node.version, keep=[KEY], teams=[team(2, 0, 1, 2)])  # it had not come so far
-    wait_for(lambda: node.printed(KEY).count("told") == 2)
-    assert '"size":3' in node.printed(KEY)
+    wait_for(lambda: '"size":3' in node.printed(KEY))
+    assert node.printed(KEY).count("told") == 2
     node.send(stop=[KEY], kill=[KEY])
     node.member(KEY, "ended")
 
