@@ -26,7 +26,7 @@ from fairlead.model.base import JobId, Ms
 from fairlead.model.events import AnyEvent, Placed, Promised
 from fairlead.model.resources import Slot
 from fairlead.policy.beside import left_alone
-from fairlead.policy.firm import firm, is_firm
+from fairlead.policy.firm import firm, is_firm, window
 from fairlead.policy.plan import Plan, Shadow, next_claim
 from fairlead.policy.queue import ANY, Entry, Group, GroupId, merged
 
@@ -294,8 +294,9 @@ class Backfill:
             return
         start, slots = found
         same = old is not None and (start, run_ms) == (old.start_ms, old.run_ms)
-        if old is not None and (same or _pushes(core, job, Promise(start, slots, run_ms))):
-            plans.promise(job, old)
+        if same or _pushes(core, job, Promise(start, slots, run_ms)):
+            if old is not None:
+                plans.promise(job, old)
             return
         late = old is not None and start > old.start_ms
         why = "a node has changed, or others run longer than was believed" if late else ""
@@ -310,12 +311,12 @@ def _pushes(core: Core, job: Job, promise: Promise) -> bool:
     """
     if not firm(job, promise):
         return False
-    nodes = {slot.node for slot in promise.slots}
+    nodes, (begins, _) = {slot.node for slot in promise.slots}, window(job, promise)
     others = (each for each in core.promises.values() if each is not job and not is_firm(each))
     return any(
         other.promise is not None
         and other.promise.start_ms < promise.start_ms
-        and other.promise.start_ms + limit_of(other) > promise.start_ms
+        and other.promise.start_ms + limit_of(other) > begins
         and any(slot.node in nodes for slot in other.promise.slots)
         for other in others
     )

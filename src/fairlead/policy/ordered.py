@@ -172,6 +172,9 @@ class Ordered:
         """Whether the nodes of a model alone could ever take a job."""
         if bool(asked_in_all(job.spec.shape)[GPU]) != bool(model) or job.spec.shape.kinds:
             return False
+        takes = core.shapes[job.shape_id].shape.gpu_models
+        if takes and model not in takes:
+            return False
         if self._layout != core.ledger.layout:
             self._layout = core.ledger.layout
             self._able.clear()

@@ -303,10 +303,9 @@ class Reclaim:
             victims = self.victims(job, scene)
         if victims is None:
             return
-        at = core.clock + max(each.spec.grace_ms for each in victims)
-        if job.promise is not None and job.promise.start_ms <= at:
-            return  # it starts as early without
         slots = scene.room.slots()
+        if job.promise is not None and job.promise.start_ms <= self._ready(slots, victims, going):
+            return  # it starts as early without
         self._tree = self._going = None
         for each in victims:
             words = because(self, job, each, scene, victims)
@@ -333,21 +332,22 @@ class Reclaim:
         self._tree = self._going = None
         yield hold
 
+    def _ready(self, slots: tuple[Slot, ...], victims: Sequence[Job], going: Sequence[Job]) -> Ms:
+        """Return when the room is believed to be free if these are told to stop now."""
+        core, nodes = self.core, {slot.node for slot in slots}
+        ends = [(each, core.clock + each.spec.grace_ms) for each in victims]
+        ends += [(each, core.ends.get(each.id)) for each in going]
+        there = [end for each, end in ends if any(slot.node in nodes for slot in each.slots)]
+        return max([core.clock, *there])
+
     def _promise(self, job: Job, slots: tuple[Slot, ...], going: Sequence[Job]) -> Promised:
-        core = self.core
-        nodes = {slot.node for slot in slots}
-        ends = [
-            core.ends.get(each.id)
-            for each in going
-            if any(slot.node in nodes for slot in each.slots)
-        ]
-        start = max([core.clock, *ends])
+        start = self._ready(slots, (), going)
         return Promised(
             job=job.id,
             start_ms=start,
             slots=slots,
             because="what others leave is held for it",
-            until_ms=max([start, *(core.ends.get(each.id) for each in going)]) + MARGIN_MS,
+            until_ms=max([start, *(self.core.ends.get(each.id) for each in going)]) + MARGIN_MS,
         )
 
     # ---- whom ---------------------------------------------------------------------------------
