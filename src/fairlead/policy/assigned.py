@@ -17,7 +17,7 @@ from fairlead.core.fits import members_that_fit
 from fairlead.core.jobs import Job
 from fairlead.model.advice import Question
 from fairlead.model.base import Ms
-from fairlead.model.events import AnyEvent, Placed
+from fairlead.model.events import AnyEvent
 from fairlead.policy.question import question, stale
 from fairlead.policy.rounds import Rounds
 
@@ -70,24 +70,12 @@ class Assigned(Rounds):
 
     def _planned(self, core: Core) -> Iterator[AnyEvent]:
         """Start those that wait and have a place in the plan, in its order, where they fit."""
-        pipeline = self.pipeline
-        full: set[tuple[int, str]] = set()
-        if core.advice.event.adviser != pipeline.config.plan:
+        plan, advice = self.pipeline.config.plan, core.advice
+        if advice.event.adviser != plan:
             return  # it was made for another policy
-        because = f"{pipeline.config.plan} plan, {pipeline.because}"
-        for job_id, share in list(core.advice.of.items()):
-            job = core.pending.get(job_id)
-            if job is None or not share.on:
-                continue
-            model = share.on[0][0]
-            if (job.shape_id, model) in full or pipeline.over_quota(core, job):
-                continue
-            request = pipeline.on_model(core, job, model)
-            if core.reservations or core.promises:
-                slots = pipeline.beside_claims(core, job, request)
-            else:
-                slots = pipeline.fit.gang(request)
-                if slots is None:
-                    full.add((job.shape_id, model))
-            if slots is not None:
-                yield Placed(job=job_id, attempt=job.attempt + 1, slots=slots, because=because)
+        jobs = [
+            (core.pending[job_id], share.on[0][0])
+            for job_id, share in advice.of.items()
+            if job_id in core.pending and share.on
+        ]
+        yield from self.pipeline.start_on(core, jobs, f"{plan} plan")

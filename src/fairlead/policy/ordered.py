@@ -21,7 +21,7 @@ from fairlead.core.jobs import Job
 from fairlead.core.speeds import model_of
 from fairlead.model.advice import Question, Share
 from fairlead.model.base import JobId, Ms, NodeId
-from fairlead.model.events import AnyEvent, Grown, Placed, Shrunk, StopDecided
+from fairlead.model.events import AnyEvent, Grown, Shrunk, StopDecided
 from fairlead.model.jobs import LIVE, Phase
 from fairlead.model.resources import CPU, GPU, asked_in_all, width_milli
 from fairlead.policy.finish import HANDOVER, round_start
@@ -97,10 +97,12 @@ class Ordered:
             if job_id in core.pending
         ]
         waiting.sort(key=lambda each: -width_milli(each[0].spec.shape))
-        yield from self._place(core, waiting, f"{config.plan} plan")
+        yield from self.pipeline.start_on(core, waiting, f"{config.plan} plan")
         yield from self._grows(core, live, targets)
         if not any(job.phase is Phase.STOPPING or job.leaving for job in live):
-            yield from self._place(core, self._left_out(core, begun, room), "beside the plan")
+            yield from self.pipeline.start_on(
+                core, self._left_out(core, begun, room), "beside the plan"
+            )
 
     # ---- who is to be where ---------------------------------------------------------------------
 
@@ -229,26 +231,6 @@ class Ordered:
                 if slot is None:
                     break
                 yield Grown(job=job.id, attempt=job.attempt, slots=(slot,), because=because)
-
-    def _place(self, core: Core, jobs: list[tuple[Job, str]], because: str) -> Iterator[AnyEvent]:
-        """Yield the start of every job that fits, in this order; what does not is passed over."""
-        pipeline = self.pipeline
-        full: set[tuple[int, str]] = set()
-        for job, model in jobs:
-            if job.phase is not Phase.PENDING or (job.shape_id, model) in full:
-                continue
-            if pipeline.over_quota(core, job):
-                continue
-            request = pipeline.on_model(core, job, model)
-            if core.reservations or core.promises:
-                slots = pipeline.beside_claims(core, job, request)
-            else:
-                slots = pipeline.fit.gang(request)
-                if slots is None:
-                    full.add((job.shape_id, model))
-            if slots is not None:
-                why = f"{because}, {pipeline.because}"
-                yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=why)
 
 
 def each_milli(job: Job) -> int:

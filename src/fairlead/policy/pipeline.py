@@ -8,7 +8,7 @@ decision plus one look per group that does not fit.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from fairlead.core.speeds import NOWHERE
 from fairlead.model.amounts import of, show
 from fairlead.model.base import Ms, NodeId
 from fairlead.model.events import AnyEvent, Placed
-from fairlead.model.jobs import PolicyConfig
+from fairlead.model.jobs import Phase, PolicyConfig
 from fairlead.model.resources import DIMENSIONS, Shape, Slot
 from fairlead.policy import order
 from fairlead.policy.assigned import ASSIGNMENT, Assigned
@@ -271,6 +271,27 @@ class Pipeline:
         if narrow is None:
             narrow = self._on_model[key] = narrowed(request, model)
         return narrow
+
+    def start_on(
+        self, core: Core, jobs: Iterable[tuple[Job, str]], because: str
+    ) -> Iterator[AnyEvent]:
+        """Yield the start of each job that fits on its device model, in this order."""
+        full: set[tuple[int, str]] = set()
+        for job, model in jobs:
+            if job.phase is not Phase.PENDING or (job.shape_id, model) in full:
+                continue
+            if self.over_quota(core, job):
+                continue
+            request = self.on_model(core, job, model)
+            if core.reservations or core.promises:
+                slots = self.beside_claims(core, job, request)
+            else:
+                slots = self.fit.gang(request)
+                if slots is None:
+                    full.add((job.shape_id, model))
+            if slots is not None:
+                why = f"{because}, {self.because}"
+                yield Placed(job=job.id, attempt=job.attempt + 1, slots=slots, because=why)
 
     def nodes_of(self, core: Core) -> Mapping[str, Columns]:
         """Return the nodes that are up by their device model, "" for those without devices.
