@@ -18,7 +18,6 @@ from fairlead.sim.replay import gate, replay
 from fairlead.sim.workload import Trace, TraceJob, fit
 from fairlead.solve.gavel import JobClass, makespan, max_min, sum_throughput
 from fairlead.solve.gavel_time import ftf
-from fairlead.solve.rounds import Rounds
 from fairlead.solve.sia import Elastic, choose, configs_of, relative
 from fairlead.solve.waterfill import water_filling
 
@@ -109,23 +108,6 @@ def simulated() -> None:
         print(json.dumps(found), flush=True)
 
 
-def rounds() -> None:
-    many = jobs(2000, 3, 1, 1)
-    shares = dict(enumerate(max_min(many, [300] * 3).shares))
-    plan = Rounds([300] * 3)
-    plan.set(shares, {n: job.scale for n, job in enumerate(many)})
-    print(
-        json.dumps(
-            {
-                "bench": "round",
-                "jobs": 2000,
-                "types": 3,
-                "cpu_ms": milliseconds(lambda _: plan.next()),
-            }
-        )
-    )
-
-
 def sia() -> None:
     rng = Random(1)
     configs = configs_of({"a": 8, "b": 4, "c": 8}, {"a": 4, "b": 4, "c": 4})
@@ -157,7 +139,6 @@ def main() -> None:
     reading.add_argument("--side", action="store_true")
     told = reading.parse_args()
     allocations(told.side)
-    rounds()
     simulated()
     sia()
 

@@ -3,7 +3,8 @@
 x_cj is the fraction of time that each job of class c runs on type j; a job is on one type at a
 time, and its `scale` devices are all of that type (Narayanan et al., OSDI 2020; algorithms.md 5.1).
 Variables are per class, not per job: equal jobs have equal shares in some optimum of every
-objective here, since the average of two optima is one. solve/rounds.py turns shares into rounds.
+objective here, since the average of two optima is one. policy/rounds.py carries
+out shares.
 """
 
 from __future__ import annotations
